@@ -1,0 +1,123 @@
+"""The errors a user can meet, and the exit code that each one ends the command with.
+
+```
+LodestarError                 1  a bug of ours, when raised bare
+├── UsageError                2  the command line
+├── SettingsError             2  recipe or config: every problem of the files at once
+├── DataError                 3  the rows themselves
+│   └── SchemaError           3  columns gone, new or of another type
+├── ExternalError             4  an outside system is unreachable or refuses
+├── NotAllowedError           5  this environment does not do that
+└── ArtifactError             6  tampered with, mismatched or incompatible
+```
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import ClassVar
+
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "ExternalError",
+    "LodestarError",
+    "NotAllowedError",
+    "Problem",
+    "SchemaError",
+    "SettingsError",
+    "UsageError",
+    "choices",
+]
+
+
+class LodestarError(Exception):
+    """What is wrong, where (`file:line:key` for YAML), and a hint that names what would be right."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{place}{self.what}{hint}"
+
+
+class UsageError(LodestarError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a recipe or config file."""
+
+    what: str
+    where: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f"\n  hint: {self.hint}" if self.hint else "")
+
+
+class SettingsError(LodestarError):
+    """Everything that is wrong in the recipe and config files, in the order of the files."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        super().__init__(first.what, where=first.where, hint=first.hint)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def one(cls, what: str, *, where: str, hint: str | None = None) -> "SettingsError":
+        """Say a single problem."""
+        return cls([Problem(what, where, hint)])
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class DataError(LodestarError):
+    """The rows cannot be used: empty, not finite, one class only, null where training saw none."""
+
+    exit_code = 3
+
+
+class SchemaError(DataError):
+    """The columns are not the ones that the recipe or the artifact was made for."""
+
+
+class ExternalError(LodestarError):
+    """An outside system (file system, database, tracking server) is unreachable or refuses."""
+
+    exit_code = 4
+
+
+class NotAllowedError(LodestarError):
+    """The environment's config does not allow this."""
+
+    exit_code = 5
+
+
+class ArtifactError(LodestarError):
+    """The artifact is tampered with, incomplete, or not made for this installation."""
+
+    exit_code = 6
+
+
+def choices(given: str, valid: Sequence[str], *, most: int = 12) -> str:
+    """Word the valid choices for a hint, the near ones first."""
+    near = get_close_matches(given, valid, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(name) for name in near)}?"
+    listed = ", ".join(sorted(valid)[:most])
+    more = f" and {len(valid) - most} more" if len(valid) > most else ""
+    return f"valid: {listed}{more}" if valid else "there are none"
