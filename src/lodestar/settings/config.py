@@ -1,40 +1,21 @@
 """The config: where things run and what an environment allows. It never names a feature."""
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
-from lodestar.settings.recipe import Name, Section
+from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 
 __all__ = [
     "Batch",
     "Config",
     "Data",
-    "EnvText",
     "Environment",
     "HyperparameterTuning",
     "MlflowTracking",
     "ModelPolicy",
     "Output",
 ]
-
-
-class EnvText(str):
-    """A value that came from an environment variable: text, unless its field is numeric."""
-
-    __slots__ = ()
-
-
-def _whole_number(value: object) -> object:
-    return int(value) if isinstance(value, EnvText) else value
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole_number)]
 
 
 class Environment(Section):
@@ -53,17 +34,17 @@ class Data(Section):
 
 
 class MlflowTracking(Section):
-    """Runs and artifacts. Relative paths are below the project."""
+    """Runs and artifacts. Relative paths are below the project; the URI may carry a password."""
 
     experiment_name: Name
-    tracking_uri: Name
+    tracking_uri: SecretStr
     artifact_root: Name
 
 
 class ModelPolicy(Section):
     """Module prefixes that a recipe's class paths may be imported from; `*` is any."""
 
-    allowed_modules: Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+    allowed_modules: Names
 
 
 class Output(Section):
@@ -71,7 +52,7 @@ class Output(Section):
 
     root: Name
     save: Annotated[
-        tuple[Literal["predictions", "augmented", "preprocessed"], ...], BeforeValidator(_as_tuple)
+        tuple[Literal["predictions", "augmented", "preprocessed"], ...], BeforeValidator(as_tuple)
     ] = ("predictions",)
 
     @field_validator("save")
@@ -104,8 +85,3 @@ class Config(Section):
     output: Output
     batch: Batch = Batch()
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
-
-
-def below(project: str, path: str) -> PurePosixPath:
-    """Join a config's path to the project; absolute paths stay as they are."""
-    return PurePosixPath(project) / path

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from lodestar.settings.section import Name, Names, Section, as_tuple
 
 __all__ = [
     "Augmenter",
@@ -14,26 +16,15 @@ __all__ = [
     "Model",
     "Preprocessor",
     "Recipe",
+    "SimpleScaler",
+    "SimpleScalerParams",
     "Split",
+    "Transformer",
 ]
 
-Name = Annotated[str, Field(min_length=1)]
 ClassPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
 SqlDialect = Literal["postgres", "duckdb", "bigquery", "snowflake"]
-
-
-class Section(BaseModel):
-    """Frozen, without unknown keys, and nothing coerced from one type to another."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
 
 
 class HyperparameterRange(Section):
@@ -44,7 +35,7 @@ class HyperparameterRange(Section):
     high: float | None = None
     log: bool = False
     step: float | None = Field(default=None, gt=0)
-    choices: Annotated[tuple[Any, ...] | None, BeforeValidator(_as_tuple)] = None
+    choices: Annotated[tuple[Any, ...] | None, BeforeValidator(as_tuple)] = None
     default: Any = None
 
     @model_validator(mode="after")
@@ -72,14 +63,20 @@ class HyperparameterRange(Section):
         return self
 
 
-def _range_or_fixed(value: object) -> object:
-    """A mapping with a `type` among the three is a range; anything else is a fixed value."""
-    if isinstance(value, dict) and "type" in value:
-        return HyperparameterRange.model_validate(value)
-    return value
+_RANGE_KEYS = {"type", "low", "high", "log", "step", "choices"}
 
 
-Hyperparameter = Annotated[Any, BeforeValidator(_range_or_fixed)]
+def _kind(value: object) -> str:
+    """A mapping with a range's keys is a range; anything else is a fixed value."""
+    if isinstance(value, HyperparameterRange):
+        return "range"
+    return "range" if isinstance(value, dict) and _RANGE_KEYS & value.keys() else "fixed"
+
+
+Hyperparameter = Annotated[
+    Annotated[HyperparameterRange, Tag("range")] | Annotated[Any, Tag("fixed")],
+    Discriminator(_kind),
+]
 
 
 class Model(Section):
@@ -119,7 +116,7 @@ class Augmenter(Section):
     """Features to add to the spine; `pass_through` adds none in any environment."""
 
     type: Literal["feature_store", "pass_through"] = "pass_through"
-    features: Annotated[tuple[FeatureSelection, ...], BeforeValidator(_as_tuple)] = ()
+    features: Annotated[tuple[FeatureSelection, ...], BeforeValidator(as_tuple)] = ()
 
     @model_validator(mode="after")
     def _features_need_a_store(self) -> "Augmenter":
@@ -130,18 +127,39 @@ class Augmenter(Section):
         return self
 
 
-class Preprocessor(Section):
-    """`name` picks a built-in, `class_path` any transformer with `fit` and `transform`."""
+class SimpleScalerParams(Section):
+    """Which column forms groups that are scaled by themselves, and which are no features."""
 
-    name: Literal["simple_scaler"] | None = None
-    class_path: ClassPath | None = None
+    criterion_col: Name | None = None
+    exclude_cols: Names = ()
+    max_categories: int = Field(default=64, ge=1)
+
+
+class SimpleScaler(Section):
+    """The built-in preprocessor."""
+
+    name: Literal["simple_scaler"]
+    params: SimpleScalerParams = SimpleScalerParams()
+
+
+class Transformer(Section):
+    """Any transformer with pandas `fit` and `transform`; `params` go to its constructor."""
+
+    class_path: ClassPath
     params: dict[str, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "Preprocessor":
-        if (self.name is None) == (self.class_path is None):
-            raise ValueError("give either name or class_path")
-        return self
+
+def _preprocessor_kind(value: object) -> str:
+    has_class_path = (
+        "class_path" in value if isinstance(value, dict) else isinstance(value, Transformer)
+    )
+    return "transformer" if has_class_path else "built-in"
+
+
+Preprocessor = Annotated[
+    Annotated[SimpleScaler, Tag("built-in")] | Annotated[Transformer, Tag("transformer")],
+    Discriminator(_preprocessor_kind),
+]
 
 
 class DataInterface(Section):
@@ -199,7 +217,7 @@ class Recipe(Section):
     model: Model
     loader: Loader
     data_interface: DataInterface
-    preprocessor: Preprocessor = Preprocessor(name="simple_scaler")
+    preprocessor: Preprocessor = SimpleScaler(name="simple_scaler")
     augmenter: Augmenter = Augmenter()
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
     split: Split = Split()

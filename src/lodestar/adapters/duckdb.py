@@ -1,0 +1,107 @@
+"""SQL over files: DuckDB runs the recipe's query, each table name being a file below one directory."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lodestar.errors import DataError, choices
+from lodestar.schema import canonical, canonical_schema
+from lodestar.sql import Query
+
+__all__ = ["DuckDBReader"]
+
+_TABLE = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")
+_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".arrow": ""}
+
+
+class DuckDBReader:
+    """One query over the files below `root`; nothing outside `root` can be read or written."""
+
+    def __init__(self, root: Path, query: Query, params: Mapping[str, str]) -> None:
+        self._root = root
+        self._sql = query.to("duckdb")
+        self._params = dict(params)
+        self._files = {table: self._file(table) for table in query.tables}
+
+    def schema(self) -> pa.Schema:
+        """The query's columns; no rows are read."""
+        with self._connection() as connection, _translated():
+            relation = connection.sql(self._sql, params=self._params or None)
+            return canonical_schema(relation.limit(0).to_arrow_table().schema)
+
+    def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
+        """Stream the rows in the query's order."""
+        target = self.schema()
+
+        def stream() -> Iterator[pa.RecordBatch]:
+            with self._connection() as connection, _translated():
+                relation = connection.sql(self._sql, params=self._params or None)
+                with relation.to_arrow_reader(chunk_rows) as reader:
+                    for batch in reader:
+                        yield canonical(batch, target)
+
+        return pa.RecordBatchReader.from_batches(target, stream())
+
+    @contextmanager
+    def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for table, path in self._files.items():
+                schema, _, _ = table.rpartition(".")
+                if schema:
+                    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+                self._create_view(connection, table, path)
+            # Paths and names above were checked; from here on the query cannot reach beyond root.
+            connection.execute(f"SET allowed_directories = [{_quoted(str(self._root))}]")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
+
+    @staticmethod
+    def _create_view(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
+        name = ".".join(f'"{part}"' for part in table.split("."))
+        function = _READERS[path.suffix]
+        if function:
+            source = f"{function}({_quoted(str(path))})"
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")
+            return
+        with pa.memory_map(str(path)) as file:
+            connection.from_arrow(pa.ipc.open_file(file).read_all()).create_view(table)
+
+    def _file(self, table: str) -> Path:
+        if not _TABLE.match(table):
+            raise DataError(
+                f"{table!r} is no table name", hint=f"each table is a file below {self._root.name}/"
+            )
+        stem = self._root / table.replace(".", "/")
+        for suffix in _READERS:
+            path = stem.with_suffix(suffix)
+            if path.is_file():
+                return path
+        raise DataError(
+            f"the SQL reads the table {table!r}, but there is no {stem.name}.parquet, .csv or .arrow "
+            f"in {stem.parent}",
+            hint=choices(table, self._tables()),
+        )
+
+    def _tables(self) -> list[str]:
+        if not self._root.is_dir():
+            return []
+        return sorted(path.stem for path in self._root.iterdir() if path.suffix in _READERS)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        reason = str(error).split("\n\nLINE")[0].strip()
+        raise DataError(f"the SQL fails on the data: {reason}") from error

@@ -1,0 +1,66 @@
+"""LightGBM: arrays straight to the booster, its text format, its own TreeSHAP."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lodestar.core.models.family import Family, named_parameters
+from lodestar.core.results import Predictions, Truth
+from lodestar.interface.learning import FeatureMatrix
+
+__all__ = ["LightGBMFamily"]
+
+
+class LightGBMFamily(Family):
+    """LGBMClassifier and LGBMRegressor. A loaded model is the Booster, which the class wraps."""
+
+    name: ClassVar[str] = "lightgbm"
+
+    def parameters(self) -> frozenset[str]:
+        """The signature's names and every alias that LightGBM knows, as the library lists them."""
+        from lightgbm.basic import _ConfigAliases
+
+        aliases = _ConfigAliases._get_all_param_aliases()  # noqa: SLF001 -- it has no public list
+        known = {name for main, names in aliases.items() for name in (main, *names)}
+        own = {name for base in self.cls.__mro__ for name in named_parameters(base) or ()}
+        return frozenset(known | own)
+
+    def build(self, hyperparameters: Any, *, seed: int) -> Any:  # noqa: ANN401
+        """Seeded, and quiet unless the recipe asks for LightGBM's own log."""
+        return super().build({"verbosity": -1, **hyperparameters}, seed=seed)
+
+    def fit(self, estimator: Any, features: FeatureMatrix, truth: Truth) -> None:  # noqa: ANN401
+        """Fit on the array: column names are kept by us, and LightGBM forbids some characters."""
+        estimator.fit(self._input(features), truth.target)
+
+    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+        """Ask the booster, before and after saving alike."""
+        booster = getattr(estimator, "booster_", estimator)
+        made = booster.predict(self._input(features))
+        if self.task != "classification":
+            return Predictions(made)
+        probabilities = np.column_stack([1.0 - made, made]) if made.ndim == 1 else made
+        return Predictions(np.argmax(probabilities, axis=1), probabilities, classes)
+
+    def contributions(self, estimator: Any, features: FeatureMatrix) -> NDArray[np.float64] | None:  # noqa: ANN401
+        """TreeSHAP by the booster; of several classes the sum."""
+        booster = getattr(estimator, "booster_", estimator)
+        shap = np.asarray(booster.predict(self._input(features), pred_contrib=True))
+        width = booster.num_feature() + 1
+        return np.abs(shap.reshape(len(features), -1, width)[:, :, :-1]).sum(axis=1)
+
+    def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
+        """LightGBM's text format, which keeps every bit of the numbers."""
+        getattr(estimator, "booster_", estimator).save_model(folder / "model.txt")
+        return "model.txt"
+
+    def load(self, path: Path) -> Any:  # noqa: ANN401
+        """Read the booster back."""
+        import lightgbm
+
+        return lightgbm.Booster(model_file=path)
+
+    def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401
+        return features.data

@@ -1,0 +1,82 @@
+"""XGBoost: float32 arrays straight to the booster, its own file format, its own TreeSHAP."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lodestar.core.models.family import Family, named_parameters
+from lodestar.core.results import Predictions
+from lodestar.interface.learning import FeatureMatrix
+
+__all__ = ["BOOSTER_PARAMETERS", "XGBoostFamily"]
+
+# Booster parameters that the scikit-learn classes pass on as keyword arguments (XGBoost 3 manual).
+BOOSTER_PARAMETERS = frozenset(
+    "eta lambda alpha min_split_loss sketch_ratio updater refresh_leaf process_type "
+    "max_cached_hist_node rate_drop skip_drop sample_type normalize_type one_drop feature_selector "
+    "top_k tweedie_variance_power huber_slope quantile_alpha expectile_alpha aft_loss_distribution "
+    "aft_loss_distribution_scale nthread seed seed_per_iteration disable_default_eval_metric".split()
+)
+
+
+class XGBoostFamily(Family):
+    """XGBClassifier, XGBRegressor and their kin."""
+
+    name: ClassVar[str] = "xgboost"
+    dtype: ClassVar[type[np.floating[Any]]] = np.float32
+
+    def parameters(self) -> frozenset[str]:
+        """The signature's names and the booster's."""
+        return (named_parameters_of_base(self.cls) | BOOSTER_PARAMETERS) - {"kwargs"}
+
+    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+        """One pass over the trees: the class is read off the probabilities, as XGBoost does it."""
+        rows = self._input(features)
+        if self.task != "classification":
+            return Predictions(estimator.predict(rows))
+        probabilities = estimator.predict_proba(rows)
+        values = (
+            (probabilities[:, 1] > 0.5).astype(np.int64)  # noqa: PLR2004 -- XGBClassifier's own rule
+            if probabilities.shape[1] == 2  # noqa: PLR2004
+            else np.argmax(probabilities, axis=1)
+        )
+        return Predictions(values, probabilities, classes)
+
+    def contributions(self, estimator: Any, features: FeatureMatrix) -> NDArray[np.float64] | None:  # noqa: ANN401
+        """TreeSHAP by the booster (Lundberg et al. 2020); None for linear boosters."""
+        import xgboost
+
+        booster = estimator.get_booster()
+        if estimator.booster == "gblinear":
+            return None
+        shap = booster.predict(xgboost.DMatrix(features.array()), pred_contribs=True)
+        per_class = np.abs(shap[..., :-1])
+        return np.asarray(per_class.sum(axis=1) if per_class.ndim == 3 else per_class, dtype=np.float64)  # noqa: PLR2004
+
+    def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
+        """XGBoost's universal binary JSON."""
+        estimator.save_model(folder / "model.ubj")
+        return "model.ubj"
+
+    def load(self, path: Path) -> Any:  # noqa: ANN401
+        """Read it back into the same class."""
+        estimator = self.cls()
+        estimator.load_model(path)
+        return estimator
+
+    def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401
+        return features.data
+
+
+def named_parameters_of_base(cls: type) -> frozenset[str]:
+    """The names of an XGBoost class, whose constructors end in **kwargs for the booster."""
+    import xgboost
+
+    own = {name for base in cls.__mro__ for name in _own_names(base)}
+    return frozenset(own | set(xgboost.XGBModel().get_params()))
+
+
+def _own_names(base: type) -> frozenset[str]:
+    return (named_parameters(base) or frozenset()) if base is not object else frozenset()

@@ -1,0 +1,265 @@
+"""Turns raw columns into numbers: `simple_scaler`, or any transformer by class path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lodestar.errors import DataError, SchemaError
+from lodestar.interface.learning import FeatureMatrix
+
+__all__ = ["SimpleScaler", "TransformerPreprocessor"]
+
+FloatArray = NDArray[np.float64]
+OTHER, NULL = "(other)", "(null)"
+
+
+@dataclass
+class _Numeric:
+    """Mean and standard deviation per group of rows; the last group is all rows together."""
+
+    name: str
+    mean: FloatArray
+    scale: FloatArray
+
+
+@dataclass
+class _Categorical:
+    """The categories that get a column of their own, the frequent first."""
+
+    name: str
+    categories: list[str]
+
+
+@dataclass
+class SimpleScaler:
+    """Numeric columns: the mean for missing values, then (x - mean) / standard deviation.
+    Categorical columns: one 0/1 column per category, one for nulls and one for all others.
+
+    With `criterion_col`, mean and deviation are those of the rows with the same value there, and
+    the global ones for values that training had not seen. At most `max_categories` categories get a
+    column of their own; the rarer ones share "(other)" with the unknown ones.
+    """
+
+    criterion_col: str | None = None
+    exclude_cols: tuple[str, ...] = ()
+    max_categories: int = 64
+    groups: list[str] = field(default_factory=list)
+    columns: list[_Numeric | _Categorical] = field(default_factory=list)
+
+    def fit(self, table: pa.Table, target: NDArray[Any]) -> None:
+        """Learn means, deviations and categories from training rows."""
+        del target
+        names = [name for name in table.column_names if name not in self.exclude_cols]
+        if not names:
+            raise SchemaError(
+                "no feature is left after exclude_cols", hint="exclude fewer columns in the recipe"
+            )
+        self.groups, group = self._group(table)
+        self.columns = [self._learn(name, table.column(name), group) for name in names]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that come out, in order."""
+        out: list[str] = []
+        for column in self.columns:
+            if isinstance(column, _Numeric):
+                out.append(column.name)
+            else:
+                labels = [*column.categories, NULL, OTHER]
+                out.extend(f"{column.name}={label}" for label in labels)
+        return tuple(out)
+
+    def transform(
+        self, rows: pa.Table | pa.RecordBatch, *, dtype: type[np.floating[Any]] = np.float64
+    ) -> FeatureMatrix:
+        """Scale and encode; one C-ordered (n, p) array, no value missing."""
+        out = np.zeros((rows.num_rows, len(self.names)), dtype=dtype)
+        unknown: dict[str, int] = {}
+        group = self._known_group(rows)
+        position = 0
+        for column in self.columns:
+            values = rows.column(column.name)
+            if isinstance(column, _Numeric):
+                self._scale(column, values, group, out[:, position])
+                position += 1
+            else:
+                count = self._encode(column, values, out, position)
+                if count:
+                    unknown[column.name] = count
+                position += len(column.categories) + 2
+        return FeatureMatrix(out, self.names, unknown)
+
+    def _learn(self, name: str, values: pa.ChunkedArray, group: NDArray[np.int64]) -> _Numeric | _Categorical:
+        kind = values.type
+        if pa.types.is_string(kind):
+            return self._learn_categories(name, values)
+        if pa.types.is_temporal(kind):
+            raise SchemaError(
+                f"column {name!r} is a {kind} and no feature as it is",
+                hint="list it in preprocessor.params.exclude_cols, or derive numbers from it in SQL",
+            )
+        numbers = _numbers(values)
+        present = ~np.isnan(numbers)
+        if not present.any():
+            raise DataError(
+                f"column {name!r} has no value at all in the training rows",
+                hint="list it in preprocessor.params.exclude_cols, or fill it in the SQL",
+            )
+        total = _mean_and_scale(numbers[present])
+        known = [
+            _mean_and_scale(rows) if rows.size else total
+            for rows in (numbers[present & (group == at)] for at in range(len(self.groups)))
+        ]
+        moments = np.array([*known, total])
+        return _Numeric(name, mean=moments[:, 0].copy(), scale=moments[:, 1].copy())
+
+    def _learn_categories(self, name: str, values: pa.ChunkedArray) -> _Categorical:
+        counts = pc.value_counts(values.drop_null())
+        pairs = [(item["values"].as_py(), item["counts"].as_py()) for item in counts]
+        if not pairs:
+            raise DataError(
+                f"column {name!r} has no value at all in the training rows",
+                hint="list it in preprocessor.params.exclude_cols, or fill it in the SQL",
+            )
+        pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+        return _Categorical(name, [label for label, _ in pairs[: self.max_categories]])
+
+    def _group(self, table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+        if self.criterion_col is None:
+            return [], np.full(table.num_rows, -1)
+        texts = self._criterion(table)
+        groups = sorted(pc.unique(texts.drop_null()).to_pylist())
+        return groups, _positions(texts, groups)
+
+    def _known_group(self, rows: pa.Table | pa.RecordBatch) -> NDArray[np.int64] | None:
+        """Which row of the moments each row takes; None: all take the global one."""
+        if self.criterion_col is None:
+            return None
+        return _positions(self._criterion(rows), self.groups)
+
+    def _criterion(self, rows: pa.Table | pa.RecordBatch) -> Any:  # noqa: ANN401 -- Arrow array
+        return rows.column(self.criterion_col).cast(pa.string())
+
+    @staticmethod
+    def _scale(
+        column: _Numeric, values: pa.Array, group: NDArray[np.int64] | None, out: NDArray[Any]
+    ) -> None:
+        numbers = _numbers(values)
+        mean = column.mean[-1] if group is None else column.mean[group]
+        scale = column.scale[-1] if group is None else column.scale[group]
+        scaled = (numbers - mean) / scale
+        # The mean of the scaled column is 0, so that is what a missing value becomes.
+        missing = np.isnan(scaled)
+        if missing.any():
+            scaled[missing] = 0.0
+        out[:] = scaled
+
+    @staticmethod
+    def _encode(column: _Categorical, values: pa.Array, out: NDArray[Any], position: int) -> int:
+        other = len(column.categories) + 1
+        codes = _positions(values, column.categories)
+        codes[codes < 0] = other
+        if values.null_count:
+            codes[values.is_null().to_numpy(zero_copy_only=False)] = other - 1
+        out[np.arange(len(codes)), position + codes] = 1.0
+        return int(np.count_nonzero(codes == other))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything it learned as plain values; numbers come back bit for bit."""
+        return {
+            "criterion_col": self.criterion_col,
+            "exclude_cols": list(self.exclude_cols),
+            "max_categories": self.max_categories,
+            "groups": self.groups,
+            "columns": [
+                {"name": column.name, "mean": column.mean.tolist(), "scale": column.scale.tolist()}
+                if isinstance(column, _Numeric)
+                else {"name": column.name, "categories": column.categories}
+                for column in self.columns
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "SimpleScaler":
+        """Read what `to_json` wrote."""
+        columns: list[_Numeric | _Categorical] = [
+            _Categorical(item["name"], item["categories"])
+            if "categories" in item
+            else _Numeric(item["name"], np.array(item["mean"]), np.array(item["scale"]))
+            for item in value["columns"]
+        ]
+        return cls(
+            criterion_col=value["criterion_col"],
+            exclude_cols=tuple(value["exclude_cols"]),
+            max_categories=value["max_categories"],
+            groups=list(value["groups"]),
+            columns=columns,
+        )
+
+
+@dataclass
+class TransformerPreprocessor:
+    """Any transformer with pandas `fit` and `transform`, such as scikit-learn's."""
+
+    transformer: Any
+
+    def fit(self, table: pa.Table, target: NDArray[Any]) -> None:
+        """Fit on training rows as a pandas frame."""
+        self.transformer.fit(self._frame(table), target)
+
+    def transform(
+        self, rows: pa.Table | pa.RecordBatch, *, dtype: type[np.floating[Any]] = np.float64
+    ) -> FeatureMatrix:
+        """Transform as a pandas frame; what comes out is kept as it is, made dense if sparse."""
+        del dtype  # the transformer chooses
+        frame = self._frame(rows)
+        made = self.transformer.transform(frame)
+        if hasattr(made, "toarray"):
+            made = made.toarray()
+        if isinstance(made, pd.DataFrame):
+            return FeatureMatrix(made, tuple(map(str, made.columns)))
+        values = np.asarray(made)
+        if values.ndim != 2 or len(values) != len(frame):  # noqa: PLR2004 -- a matrix has two sides
+            raise DataError(
+                f"{type(self.transformer).__name__}.transform returned the shape {values.shape}, not "
+                f"({len(frame)}, features)",
+                hint="a preprocessor returns one row of features for each row it is given",
+            )
+        return FeatureMatrix(values, self._names(values.shape[1]))
+
+    def _frame(self, rows: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+        frame: pd.DataFrame = rows.to_pandas()
+        return frame
+
+    def _names(self, count: int) -> tuple[str, ...]:
+        name_features = getattr(self.transformer, "get_feature_names_out", None)
+        if name_features is None:
+            return tuple(f"f{position}" for position in range(count))
+        return tuple(map(str, name_features()))
+
+
+def _numbers(values: Any) -> FloatArray:  # noqa: ANN401 -- Arrow array or chunked array
+    if not pa.types.is_floating(values.type):
+        values = values.cast(pa.float64())
+    if isinstance(values, pa.ChunkedArray):
+        return values.to_numpy()
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _mean_and_scale(numbers: FloatArray) -> tuple[float, float]:
+    scale = float(numbers.std())
+    return float(numbers.mean()), scale if scale > 0 else 1.0
+
+
+def _positions(values: Any, known: list[str]) -> NDArray[np.int64]:  # noqa: ANN401 -- Arrow array
+    """Where each value stands among the known ones; -1 where it does not."""
+    found = pc.index_in(values, value_set=pa.array(known, pa.string())).fill_null(-1)
+    if isinstance(found, pa.ChunkedArray):
+        return np.asarray(found.to_numpy()).astype(np.int64)
+    return np.asarray(found.to_numpy(zero_copy_only=False)).astype(np.int64)

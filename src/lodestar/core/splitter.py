@@ -1,0 +1,208 @@
+"""Sets rows aside, so that nothing is judged on rows that it was fitted on."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lodestar.core.results import IntArray, Task
+from lodestar.errors import DataError, SchemaError, choices
+from lodestar.settings import recipe
+
+__all__ = ["Method", "Split", "Splitter"]
+
+Method = Literal["random", "stratified", "group", "time"]
+
+_SEEDS = 2**32  # NumPy's legacy generator, which scikit-learn seeds, takes no larger ones
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row positions (ascending) to fit on and to judge on, and the method that parted them.
+
+    The two never share a row. Together they are all rows given, but for method time, where the rows
+    inside the gap are in neither.
+    """
+
+    train: IntArray
+    test: IntArray
+    method: Method
+
+
+class Splitter:
+    """Splits as the recipe's `split` section says; equal inputs and seeds give equal splits.
+
+    `test_size` and `validation_size` are shares of rows, but of groups for method group. For method
+    time, rows with the very time at which the test part starts are all in the test part.
+    """
+
+    def __init__(self, section: recipe.Split, *, task: Task, timestamp_col: str) -> None:
+        self._section = section
+        self._timestamp_col = timestamp_col
+        by_task: Method = "random" if task == "regression" else "stratified"
+        self._method: Method = by_task if section.method == "auto" else section.method
+
+    def holdout(self, frame: pd.DataFrame, labels: NDArray[Any] | None) -> Split:
+        """Set the test rows aside. `labels` (n,) is what to stratify by, ignored otherwise."""
+        positions = np.arange(len(frame), dtype=np.int64)
+        return self._split(
+            frame, labels, positions, share=self._section.test_size, seed=self._section.seed
+        )
+
+    def validation(
+        self, frame: pd.DataFrame, labels: NDArray[Any] | None, positions: IntArray, *, seed: int
+    ) -> Split:
+        """Split the rows at `positions` once more, by the same method.
+
+        `frame` and `labels` are the whole ones, and the result's positions refer to them.
+        """
+        positions = np.sort(np.asarray(positions, dtype=np.int64))
+        return self._split(frame, labels, positions, share=self._section.validation_size, seed=seed)
+
+    def _split(
+        self,
+        frame: pd.DataFrame,
+        labels: NDArray[Any] | None,
+        positions: IntArray,
+        *,
+        share: float,
+        seed: int,
+    ) -> Split:
+        if self._method == "time":
+            train, test = self._by_time(frame, positions, share)
+        elif self._method == "group":
+            train, test = self._by_group(frame, positions, share, seed)
+        else:
+            strata = None
+            if self._method == "stratified":
+                strata = _strata(labels, positions, share)
+            train, test = _at_random(positions, strata, share, seed)
+        return Split(np.sort(train), np.sort(test), self._method)
+
+    def _by_group(
+        self, frame: pd.DataFrame, positions: IntArray, share: float, seed: int
+    ) -> tuple[IntArray, IntArray]:
+        from sklearn.model_selection import GroupShuffleSplit
+
+        column = self._section.group_col or ""
+        groups = _column(frame, column, "split.group_col").iloc[positions]
+        nulls = int(groups.isna().sum())
+        if nulls:
+            raise DataError(
+                f"{nulls} of {len(groups)} rows have no value in the group column {column!r}",
+                hint="leave these rows out in the loader, or give them a group of their own",
+            )
+        codes, names = pd.factorize(groups)
+        _enough(len(names), share, f"groups in column {column!r}")
+        splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=seed % _SEEDS)
+        train, test = next(splitter.split(positions, groups=codes))
+        return positions[train], positions[test]
+
+    def _by_time(
+        self, frame: pd.DataFrame, positions: IntArray, share: float
+    ) -> tuple[IntArray, IntArray]:
+        times = self._microseconds(frame, positions)
+        _enough(len(times), share, "rows")
+        first = len(times) - int(np.ceil(len(times) * share))
+        start = np.partition(times, first)[first]
+        gap = self._section.gap_seconds
+        before = times < start
+        kept = before & (times <= start - round(gap * 1e6))
+        if not before.any():
+            raise DataError(
+                f"no row is earlier than the test part, which starts at {_moment(start)}: "
+                f"too many rows share one time in {self._timestamp_col!r}",
+                hint="use a finer timestamp, a smaller split.test_size, or method: random",
+            )
+        if not kept.any():
+            raise DataError(
+                f"no training rows are left {gap:g} s before the test part, which starts at "
+                f"{_moment(start)}; the earliest row is of {_moment(times.min())}",
+                hint="make split.gap_seconds smaller, or load a longer period",
+            )
+        return positions[kept], positions[~before]
+
+    def _microseconds(self, frame: pd.DataFrame, positions: IntArray) -> IntArray:
+        name = self._timestamp_col
+        column = _column(frame, name, "data_interface.event_timestamp_col").iloc[positions]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            raise _no_timestamp(name, column)
+        nulls = int(column.isna().sum())
+        if nulls:
+            raise DataError(
+                f"{nulls} of {len(column)} rows have no time in {name!r}, and the split is by time",
+                hint="leave these rows out in the loader, or use another split.method",
+            )
+        try:
+            moments = pd.to_datetime(column, utc=True)
+        except (ValueError, TypeError) as error:
+            raise _no_timestamp(name, column) from error
+        return moments.dt.as_unit("us").to_numpy("datetime64[us]").astype(np.int64)
+
+
+def _at_random(
+    positions: IntArray, strata: IntArray | None, share: float, seed: int
+) -> tuple[IntArray, IntArray]:
+    from sklearn.model_selection import train_test_split
+
+    _enough(len(positions), share, "rows")
+    train, test = train_test_split(
+        positions, test_size=share, random_state=seed % _SEEDS, stratify=strata
+    )
+    return train, test
+
+
+def _strata(labels: NDArray[Any] | None, positions: IntArray, share: float) -> IntArray:
+    if labels is None:
+        raise DataError(
+            "a stratified split needs classes, and this target has none", hint="method: random"
+        )
+    codes, names = pd.factorize(np.asarray(labels)[positions], use_na_sentinel=False)
+    counts = np.bincount(codes, minlength=len(names))
+    rare = np.flatnonzero(counts < 2)  # noqa: PLR2004 (one row for either part)
+    if len(rare):
+        listed = ", ".join(repr(np.asarray(names)[i].item()) for i in rare[:5])
+        raise DataError(
+            f"a stratified split needs 2 rows of every class, and of {len(positions)} rows "
+            f"only 1 has class {listed}" + (" (each)" if len(rare) > 1 else ""),
+            hint="method: random, or leave out or merge such rare classes in the loader",
+        )
+    tested = int(np.ceil(len(positions) * share))
+    if min(tested, len(positions) - tested) < len(names):
+        raise DataError(
+            f"{len(positions)} rows are too few to have each of {len(names)} classes in both "
+            f"parts of a stratified split of {share:g}",
+            hint="method: random, a more even split, or more rows",
+        )
+    return codes.astype(np.int64)
+
+
+def _column(frame: pd.DataFrame, name: str, key: str) -> "pd.Series[Any]":
+    if name not in frame.columns:
+        raise SchemaError(
+            f"column {name!r}, which {key} names, is not among the {frame.shape[1]} columns",
+            hint=choices(name, [str(column) for column in frame.columns]),
+        )
+    return frame[name]
+
+
+def _enough(count: int, share: float, what: str) -> None:
+    if count < 2 or count - int(np.ceil(count * share)) < 1:  # noqa: PLR2004 (one for either part)
+        raise DataError(
+            f"{count} {what} cannot be split with a share of {share:g} set aside",
+            hint="load more rows, use a smaller share, or another split.method",
+        )
+
+
+def _no_timestamp(name: str, column: "pd.Series[Any]") -> SchemaError:
+    return SchemaError(
+        f"column {name!r} is of type {column.dtype} and holds no timestamps, but the split is by "
+        "time",
+        hint="cast it to a timestamp in the loader, or name another event_timestamp_col",
+    )
+
+
+def _moment(microseconds: int) -> str:
+    return str(np.datetime64(int(microseconds), "us"))

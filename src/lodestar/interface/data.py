@@ -1,0 +1,56 @@
+"""Ports to where rows come from and go to."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+import pyarrow as pa
+
+__all__ = ["FrameSink", "FrameWriter", "SpineReader"]
+
+
+class SpineReader(Protocol):
+    """One query or file, ready to be read, as often as asked.
+
+    Columns have canonical types (see `lodestar.schema`), in the order of the query; an empty result
+    keeps its columns. A read that fails half way raises and never ends early as if it were whole.
+    """
+
+    def schema(self) -> pa.Schema:
+        """The columns, without reading the rows."""
+        ...
+
+    def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
+        """Stream the rows in batches of at most `chunk_rows`, in bounded memory."""
+        ...
+
+
+class FrameSink(Protocol):
+    """Takes batches; what they were written to appears only when the `with` block ends well.
+
+    When it ends in an exception, whatever stood at the destination before stands there unchanged.
+    """
+
+    def __enter__(self) -> Self:
+        """Start writing aside."""
+        ...
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows, in order."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Publish, or clean up."""
+        ...
+
+
+class FrameWriter(Protocol):
+    """Opens sinks. Two writers of one destination never mix: each publishes all or nothing."""
+
+    def sink(self, destination: str, schema: pa.Schema) -> FrameSink:
+        """Prepare to write rows of this schema to a destination."""
+        ...
