@@ -97,7 +97,8 @@ class FrameSchema:
         if gone or new or changed:
             lines = [f"- {name}: missing" for name in gone] + [f"+ {name}: unknown" for name in new]
             raise SchemaError(
-                "the columns are not those of the training data:\n  " + "\n  ".join(lines + changed),
+                "the columns are not those of the training data:\n  "
+                + "\n  ".join(lines + changed),
                 hint="select exactly the training columns; their order does not matter",
             )
 

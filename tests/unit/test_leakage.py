@@ -151,8 +151,8 @@ def test_a_category_that_names_the_class_is_a_proxy() -> None:
 
 
 def test_a_common_class_does_not_make_every_category_a_proxy() -> None:
-    frame, target = a_frame(), np.zeros(ROWS, dtype=int)
-    target[a_split().train[:1]] = 1
+    frame, target = a_frame(10_000), np.zeros(10_000, dtype=int)
+    target[a_split(rows=10_000).train[:1]] = 1
     assert found(frame, target) == ()
 
 
@@ -171,6 +171,7 @@ def test_times_after_the_event_are_counted() -> None:
     frame["closed"] = frame["at"] - pd.Timedelta("1D")
     frame.loc[:4, "closed"] = frame["at"] + pd.Timedelta("1D")
     frame.loc[5:9, "closed"] = pd.NaT
+    frame.loc[10:14, "closed"] = frame["at"]
     (finding,) = found(frame)
     assert finding.name == "timestamp_after_event"
     assert finding.rows == 5

@@ -202,6 +202,11 @@ def test_mape_is_undefined_where_a_target_is_zero() -> None:
     assert np.isnan(value("mape", "regression", (Truth(np.r_[0.0, 1]), Predictions(np.ones(2)))))
 
 
+def test_r2_is_undefined_where_the_target_is_constant() -> None:
+    given = Truth(np.full(9, 0.1)), Predictions(np.arange(9.0))
+    assert np.isnan(value("r2", "regression", given))
+
+
 def test_classes_that_do_not_occur_are_left_out_of_means() -> None:
     truth, said = classified(2)
     probabilities = np.c_[said.probabilities, np.zeros(len(said))]

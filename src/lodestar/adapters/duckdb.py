@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from lodestar.errors import DataError, choices
+from lodestar.settings.config import Data
 from lodestar.schema import canonical, canonical_schema
 from lodestar.sql import Query
 
@@ -26,6 +27,13 @@ class DuckDBReader:
         self._sql = query.to("duckdb")
         self._params = dict(params)
         self._files = {table: self._file(table) for table in query.tables}
+
+    @classmethod
+    def from_config(
+        cls, data: Data, project: Path, query: Query, params: Mapping[str, str]
+    ) -> "DuckDBReader":
+        """Run the query over the config's data directory."""
+        return cls(project / data.root, query, params)
 
     def schema(self) -> pa.Schema:
         """The query's columns; no rows are read."""

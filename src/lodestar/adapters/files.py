@@ -35,8 +35,17 @@ class FileReader:
             raise UsageError(f"{path.name}: not a kind of file that can be read", hint=_kinds())
         if not path.is_file():
             folder = path.parent
-            names = [p.name for p in folder.iterdir() if p.suffix in SUFFIXES] if folder.is_dir() else []
+            names = (
+                [p.name for p in folder.iterdir() if p.suffix in SUFFIXES]
+                if folder.is_dir()
+                else []
+            )
             raise DataError(f"there is no file {path}", hint=choices(path.name, names))
+
+    @classmethod
+    def from_uri(cls, uri: str, project: Path) -> "FileReader":
+        """Read a `file:` URI or a path; relative ones are below the project."""
+        return cls(path_of(uri, project))
 
     def schema(self) -> pa.Schema:
         """The columns, from the file's own metadata (csv: from its first block)."""
@@ -159,7 +168,10 @@ class _CsvWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._plain = pa.schema(
             [
-                (field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+                (
+                    field.name,
+                    field.type.value_type if pa.types.is_dictionary(field.type) else field.type,
+                )
                 for field in schema
             ]
         )

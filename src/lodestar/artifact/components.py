@@ -7,7 +7,7 @@ from pathlib import Path
 from lodestar.artifact.contents import ArtifactContents, Component
 from lodestar.core.models import family_of, import_class
 from lodestar.core.preprocessor import SimpleScaler, TransformerPreprocessor
-from lodestar.core.trainer import FittedModel
+from lodestar.core.fitted import FittedModel
 from lodestar.interface.learning import Preprocessor
 
 __all__ = ["load_model", "save_components"]
@@ -45,7 +45,9 @@ def _save_preprocessor(preprocessor: Preprocessor, folder: Path) -> Component:
     if isinstance(preprocessor, SimpleScaler):
         text = json.dumps(preprocessor.to_json(), ensure_ascii=False)
         (folder / "preprocessor.json").write_text(text, encoding="utf-8")
-        return Component("lodestar.core.preprocessor.SimpleScaler", SIMPLE_SCALER, "preprocessor.json")
+        return Component(
+            "lodestar.core.preprocessor.SimpleScaler", SIMPLE_SCALER, "preprocessor.json"
+        )
     if not isinstance(preprocessor, TransformerPreprocessor):
         raise TypeError(type(preprocessor).__name__)
     transformer = preprocessor.transformer

@@ -96,7 +96,8 @@ def _is_newer(version: object) -> bool:
 
 def _read_version_1(value: dict[str, Any]) -> ArtifactContents:
     roles = {
-        name: tuple(part) if isinstance(part, list) else part for name, part in value["roles"].items()
+        name: tuple(part) if isinstance(part, list) else part
+        for name, part in value["roles"].items()
     }
     return ArtifactContents(
         **{

@@ -17,7 +17,9 @@ MANIFEST_VERSION = 1
 def write_manifest(folder: Path) -> str:
     """List every file below `folder` in its manifest.json; return the artifact's digest."""
     files = {name: _sha256(path) for name, path in _files(folder)}
-    text = json.dumps({"manifest_version": MANIFEST_VERSION, "sha256": files}, indent=1, sort_keys=True)
+    text = json.dumps(
+        {"manifest_version": MANIFEST_VERSION, "sha256": files}, indent=1, sort_keys=True
+    )
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return digest_of(folder)
 
@@ -41,7 +43,9 @@ def verify(folder: Path, *, expected: str | None = None) -> str:
     """
     digest = digest_of(folder)
     if expected is not None and digest != expected:
-        raise ArtifactError(f"{MANIFEST} is not the one that the run recorded: it was tampered with")
+        raise ArtifactError(
+            f"{MANIFEST} is not the one that the run recorded: it was tampered with"
+        )
     listed = _listed(folder)
     found = dict(_files(folder))
     for name in sorted(listed.keys() - found.keys()):

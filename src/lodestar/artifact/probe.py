@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from lodestar.core.outputs import prediction_columns
-from lodestar.core.trainer import FittedModel
+from lodestar.core.fitted import FittedModel
 from lodestar.errors import ArtifactError
 
 __all__ = ["PROBE_ROWS", "replay", "write_probe"]

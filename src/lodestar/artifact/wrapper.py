@@ -16,7 +16,8 @@ from lodestar.artifact.manifest import verify
 from lodestar.artifact.probe import replay
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.outputs import prediction_columns
-from lodestar.core.trainer import FittedModel
+from lodestar.core.results import Predictions
+from lodestar.core.fitted import FittedModel
 from lodestar.errors import ArtifactError, DataError, UsageError, choices
 from lodestar.interface.learning import FeatureMatrix
 from lodestar.schema import canonical, canonical_schema
@@ -54,7 +55,9 @@ class PyfuncWrapper:
         """
         roles = self.contents.roles
         unneeded = set(self.contents.spine_schema.names) - set(roles.inputs)
-        self.trained_augmenter.check(schema, run_mode="serving" if run_mode == "serving" else "batch")
+        self.trained_augmenter.check(
+            schema, run_mode="serving" if run_mode == "serving" else "batch"
+        )
         self.contents.spine_schema.check(schema, optional=unneeded)
 
     def score(self, rows: pa.RecordBatch, *, first_row: int = 0) -> ScoredRows:
@@ -64,9 +67,16 @@ class PyfuncWrapper:
             DataError: a value that training never saw the like of.
         """
         augmented = self.trained_augmenter.augment(rows)
-        inputs = self.contents.feature_schema.conform(augmented, first_row=first_row)
-        scored = self._model.score(inputs)
+        scored = self._model.score(self._inputs(augmented, first_row))
         return ScoredRows(augmented, scored.features, prediction_columns(scored.predictions))
+
+    def predictions(self, rows: pa.RecordBatch, *, first_row: int = 0) -> Predictions:
+        """As `score`, but the bare predictions, to be judged."""
+        augmented = self.trained_augmenter.augment(rows)
+        return self._model.score(self._inputs(augmented, first_row)).predictions
+
+    def _inputs(self, augmented: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        return self.contents.feature_schema.conform(augmented, first_row=first_row)
 
     def predict(
         self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
@@ -79,7 +89,9 @@ class PyfuncWrapper:
         """
         asked = _checked(params or {})
         if not isinstance(model_input, pd.DataFrame):
-            raise UsageError(f"model_input is a {type(model_input).__name__}, not a pandas DataFrame")
+            raise UsageError(
+                f"model_input is a {type(model_input).__name__}, not a pandas DataFrame"
+            )
         if model_input.empty:
             raise DataError("there are no rows to predict")
         batch = pa.RecordBatch.from_pandas(model_input, preserve_index=False)
@@ -95,7 +107,9 @@ class PyfuncWrapper:
         }
 
 
-def load_wrapper(folder: Path, *, digest: str | None = None) -> tuple[PyfuncWrapper, tuple[str, ...]]:
+def load_wrapper(
+    folder: Path, *, digest: str | None = None
+) -> tuple[PyfuncWrapper, tuple[str, ...]]:
     """Verify, then load, then replay the probe; also return what differs harmlessly, in words.
 
     Raises:
@@ -104,7 +118,9 @@ def load_wrapper(folder: Path, *, digest: str | None = None) -> tuple[PyfuncWrap
     verify(folder, expected=digest)
     payload = folder / PAYLOAD
     if not (payload / CONTENTS).is_file():
-        raise ArtifactError(f"the artifact has no {PAYLOAD}/{CONTENTS}: it was not made by Lodestar")
+        raise ArtifactError(
+            f"the artifact has no {PAYLOAD}/{CONTENTS}: it was not made by Lodestar"
+        )
     contents = read_contents(payload / CONTENTS)
     warnings = compare(contents.lock)
     use_carried_modules(folder / "code", contents.carried_modules)

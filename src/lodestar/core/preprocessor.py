@@ -95,7 +95,9 @@ class SimpleScaler:
                 position += len(column.categories) + 2
         return FeatureMatrix(out, self.names, unknown)
 
-    def _learn(self, name: str, values: pa.ChunkedArray, group: NDArray[np.int64]) -> _Numeric | _Categorical:
+    def _learn(
+        self, name: str, values: pa.ChunkedArray, group: NDArray[np.int64]
+    ) -> _Numeric | _Categorical:
         kind = values.type
         if pa.types.is_string(kind):
             return self._learn_categories(name, values)

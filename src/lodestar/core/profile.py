@@ -99,7 +99,7 @@ def _others(name: str, column: "pd.Series[Any]", role: str) -> ColumnProfile:
     try:
         codes, values = pd.factorize(column)
     except TypeError:  # lists or dicts in the cells
-        column = column.astype(str).where(column.notna())
+        column = column.astype(str)
         codes, values = pd.factorize(column)
     counts = np.bincount(codes[codes >= 0], minlength=len(values))
     top: tuple[tuple[str, int], ...] = ()
@@ -107,8 +107,7 @@ def _others(name: str, column: "pd.Series[Any]", role: str) -> ColumnProfile:
         first = np.argsort(-counts, kind="stable")[:_TOP]
         top = tuple((str(values[i]), int(counts[i])) for i in first)
     nulls = int((codes < 0).sum())
-    distinct = int((counts > 0).sum())
-    return ColumnProfile(name, str(column.dtype), len(column), nulls, distinct, role, top=top)
+    return ColumnProfile(name, str(column.dtype), len(column), nulls, len(values), role, top=top)
 
 
 def _histogram(values: FloatArray) -> tuple[int, ...]:

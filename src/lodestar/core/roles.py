@@ -98,7 +98,13 @@ class TargetReader:
 
     @classmethod
     def learn(
-        cls, table: pa.Table, roles: Roles, task: Task, *, positive: Any, treatment_value: Any  # noqa: ANN401 -- a class label
+        cls,
+        table: pa.Table,
+        roles: Roles,
+        task: Task,
+        *,
+        positive: Any,
+        treatment_value: Any,  # noqa: ANN401 -- a class label
     ) -> "TargetReader":
         """Find the classes of a classification's training data; `positive` comes last of two.
 
@@ -149,7 +155,11 @@ class TargetReader:
                     hint=f"valid: {', '.join(map(repr, self.classes[:12]))}",
                 ) from error
             return Truth(np.array(codes, dtype=np.int64), classes=self.classes)
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        if not (
+            pa.types.is_integer(column.type)
+            or pa.types.is_floating(column.type)
+            or pa.types.is_boolean(column.type)
+        ):
             raise DataError(
                 f"the target {roles.target!r} is a {column.type}, and {self.task} needs numbers",
                 hint="cast it in the SQL",
@@ -166,7 +176,9 @@ class TargetReader:
         column = table.column(name)
         _no_nulls(column, name)
         values = column.to_pylist()
-        treated = np.fromiter((value == self.treatment_value for value in values), np.int64, len(values))
+        treated = np.fromiter(
+            (value == self.treatment_value for value in values), np.int64, len(values)
+        )
         if treated.min() == treated.max():
             seen = sorted({str(value) for value in values})[:12]
             raise DataError(
@@ -178,7 +190,11 @@ class TargetReader:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return {"task": self.task, "classes": list(self.classes), "treatment_value": self.treatment_value}
+        return {
+            "task": self.task,
+            "classes": list(self.classes),
+            "treatment_value": self.treatment_value,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TargetReader":

@@ -10,41 +10,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lodestar.core.evaluator import Evaluator
+from lodestar.core.fitted import FittedModel
 from lodestar.core.models import Family
-from lodestar.core.results import Evaluation, Predictions, Truth
+from lodestar.core.results import Evaluation, Truth
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.splitter import Split, Splitter
 from lodestar.errors import DataError
-from lodestar.interface.learning import FeatureMatrix, Preprocessor
+from lodestar.interface.learning import Preprocessor
 from lodestar.schema import FrameSchema
 
-__all__ = ["FittedModel", "Scored", "Trainer", "TrainingResult"]
+__all__ = ["Trainer", "TrainingResult", "rows_of"]
 
 # Above this many distinct outcomes, rows cannot be stratified by them.
 MOST_STRATA = 10
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Rows on their way through a model."""
-
-    features: FeatureMatrix
-    predictions: Predictions
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A preprocessor and an estimator that were fitted on the same rows."""
-
-    preprocessor: Preprocessor
-    estimator: Any
-    family: Family
-    classes: tuple[Any, ...]
-
-    def score(self, rows: pa.Table | pa.RecordBatch) -> Scored:
-        """Transform and predict; `rows` holds at least the model's inputs."""
-        features = self.preprocessor.transform(rows, dtype=self.family.dtype)
-        return Scored(features, self.family.predict(self.estimator, features, self.classes))
 
 
 @dataclass(frozen=True)
@@ -72,6 +50,7 @@ class Trainer:
         splitter: Splitter,
         evaluator: Evaluator,
         hyperparameters: Mapping[str, Any],
+        split_columns: tuple[str, ...],
         seed: int,
     ) -> None:
         self._family = family
@@ -79,6 +58,7 @@ class Trainer:
         self._splitter = splitter
         self._evaluator = evaluator
         self._hyperparameters = dict(hyperparameters)
+        self._split_names = split_columns
         self._seed = seed
 
     def train(self, table: pa.Table, roles: Roles, target: TargetReader) -> TrainingResult:
@@ -102,7 +82,7 @@ class Trainer:
             schema=FrameSchema.of(table),
             split=split,
             truth=truth,
-            evaluation=self._evaluator.evaluate(_rows(truth, split.test), held_out.predictions),
+            evaluation=self._evaluator.evaluate(rows_of(truth, split.test), held_out.predictions),
         )
 
     def _single_training_iteration(
@@ -115,7 +95,7 @@ class Trainer:
     ) -> FittedModel:
         """Fit preprocessor and estimator on these rows alone: the one way, for fixed and tuned."""
         rows = table.select(roles.inputs).take(positions)
-        known = _rows(truth, positions)
+        known = rows_of(truth, positions)
         preprocessor = self._make_preprocessor()
         preprocessor.fit(rows, known.target)
         features = preprocessor.transform(rows, dtype=self._family.dtype)
@@ -124,7 +104,7 @@ class Trainer:
         return FittedModel(preprocessor, estimator, self._family, truth.classes)
 
     def _split_columns(self, table: pa.Table) -> pd.DataFrame:
-        wanted = [name for name in self._splitter.columns if name in table.column_names]
+        wanted = [name for name in self._split_names if name in table.column_names]
         frame: pd.DataFrame = table.select(wanted).to_pandas()
         return frame if wanted else pd.DataFrame(index=pd.RangeIndex(table.num_rows))
 
@@ -140,15 +120,15 @@ class Trainer:
                 )
 
 
-def _rows(truth: Truth, positions: NDArray[np.int64]) -> Truth:
+def rows_of(truth: Truth, positions: NDArray[np.int64]) -> Truth:
     treatment = None if truth.treatment is None else truth.treatment[positions]
     return Truth(truth.target[positions], treatment, truth.classes)
 
 
-def _strata(truth: Truth) -> NDArray[np.int64] | None:
+def _strata(truth: Truth) -> NDArray[Any] | None:
     """What to stratify by: the class, or treatment × outcome."""
     if truth.classes:
-        return np.asarray(truth.target, dtype=np.int64)
+        return np.array([str(label) for label in truth.classes])[truth.target]
     if truth.treatment is None:
         return None
     outcomes, codes = np.unique(truth.target, return_inverse=True)

@@ -50,6 +50,8 @@ class Preprocessor(Protocol):
         """Learn from training rows (features only) and their target (n,)."""
         ...
 
-    def transform(self, rows: pa.Table | pa.RecordBatch, *, dtype: type[np.floating[Any]]) -> FeatureMatrix:
+    def transform(
+        self, rows: pa.Table | pa.RecordBatch, *, dtype: type[np.floating[Any]]
+    ) -> FeatureMatrix:
         """Turn rows into features; numbers are computed in float64, then stored as `dtype`."""
         ...

@@ -22,9 +22,9 @@ class SplitSummary:
 class RunReport:
     """One training run as its report tells it.
 
-    `created` is ISO text with an offset; `sql` is None where a data URI was loaded; `notes` are what
-    the run had to say about itself ("snapshot stands in for loader"); `reproduce` is the exact shell
-    command; `versions` are (distribution, version).
+    `created` is ISO text with an offset; `sql` is None where a data URI was loaded; `notes` are
+    what the run had to say about itself ("snapshot stands in for loader"); `reproduce` is the
+    exact shell command; `versions` are (distribution, version).
     """
 
     run_name: str

@@ -196,7 +196,7 @@ def _residual_histogram(residual: NDArray[Any]) -> Figure:
 def _qini(curves: CausalCurves) -> Figure | None:
     if not len(curves.qini.x):
         return None
-    random = _guide("random targeting", curves.random.x, curves.random.y)
+    random = _guide("random targeting", curves.random.x, curves.random.y) | {"showlegend": True}
     line = _line(curves.qini, 0) | {
         "name": "model",
         "fill": "tonexty",
@@ -285,6 +285,7 @@ def _guide(name: str, x: Iterable[float], y: Iterable[float]) -> Spec:
         "y": _floats(y),
         "line": {"color": "--faint", "width": 1.5, "dash": "dash"},
         "hoverinfo": "skip",
+        "showlegend": False,
     }
 
 

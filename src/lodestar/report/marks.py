@@ -94,7 +94,10 @@ def icon(name: str) -> Html:
 
 def brand() -> Html:
     """A four-pointed star."""
-    star = "M12 1.5c.9 6.6 3 8.9 9.5 10.5-6.5 1.6-8.6 3.9-9.5 10.5-.9-6.6-3-8.9-9.5-10.5C9 10.4 11.1 8.1 12 1.5z"
+    star = (
+        "M12 1.5c.9 6.6 3 8.9 9.5 10.5-6.5 1.6-8.6 3.9-9.5 10.5"
+        "-.9-6.6-3-8.9-9.5-10.5C9 10.4 11.1 8.1 12 1.5z"
+    )
     return tag("svg", tag("path", d=star), viewBox="0 0 24 24", class_="brand", aria_hidden="true")
 
 

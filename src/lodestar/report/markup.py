@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Html", "Node", "details", "join", "table", "tag"]
+__all__ = ["Html", "Node", "details", "join", "json_text", "table", "tag"]
 
 VOID = frozenset({"meta", "rect", "line", "path", "circle"})
 
@@ -60,6 +60,11 @@ def table(
 def details(summary: Node, *children: Node) -> Html:
     """A block that opens on a click."""
     return tag("details", tag("summary", summary), *children)
+
+
+def json_text(text: str) -> Html:
+    """JSON that cannot end the script element that it stands in."""
+    return Html(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _row(cells: Sequence[Node]) -> Html:

@@ -11,7 +11,7 @@ from lodestar.core.results import (
     MetricEstimate,
 )
 from lodestar.report import figures, marks, wording
-from lodestar.report.markup import Html, Node, details, join, table, tag
+from lodestar.report.markup import Html, Node, details, join, json_text, table, tag
 
 __all__ = ["importance", "metrics", "performance", "section"]
 
@@ -52,7 +52,7 @@ def metrics(evaluation: Evaluation) -> Html:
     """A card per metric: value, interval in figures and as a bar."""
     lead = (
         f"On {wording.count(evaluation.rows, 'held-out row')}, with 95 % bootstrap intervals. "
-        "Bars run from 0 to 1 where the metric is bounded, else from 0 to just beyond the interval."
+        "Bars: from 0 to 1 where the metric is bounded, else from 0."
     )
     cards = [_card(name, estimate) for name, estimate in evaluation.metrics.items()]
     body = tag("div", cards, class_="cards") if cards else _empty("No metric was computed.")
@@ -126,11 +126,6 @@ def _figure(figure: figures.Figure) -> Html:
         tag("script", json_text(spec), type="application/json", data_figure=figure.name),
         class_="panel",
     )
-
-
-def json_text(text: str) -> Html:
-    """JSON that cannot end the script element that it stands in."""
-    return Html(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _confusion(curves: ClassificationCurves) -> Html:

@@ -158,10 +158,16 @@ def _top_value(value: str, many: int, rows: int) -> Html:
 
 
 def _split_bar(split: SplitSummary) -> Html:
-    parts = (("train", split.train_rows), ("test", split.test_rows), ("dropped", split.dropped_rows))
+    parts = (
+        ("train", split.train_rows),
+        ("test", split.test_rows),
+        ("dropped", split.dropped_rows),
+    )
     total = sum(rows for _, rows in parts)
     pieces = (
-        tag("span", class_=f"part {name}", style=f"flex-grow:{rows}") for name, rows in parts if rows
+        tag("span", class_=f"part {name}", style=f"flex-grow:{rows}")
+        for name, rows in parts
+        if rows
     )
     words = ", ".join(f"{name} {wording.share(rows, total)}" for name, rows in parts if rows)
     return tag("div", pieces, class_="parts", role="img", aria_label=f"Split: {words}")
@@ -173,7 +179,11 @@ def _split_facts(split: SplitSummary) -> Html:
         "dl",
         *_fact("Train", _rows(split.train_rows, total), key="train"),
         *_fact("Test", _rows(split.test_rows, total), key="test"),
-        *(_fact("Dropped", _rows(split.dropped_rows, total), key="dropped") if split.dropped_rows else ()),
+        *(
+            _fact("Dropped", _rows(split.dropped_rows, total), key="dropped")
+            if split.dropped_rows
+            else ()
+        ),
         *_fact("Method", split.method),
         *_fact("Seed", str(split.seed)),
         class_="facts",
@@ -223,7 +233,9 @@ def _finding(finding: LeakageFinding) -> Html:
 def _code(name: str, text: str, *, what: str) -> Html:
     return tag(
         "div",
-        tag("button", "Copy", type="button", data_copy=name, aria_label=f"Copy {what}", hidden=True),
+        tag(
+            "button", "Copy", type="button", data_copy=name, aria_label=f"Copy {what}", hidden=True
+        ),
         tag("pre", tag("code", text, id=name), tabindex=0),
         class_="code",
     )

@@ -1,18 +1,19 @@
 """Four small real tables, from the files that scikit-learn carries: they need no network."""
 
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lodestar.errors import ExternalError
 
-__all__ = ["export_bundled", "write_parquet"]
+__all__ = ["export_bundled", "named", "numbered", "write_parquet"]
 
 ROWS_PER_GROUP = 131_072
 
@@ -40,7 +41,7 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, temporary, row_group_size=ROWS_PER_GROUP, compression="zstd")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as exc:
         raise ExternalError(
             f"cannot write the sample table: {exc.strerror or exc}",
@@ -52,6 +53,17 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
     return path
 
 
+def numbered(prefix: str, count: int, *, width: int) -> pa.Array:
+    """Ids from 1 on, such as "bc-0001"."""
+    numbers = pc.utf8_lpad(pa.array(np.arange(1, count + 1)).cast(pa.string()), width, "0")
+    return pc.binary_join_element_wise(prefix, numbers, "-")
+
+
+def named(codes: npt.NDArray[np.int64], names: Sequence[str]) -> pa.Array:
+    """The name that each code stands for."""
+    return pa.array([str(name) for name in names]).take(pa.array(codes))
+
+
 def _breast_cancer() -> pa.Table:
     """569 biopsies, 30 measurements of the cell nuclei each (Wisconsin, diagnostic)."""
     from sklearn.datasets import load_breast_cancer
@@ -59,21 +71,21 @@ def _breast_cancer() -> pa.Table:
     bunch = load_breast_cancer()
     return pa.table(
         {
-            "sample_id": _numbered("bc", len(bunch.target), width=4),
+            "sample_id": numbered("bc", len(bunch.target), width=4),
             **_columns(bunch.data, [_snake_case(name) for name in bunch.feature_names]),
-            "diagnosis": _named(bunch.target, bunch.target_names),
+            "diagnosis": named(bunch.target, bunch.target_names),
         }
     )
 
 
 def _digits() -> pa.Table:
-    """1,797 handwritten digits of 8 × 8 pixels, each 0 (paper) to 16 (ink)."""
+    """1,797 handwritten digits of 8 by 8 pixels, each 0 (paper) to 16 (ink)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     return pa.table(
         {
-            "image_id": _numbered("img", len(bunch.target), width=4),
+            "image_id": numbered("img", len(bunch.target), width=4),
             **_columns(bunch.data.astype(np.int64), list(bunch.feature_names)),
             "digit": pa.array(bunch.target.astype(np.int64)),
         }
@@ -87,9 +99,9 @@ def _wine() -> pa.Table:
     bunch = load_wine()
     return pa.table(
         {
-            "sample_id": _numbered("wine", len(bunch.target), width=3),
+            "sample_id": numbered("wine", len(bunch.target), width=3),
             **_columns(bunch.data, [_snake_case(name) for name in bunch.feature_names]),
-            "cultivar": _named(bunch.target, ["cultivar_1", "cultivar_2", "cultivar_3"]),
+            "cultivar": named(bunch.target, ["cultivar_1", "cultivar_2", "cultivar_3"]),
         }
     )
 
@@ -114,26 +126,18 @@ def _diabetes() -> pa.Table:
     names = [DIABETES_NAMES.get(name, name) for name in bunch.feature_names]
     return pa.table(
         {
-            "patient_id": _numbered("pt", len(bunch.target), width=3),
+            "patient_id": numbered("pt", len(bunch.target), width=3),
             **_columns(bunch.data, names),
             "progression": pa.array(bunch.target.astype(np.float64)),
         }
     )
 
 
-def _columns(matrix: Any, names: list[str]) -> dict[str, pa.Array]:
+def _columns(matrix: npt.NDArray[np.float64], names: list[str]) -> dict[str, pa.Array]:
     return {
         name: pa.array(np.ascontiguousarray(matrix[:, position]))
         for position, name in enumerate(names)
     }
-
-
-def _numbered(prefix: str, count: int, *, width: int) -> pa.Array:
-    return pa.array([f"{prefix}-{number:0{width}d}" for number in range(1, count + 1)])
-
-
-def _named(codes: Any, names: Any) -> pa.Array:
-    return pa.array([str(name) for name in names]).take(pa.array(codes))
 
 
 def _snake_case(name: str) -> str:

@@ -21,8 +21,8 @@ __all__ = [
 class Environment(Section):
     """What this environment can do; the Factory reads it, nothing else asks for names."""
 
-    augmenter: Literal["pass_through", "feature_store"]
-    serving: Literal["blocked", "allowed"]
+    augmenter: Literal["pass_through"]
+    serving: Literal["blocked"]
 
 
 class Data(Section):
@@ -72,7 +72,7 @@ class Batch(Section):
 class HyperparameterTuning(Section):
     """What the machine allows for a search; the recipe says what the experiment is worth."""
 
-    enabled: bool = False
+    enabled: Literal[False] = False
 
 
 class Config(Section):

@@ -16,6 +16,7 @@ from lodestar.settings.yaml_source import KeyPath, Source, parse_value, read_yam
 
 __all__ = [
     "LOCAL",
+    "Environment",
     "LoadedRecipe",
     "Settings",
     "find_project",
@@ -50,27 +51,25 @@ class LoadedRecipe:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """One environment of one project."""
+
+    project: Path
+    name: str
+    config: Config
+
+
+@dataclass(frozen=True)
 class Settings:
     """One recipe in one environment of one project."""
 
-    project: Path
-    environment: str
-    config: Config
+    environment: Environment
     loaded: LoadedRecipe
 
     @property
     def recipe(self) -> Recipe:
         """The recipe's values."""
         return self.loaded.recipe
-
-
-@dataclass(frozen=True)
-class ProjectConfig:
-    """One environment of one project, without a recipe."""
-
-    project: Path
-    environment: str
-    config: Config
 
 
 def find_project(start: Path) -> Path:
@@ -90,7 +89,7 @@ def find_project(start: Path) -> Path:
 
 def load_config(
     project: Path, environment: str | None, *, variables: Mapping[str, str]
-) -> ProjectConfig:
+) -> Environment:
     """Read one environment's config.
 
     Raises:
@@ -102,7 +101,7 @@ def load_config(
     config = _config(project, name, (), variables, problems)
     if config is None or problems:
         raise SettingsError(problems)
-    return ProjectConfig(project, name, config)
+    return Environment(project, name, config)
 
 
 def load_settings(
@@ -139,7 +138,7 @@ def load_settings(
         overrides=tuple(for_recipe),
         source=source,
     )
-    return Settings(project, name, config, loaded)
+    return Settings(Environment(project, name, config), loaded)
 
 
 def parse_context_params(text: str | None) -> dict[str, str]:

@@ -190,7 +190,9 @@ class _Reader:
                 continue
             if key in found:
                 first = self._source.where((*path, key)).split(":")[1]
-                self._problem(f"the key {key!r} stands twice, first in line {first}", path, key_node)
+                self._problem(
+                    f"the key {key!r} stands twice, first in line {first}", path, key_node
+                )
                 continue
             self._mark((*path, key), key_node)
             found[key] = self.value(value_node, (*path, key))

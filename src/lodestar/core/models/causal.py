@@ -44,7 +44,9 @@ class CausalFamily(Family):
         labels = np.where(truth.treatment == 1, TREATED, CONTROL)
         estimator.fit(X=features.array(), treatment=labels, y=truth.target.astype(np.float64))
 
-    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+    def predict(
+        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:  # noqa: ANN401
         """The uplift of each row."""
         del classes
         return Predictions(np.asarray(estimator.predict(X=features.array())).reshape(len(features)))

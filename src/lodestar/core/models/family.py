@@ -43,7 +43,9 @@ class Family:
         """Fit in place."""
         estimator.fit(self._input(features), truth.target)
 
-    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+    def predict(
+        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:  # noqa: ANN401
         """Ask for the values and, where the estimator has them, the probabilities."""
         rows = self._input(features)
         values = _one_per_row(estimator.predict(rows), len(features))
@@ -70,7 +72,9 @@ class Family:
         with path.open("rb") as file:
             estimator = pickle.load(file)  # noqa: S301 -- verified against the manifest
         if not isinstance(estimator, self.cls):
-            raise ArtifactError(f"{path.name} holds a {type(estimator).__name__}, not a {self.cls.__name__}")
+            raise ArtifactError(
+                f"{path.name} holds a {type(estimator).__name__}, not a {self.cls.__name__}"
+            )
         return estimator
 
     def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401 -- frame or array

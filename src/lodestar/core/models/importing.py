@@ -71,5 +71,7 @@ def _near(name: str, missing: str) -> str:
     parent = missing.rpartition(".")[0]
     if not parent:
         return f"install the package that holds {name}, or correct the path"
-    members = [member for member in dir(importlib.import_module(parent)) if not member.startswith("_")]
+    members = [
+        member for member in dir(importlib.import_module(parent)) if not member.startswith("_")
+    ]
     return choices(missing.rpartition(".")[2], members)

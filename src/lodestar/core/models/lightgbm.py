@@ -35,7 +35,9 @@ class LightGBMFamily(Family):
         """Fit on the array: column names are kept by us, and LightGBM forbids some characters."""
         estimator.fit(self._input(features), truth.target)
 
-    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+    def predict(
+        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:  # noqa: ANN401
         """Ask the booster, before and after saving alike."""
         booster = getattr(estimator, "booster_", estimator)
         made = booster.predict(self._input(features))

@@ -31,7 +31,9 @@ class XGBoostFamily(Family):
         """The signature's names and the booster's."""
         return (named_parameters_of_base(self.cls) | BOOSTER_PARAMETERS) - {"kwargs"}
 
-    def predict(self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]) -> Predictions:  # noqa: ANN401
+    def predict(
+        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:  # noqa: ANN401
         """One pass over the trees: the class is read off the probabilities, as XGBoost does it."""
         rows = self._input(features)
         if self.task != "classification":
@@ -53,7 +55,9 @@ class XGBoostFamily(Family):
             return None
         shap = booster.predict(xgboost.DMatrix(features.array()), pred_contribs=True)
         per_class = np.abs(shap[..., :-1])
-        return np.asarray(per_class.sum(axis=1) if per_class.ndim == 3 else per_class, dtype=np.float64)  # noqa: PLR2004
+        return np.asarray(
+            per_class.sum(axis=1) if per_class.ndim == 3 else per_class, dtype=np.float64
+        )  # noqa: PLR2004
 
     def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
         """XGBoost's universal binary JSON."""

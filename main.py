@@ -1,0 +1,3 @@
+from lodestar.cli.app import main
+
+main()

@@ -1,0 +1,275 @@
+"""The command line: parses, calls one pipeline, prints. Heavy libraries load inside the commands."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lodestar.cli.edge import guarded
+
+if TYPE_CHECKING:
+    from lodestar.settings.loading import Environment
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lodestar",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="One recipe, one config per environment, one artifact that batch and API both run.",
+)
+runs_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at the runs of this project."
+)
+app.add_typer(runs_app, name="runs")
+
+RecipeFile = Annotated[str, typer.Option("--recipe-file", "-r", help="Recipe name, or a path.")]
+RunId = Annotated[
+    str,
+    typer.Option("--run-id", help="Run id, or a unique prefix of it or of its artifact's digest."),
+]
+Params = Annotated[
+    str | None, typer.Option("--context-params", help="Values of the SQL's parameters: k=v,k=v")
+]
+Env = Annotated[
+    str | None,
+    typer.Option("--env", help="Config to lay over base.yaml (default: APP_ENV, else LOCAL)."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one key: model.hyperparameters.max_depth=4, config.a.b=c"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to make the project.")],
+    as_json: Json = False,
+) -> None:
+    """Make a project that trains at once, offline."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.cli.present import InitView
+        from lodestar.samples.project import create_project
+
+        out.show(InitView(directory, create_project(directory)))
+
+
+@app.command()
+def train(
+    recipe_file: RecipeFile,
+    context_params: Params = None,
+    overrides: Overrides = None,
+    env: Env = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Possible leakage is an error.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe and leave one artifact in MLflow."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.settings.loading import load_settings, parse_context_params
+
+        settings = load_settings(
+            _project(),
+            recipe_file,
+            environment=env,
+            overrides=overrides or (),
+            variables=_variables(),
+        )
+        params = parse_context_params(context_params)
+        from lodestar.cli.present import TrainView
+        from lodestar.pipelines.train import train as run
+
+        with out.progress() as progress:
+            trained = run(settings, params, strict=strict, progress=progress)
+        out.show(TrainView(trained))
+
+
+@app.command("batch-inference")
+def batch_inference(
+    run_id: RunId,
+    context_params: Params = None,
+    output: Annotated[str | None, typer.Option(help="Where the predictions go.")] = None,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Score a batch with a run's artifact: its own SQL, its own logic."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.settings.loading import parse_context_params
+
+        environment, params = _environment(env), parse_context_params(context_params)
+        from lodestar.cli.present import BatchView
+        from lodestar.pipelines.batch_inference import batch_inference as run
+
+        with out.progress() as progress:
+            scored = run(environment, run_id, params, output=output, progress=progress)
+        out.show(BatchView(scored))
+
+
+@app.command()
+def evaluate(
+    run_id: RunId,
+    data: Annotated[str | None, typer.Option(help="Labelled data: a file or URI.")] = None,
+    context_params: Params = None,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a run's artifact on labelled data."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.settings.loading import parse_context_params
+
+        environment, params = _environment(env), parse_context_params(context_params)
+        from lodestar.cli.present import EvaluateView
+        from lodestar.pipelines.evaluate import evaluate as run
+
+        with out.progress() as progress:
+            evaluated = run(environment, run_id, params, data=data, progress=progress)
+        out.show(EvaluateView(evaluated))
+
+
+@app.command("serve-api")
+def serve_api(run_id: RunId, env: Env = None) -> None:
+    """Serve a run's artifact as a REST API, where the environment allows it."""
+    with guarded(as_json=False):
+        environment = _environment(env)
+        from lodestar.errors import NotAllowedError
+
+        raise NotAllowedError(
+            f"run {run_id} cannot be served: environment.serving is "
+            f"{environment.config.environment.serving} in {environment.name}",
+            where="config/base.yaml",
+            hint="serving needs an online store, which LOCAL does not have; score files with: "
+            f"lodestar batch-inference --run-id {run_id}",
+        )
+
+
+@app.command()
+def verify(run_id: RunId, env: Env = None, as_json: Json = False) -> None:
+    """Check an artifact: every file's digest, the locked versions, the probe's predictions."""
+    with guarded(as_json=as_json) as out:
+        environment = _environment(env)
+        from lodestar.cli.present import VerifyView
+        from lodestar.pipelines.verify import verify as run
+
+        out.show(VerifyView(run(environment, run_id)))
+
+
+@app.command()
+def check(
+    recipe_file: Annotated[
+        str | None, typer.Option("--recipe-file", "-r", help="One recipe (default: all).")
+    ] = None,
+    overrides: Overrides = None,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Check recipes against their files, columns, class paths and metrics, before any training."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.settings.loading import load_settings, recipe_names
+
+        project = _project()
+        names = [recipe_file] if recipe_file else recipe_names(project)
+        found = [
+            load_settings(
+                project, name, environment=env, overrides=overrides or (), variables=_variables()
+            )
+            for name in names
+        ]
+        from lodestar.cli.present import CheckView
+        from lodestar.pipelines.check import check as run
+
+        out.show(CheckView([run(settings) for settings in found]))
+
+
+@app.command()
+def schema(
+    which: Annotated[str, typer.Argument(help="recipe or config")],
+) -> None:
+    """Print the JSON Schema of recipe or config files, for editors."""
+    with guarded(as_json=False):
+        import json
+
+        from lodestar.errors import UsageError, choices
+        from lodestar.settings.config import Config
+        from lodestar.settings.recipe import Recipe
+
+        models = {"recipe": Recipe, "config": Config}
+        if which not in models:
+            raise UsageError(f"there is no schema {which!r}", hint=choices(which, list(models)))
+        typer.echo(json.dumps(models[which].model_json_schema(), indent=2))
+
+
+@runs_app.command("list")
+def runs_list(
+    most: Annotated[int, typer.Option("--most", min=1, help="How many, newest first.")] = 20,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """List the newest runs."""
+    with guarded(as_json=as_json) as out:
+        environment = _environment(env)
+        from lodestar.cli.present import RunsView
+        from lodestar.factory import EnvironmentFactory
+
+        out.show(RunsView(EnvironmentFactory(environment).store().runs(most=most)))
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help="Run id or a unique prefix.")],
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Show one run: its metrics and parameters."""
+    with guarded(as_json=as_json) as out:
+        environment = _environment(env)
+        from lodestar.cli.present import RunView
+        from lodestar.factory import EnvironmentFactory
+
+        out.show(RunView(EnvironmentFactory(environment).store().find(run)))
+
+
+@runs_app.command("compare")
+def runs_compare(
+    first: Annotated[str, typer.Argument(help="Run id or a unique prefix.")],
+    second: Annotated[str, typer.Argument(help="Run id or a unique prefix.")],
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs: metrics side by side, and the parameters that differ."""
+    with guarded(as_json=as_json) as out:
+        environment = _environment(env)
+        from lodestar.cli.present import CompareView
+        from lodestar.factory import EnvironmentFactory
+
+        store = EnvironmentFactory(environment).store()
+        out.show(CompareView(store.find(first), store.find(second)))
+
+
+def _project() -> Path:
+    """The project around the working directory; its own modules can be imported by class path."""
+    from lodestar.settings.loading import find_project
+
+    project = find_project(Path.cwd())
+    if str(project) not in sys.path:
+        sys.path.append(str(project))
+    return project
+
+
+def _environment(name: str | None) -> "Environment":
+    from lodestar.settings.loading import load_config
+
+    return load_config(_project(), name, variables=_variables())
+
+
+def _variables() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

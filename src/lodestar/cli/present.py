@@ -1,0 +1,356 @@
+"""How each command's result looks: a JSON object for programs, a few calm lines for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lodestar.artifact.store import StoredRun
+from lodestar.core.results import Evaluation
+from lodestar.pipelines.batch_inference import ScoredBatch
+from lodestar.pipelines.check import CheckedRecipe
+from lodestar.pipelines.evaluate import EvaluatedRun
+from lodestar.pipelines.train import TrainedRun
+from lodestar.pipelines.verify import VerifiedRun
+
+__all__ = [
+    "BatchView",
+    "CheckView",
+    "CompareView",
+    "EvaluateView",
+    "InitView",
+    "RunView",
+    "RunsView",
+    "TrainView",
+    "VerifyView",
+]
+
+SHORT = 12
+
+
+class InitView:
+    """A project was made."""
+
+    def __init__(self, directory: Path, files: Sequence[Path]) -> None:
+        self._directory = directory
+        self._files = files
+
+    def json(self) -> dict[str, Any]:
+        """Where, and which files."""
+        return {"directory": str(self._directory), "files": [str(file) for file in self._files]}
+
+    def print(self, console: Console) -> None:
+        """What to do next."""
+        console.print(f"[green]✓[/] {len(self._files)} files in {self._directory}")
+        _next(
+            console,
+            (f"cd {self._directory}", ""),
+            ("lodestar train --recipe-file breast_cancer", "train the first recipe"),
+            ("lodestar check", "check all recipes"),
+        )
+
+
+class TrainView:
+    """A run was saved."""
+
+    def __init__(self, trained: TrainedRun) -> None:
+        self._trained = trained
+
+    def json(self) -> dict[str, Any]:
+        """At least what DESIGN section 6 lists."""
+        saved, result = self._trained.saved, self._trained.result
+        return {
+            "run_id": saved.run_id,
+            "run_name": saved.run_name,
+            "metrics": result.evaluation.values(),
+            "intervals": _intervals(result.evaluation),
+            "task_type": result.target.task,
+            "model_class_path": _class_path(result.model.family.cls),
+            "hyperparameters": dict(result.hyperparameters),
+            "tuning": {"enabled": False},
+            "rows": {"train": len(result.split.train), "test": len(result.split.test)},
+            "leakage": [asdict(finding) for finding in self._trained.insight.findings],
+            "notes": list(self._trained.notes),
+            "artifact_digest": saved.digest,
+            "artifact_uri": saved.artifact_uri,
+            "report": saved.report,
+        }
+
+    def print(self, console: Console) -> None:
+        """Metrics on the held-out rows, where the report lies, what to try next."""
+        saved, result = self._trained.saved, self._trained.result
+        _print_evaluation(console, result.evaluation, "held-out rows")
+        _facts(
+            console,
+            ("run", f"{saved.run_id}  {saved.run_name}"),
+            ("artifact", f"{saved.digest[:SHORT]}  {saved.artifact_uri}"),
+            ("report", saved.report),
+        )
+        short = saved.run_id[:8]
+        _next(
+            console,
+            (f"lodestar batch-inference --run-id {short}", "score a batch"),
+            (f"lodestar evaluate --run-id {short}", "judge it on labelled data"),
+            (f"lodestar verify --run-id {short}", "check the artifact"),
+        )
+
+
+class BatchView:
+    """Predictions were written."""
+
+    def __init__(self, scored: ScoredBatch) -> None:
+        self._scored = scored
+
+    def json(self) -> dict[str, Any]:
+        """Rows and outputs."""
+        scored = self._scored
+        return {
+            "run_id": scored.run_id,
+            "artifact_digest": scored.digest,
+            "rows": scored.rows,
+            "outputs": scored.outputs,
+            "unknown_categories": scored.unknown_categories,
+            "notes": list(scored.notes),
+        }
+
+    def print(self, console: Console) -> None:
+        """Rows and where they lie."""
+        scored = self._scored
+        console.print(f"[green]✓[/] {scored.rows:,} rows scored by run {scored.run_id[:8]}")
+        _facts(console, *scored.outputs.items())
+        for column, count in scored.unknown_categories.items():
+            console.print(
+                f"  {count:,} rows have a category of {column} that training had not seen"
+            )
+
+
+class EvaluateView:
+    """A run was judged."""
+
+    def __init__(self, evaluated: EvaluatedRun) -> None:
+        self._evaluated = evaluated
+
+    def json(self) -> dict[str, Any]:
+        """Metrics here and at training."""
+        evaluated = self._evaluated
+        return {
+            "run_id": evaluated.run_id,
+            "artifact_digest": evaluated.digest,
+            "data": evaluated.data,
+            "rows": evaluated.evaluation.rows,
+            "metrics": evaluated.evaluation.values(),
+            "intervals": _intervals(evaluated.evaluation),
+            "trained_metrics": {name: item["value"] for name, item in evaluated.trained.items()},
+            "notes": list(evaluated.notes),
+        }
+
+    def print(self, console: Console) -> None:
+        """Metrics beside those of training."""
+        evaluated = self._evaluated
+        trained = {name: item["value"] for name, item in evaluated.trained.items()}
+        _print_evaluation(console, evaluated.evaluation, evaluated.data, trained)
+
+
+class VerifyView:
+    """An artifact is as it was."""
+
+    def __init__(self, verified: VerifiedRun) -> None:
+        self._verified = verified
+
+    def json(self) -> dict[str, Any]:
+        """What was checked."""
+        return {**asdict(self._verified), "verified": True}
+
+    def print(self, console: Console) -> None:
+        """One line a check."""
+        run = self._verified
+        console.print(f"[green]✓[/] manifest   {run.files} files, digest {run.digest[:SHORT]}")
+        console.print("[green]✓[/] lock       versions as recorded" if not run.warnings else "")
+        for warning in run.warnings:
+            console.print(f"[yellow]![/] lock       {warning}")
+        console.print(f"[green]✓[/] probe      {run.probe_rows} rows predict what they did")
+
+
+class CheckView:
+    """Recipes would train."""
+
+    def __init__(self, checked: Sequence[CheckedRecipe]) -> None:
+        self._checked = checked
+
+    def json(self) -> dict[str, Any]:
+        """Each recipe."""
+        return {"recipes": [asdict(item) for item in self._checked]}
+
+    def print(self, console: Console) -> None:
+        """One line a recipe."""
+        for item in self._checked:
+            console.print(
+                f"[green]✓[/] {item.recipe}  {item.task}, {item.class_path}, "
+                f"{item.features} features"
+                + (f", parameters {', '.join(item.parameters)}" if item.parameters else "")
+            )
+            for note in item.notes:
+                console.print(f"    {note}", style="dim")
+
+
+class RunsView:
+    """The newest runs."""
+
+    def __init__(self, runs: Sequence[StoredRun]) -> None:
+        self._runs = runs
+
+    def json(self) -> dict[str, Any]:
+        """All of each."""
+        return {"runs": [_run_json(run) for run in self._runs]}
+
+    def print(self, console: Console) -> None:
+        """A table."""
+        if not self._runs:
+            console.print("no runs yet; try: lodestar train --recipe-file breast_cancer")
+            return
+        table = _table("run", "recipe", "model", "started", "status", "metrics")
+        for run in self._runs:
+            table.add_row(
+                run.run_id[:8],
+                run.recipe,
+                run.class_path.rpartition(".")[2],
+                f"{run.started:%Y-%m-%d %H:%M}",
+                run.status.lower(),
+                _few(run.metrics),
+            )
+        console.print(table)
+
+
+class RunView:
+    """One run."""
+
+    def __init__(self, run: StoredRun) -> None:
+        self._run = run
+
+    def json(self) -> dict[str, Any]:
+        """All of it."""
+        return _run_json(self._run)
+
+    def print(self, console: Console) -> None:
+        """Facts, metrics, parameters."""
+        run = self._run
+        _facts(
+            console,
+            ("run", f"{run.run_id}  {run.run_name}"),
+            ("status", f"{run.status.lower()}, started {run.started:%Y-%m-%d %H:%M} UTC"),
+            ("model", f"{run.class_path} ({run.task})"),
+            ("artifact", run.digest or "none"),
+            *((name, f"{value:.4f}") for name, value in sorted(run.metrics.items())),
+            *sorted(run.params.items()),
+        )
+
+
+class CompareView:
+    """Two runs side by side."""
+
+    def __init__(self, first: StoredRun, second: StoredRun) -> None:
+        self._first = first
+        self._second = second
+
+    def json(self) -> dict[str, Any]:
+        """Metric differences (second minus first), and the parameters that differ."""
+        first, second = self._first, self._second
+        return {
+            "runs": [first.run_id, second.run_id],
+            "metrics": {
+                name: {
+                    "first": first.metrics.get(name),
+                    "second": second.metrics.get(name),
+                    "difference": _difference(first.metrics, second.metrics, name),
+                }
+                for name in sorted(first.metrics.keys() | second.metrics.keys())
+            },
+            "params": {
+                name: [first.params.get(name), second.params.get(name)]
+                for name in self._different()
+            },
+        }
+
+    def print(self, console: Console) -> None:
+        """A table of metrics, then one of differing parameters."""
+        names = (self._first.run_id[:8], self._second.run_id[:8])
+        table = _table("", *names, "difference")
+        for name, item in self.json()["metrics"].items():
+            table.add_row(
+                name, _number(item["first"]), _number(item["second"]), _number(item["difference"])
+            )
+        for name in self._different():
+            table.add_row(
+                name, self._first.params.get(name, "–"), self._second.params.get(name, "–"), ""
+            )
+        console.print(table)
+
+    def _different(self) -> list[str]:
+        first, second = self._first.params, self._second.params
+        return sorted(
+            name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
+        )
+
+
+def _print_evaluation(
+    console: Console,
+    evaluation: Evaluation,
+    what: str,
+    trained: Mapping[str, float] | None = None,
+) -> None:
+    titles = ["metric", f"{evaluation.rows:,} {what}", "95 % interval"]
+    table = _table(*titles, *(["at training"] if trained else []))
+    for name, estimate in evaluation.metrics.items():
+        row = [name, f"{estimate.value:.4f}", f"{estimate.low:.4f} … {estimate.high:.4f}"]
+        table.add_row(*row, *([_number(trained.get(name))] if trained else []))
+    console.print(table)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _facts(console: Console, *facts: tuple[str, str]) -> None:
+    width = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        console.print(Text(name.ljust(width), style="dim") + Text(value), soft_wrap=True)
+
+
+def _next(console: Console, *commands: tuple[str, str]) -> None:
+    width = max(len(command) for command, _ in commands) + 2
+    console.print("next:", style="dim")
+    for command, what in commands:
+        console.print(Text(f"  {command.ljust(width)}") + Text(what, style="dim"), soft_wrap=True)
+
+
+def _intervals(evaluation: Evaluation) -> dict[str, list[float]]:
+    return {name: [item.low, item.high] for name, item in evaluation.metrics.items()}
+
+
+def _run_json(run: StoredRun) -> dict[str, Any]:
+    return {**asdict(run), "started": run.started.isoformat()}
+
+
+def _class_path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _difference(first: Mapping[str, float], second: Mapping[str, float], name: str) -> float | None:
+    return second[name] - first[name] if name in first and name in second else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _few(metrics: Mapping[str, float], most: int = 3) -> str:
+    preferred = ("roc_auc", "accuracy", "log_loss", "rmse", "mae", "r2", "qini", "auuc")
+    names: Iterable[str] = [name for name in preferred if name in metrics][:most]
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names)

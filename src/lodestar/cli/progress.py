@@ -1,0 +1,68 @@
+"""Progress on a terminal: one line that moves. Elsewhere only what the user should know."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.status import Status
+
+__all__ = ["ConsoleProgress"]
+
+
+class ConsoleProgress:
+    """Shows the stage, its rows and its speed; leaves a line with its time when it is over."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._stage = ""
+        self._began = 0.0
+        self._detail = ""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the last stage."""
+        self._close(finished=kind is None)
+
+    def stage(self, what: str) -> None:
+        """Close the stage before and begin this one."""
+        self._close(finished=True)
+        self._stage, self._began, self._detail = what, time.monotonic(), ""
+        if self._console.is_terminal:
+            self._status = self._console.status(what)
+            self._status.start()
+
+    def rows(self, count: int, total: int | None) -> None:
+        """Show rows and speed."""
+        spent = max(time.monotonic() - self._began, 1e-9)
+        of = f" of {total:,}" if total else ""
+        left = f", {(total - count) / (count / spent):.0f} s left" if total and count else ""
+        self._detail = f"{count:,}{of} rows"
+        if self._status is not None:
+            self._status.update(f"{self._stage}  {self._detail}, {count / spent:,.0f} rows/s{left}")
+
+    def note(self, message: str) -> None:
+        """Print what the user should know."""
+        self._console.print(
+            f"[yellow]note:[/] {message}" if self._console.is_terminal else f"note: {message}",
+            markup=self._console.is_terminal,
+        )
+
+    def _close(self, *, finished: bool) -> None:
+        if self._status is None:
+            return
+        self._status.stop()
+        self._status = None
+        if finished:
+            spent = time.monotonic() - self._began
+            detail = f"  {self._detail}" if self._detail else ""
+            self._console.print(f"[green]✓[/] {self._stage}{detail}  [dim]{spent:.1f} s[/]")

@@ -1,0 +1,280 @@
+"""The only place that picks classes: from recipe and config to the objects that do the work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
+from lodestar.artifact.store import RunStore
+from lodestar.core.augmenter import Augmenter
+from lodestar.core.evaluator import Evaluator
+from lodestar.core.metrics import find_metric, metric_names
+from lodestar.core.models import Family, family_of, import_class
+from lodestar.core.preprocessor import SimpleScaler, TransformerPreprocessor
+from lodestar.core.splitter import Splitter
+from lodestar.core.trainer import Trainer
+from lodestar.errors import Problem, SettingsError, UsageError, choices
+from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.learning import Preprocessor
+from lodestar.settings.loading import Environment, LoadedRecipe
+from lodestar.settings.recipe import HyperparameterRange, Transformer
+from lodestar.sql import Query, parse_query
+
+__all__ = ["EnvironmentFactory", "Factory", "Hyperparameters", "Loader", "Spine"]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What makes the spine: a query, or a data URI. One of the two is given."""
+
+    recipe: str
+    query: Query | None
+    uri: str | None
+
+
+@dataclass(frozen=True)
+class Spine:
+    """Where the rows come from, and what the user should know about that."""
+
+    reader: SpineReader
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the estimator is built with, and how ranges were settled."""
+
+    values: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+class EnvironmentFactory:
+    """Objects that depend on the environment alone: all that running an artifact needs."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._config = environment.config
+        self._project = environment.project
+
+    def store(self) -> RunStore:
+        """Runs and artifacts."""
+        mlflow = self._config.mlflow
+        return RunStore(
+            tracking_uri=mlflow.tracking_uri.get_secret_value(),
+            artifact_root=mlflow.artifact_root,
+            experiment=mlflow.experiment_name,
+            project=self._project,
+        )
+
+    def spine(self, loader: Loader, params: Mapping[str, str]) -> Spine:
+        """A snapshot stands in for loader and features where one exists, as rows pass through.
+
+        Raises:
+            UsageError: parameters that nothing could apply.
+        """
+        snapshot = f"{self._config.data.snapshots}/{loader.recipe}.parquet"
+        if (self._project / snapshot).is_file():
+            if params:
+                raise UsageError(
+                    f"{snapshot} stands in for the loader, so --context-params cannot select rows",
+                    hint="leave them out, or move the snapshot away to run the recipe's SQL",
+                )
+            note = f"{snapshot} stands in for the recipe's loader and features"
+            return Spine(self.reader(snapshot), (note,))
+        if loader.query is not None:
+            reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
+            bound = loader.query.bind(params)
+            return Spine(reader.from_config(self._config.data, self._project, loader.query, bound))
+        if params:
+            raise UsageError("a data URI takes no --context-params", hint="leave them out")
+        return Spine(self.reader(loader.uri or ""))
+
+    def reader(self, uri: str) -> SpineReader:
+        """Rows of a data URI."""
+        found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme").from_uri(
+            uri, self._project
+        )
+        return found
+
+    def writer(self, destination: str) -> FrameWriter:
+        """Whatever writes to destinations of this kind; relative ones are below the project."""
+        found: FrameWriter = adapter(WRITERS, scheme_of(destination), what="the URI scheme")(
+            self._project
+        )
+        return found
+
+
+class Factory(EnvironmentFactory):
+    """Objects for training one recipe in one environment."""
+
+    def __init__(self, environment: Environment, loaded: LoadedRecipe) -> None:
+        super().__init__(environment)
+        self._loaded = loaded
+        self._recipe = loaded.recipe
+
+    def preflight(self) -> None:
+        """Check all that can be checked before any data is read.
+
+        Raises:
+            SettingsError: every problem at once.
+        """
+        checks: tuple[Callable[[], object], ...] = (
+            lambda: self.loader,
+            lambda: self.hyperparameters,
+            lambda: self.preprocessor()(),
+            self._check_metric,
+        )
+        problems: list[Problem] = []
+        for check in checks:
+            try:
+                check()
+            except SettingsError as error:
+                problems += [found for found in error.problems if found not in problems]
+        if problems:
+            raise SettingsError(problems)
+
+    @cached_property
+    def loader(self) -> Loader:
+        """The recipe's query or data URI."""
+        section = self._recipe.loader
+        where = self._loaded.where("loader", "source_uri")
+        if not section.source_uri.endswith(".sql"):
+            return Loader(self._loaded.name, None, section.source_uri)
+        path = (self._project / section.source_uri).resolve()
+        if not path.is_relative_to(self._project):
+            raise SettingsError.one("lies outside the project", where=where)
+        if not path.is_file():
+            known = sorted(
+                file.relative_to(self._project).as_posix()
+                for file in self._project.glob("recipes/**/*.sql")
+            )
+            raise SettingsError.one(
+                "there is no such SQL file", where=where, hint=choices(section.source_uri, known)
+            )
+        text = path.read_text(encoding="utf-8")
+        query = parse_query(text, section.dialect, where=path.relative_to(self._project).as_posix())
+        return Loader(self._loaded.name, query, None)
+
+    @cached_property
+    def family(self) -> Family:
+        """How the recipe's estimator is handled."""
+        task = self._recipe.data_interface.task_type
+        cls = import_class(
+            self._recipe.model.class_path,
+            self._config.model.allowed_modules,
+            where=self._loaded.where("model", "class_path"),
+            methods=("fit", "predict"),
+        )
+        return family_of(cls, task)
+
+    @cached_property
+    def hyperparameters(self) -> Hyperparameters:
+        """Fixed values as they are; a range gives its default, else the estimator's own.
+
+        Raises:
+            SettingsError: names that the estimator does not take, every one of them.
+        """
+        given = self._recipe.model.hyperparameters
+        accepted = self.family.parameters()
+        problems = [
+            self._loaded.problem(
+                f"{self.family.cls.__name__} takes no hyperparameter {name!r}",
+                "model",
+                "hyperparameters",
+                name,
+                hint=choices(name, sorted(accepted)),
+            )
+            for name in given
+            if accepted is not None and name not in accepted
+        ]
+        if problems:
+            raise SettingsError(problems)
+        values, notes = {}, []
+        for name, value in given.items():
+            if not isinstance(value, HyperparameterRange):
+                values[name] = value
+            elif value.default is not None:
+                values[name] = value.default
+                notes.append(f"{name} takes its default {value.default!r}: the search is off")
+            else:
+                notes.append(f"{name} keeps the estimator's own default: the search is off")
+        return Hyperparameters(values, tuple(notes))
+
+    def preprocessor(self) -> Callable[[], Preprocessor]:
+        """Makes an unfitted preprocessor each time it is called."""
+        section = self._recipe.preprocessor
+        if not isinstance(section, Transformer):
+            params = section.params
+            return lambda: SimpleScaler(
+                criterion_col=params.criterion_col,
+                exclude_cols=params.exclude_cols,
+                max_categories=params.max_categories,
+            )
+        cls = import_class(
+            section.class_path,
+            self._config.model.allowed_modules,
+            where=self._loaded.where("preprocessor", "class_path"),
+            methods=("fit", "transform"),
+        )
+
+        def make() -> TransformerPreprocessor:
+            try:
+                return TransformerPreprocessor(cls(**section.params))
+            except TypeError as error:
+                where = self._loaded.where("preprocessor", "params")
+                raise SettingsError.one(f"{cls.__name__}: {error}", where=where) from error
+
+        return make
+
+    def augmenter(self) -> Augmenter:
+        """The recipe's features."""
+        return Augmenter([item.model_dump() for item in self._recipe.augmenter.features])
+
+    def trainer(self) -> Trainer:
+        """Everything that learning takes."""
+        data, split = self._recipe.data_interface, self._recipe.split
+        return Trainer(
+            family=self.family,
+            preprocessor=self.preprocessor(),
+            splitter=Splitter(split, task=data.task_type, timestamp_col=data.event_timestamp_col),
+            evaluator=self.evaluator(),
+            hyperparameters=self.hyperparameters.values,
+            split_columns=tuple(
+                name for name in (split.group_col, data.event_timestamp_col) if name is not None
+            ),
+            seed=split.seed,
+        )
+
+    def evaluator(self) -> Evaluator:
+        """Judges held-out rows."""
+        return Evaluator(self._recipe.data_interface.task_type, seed=self._recipe.split.seed)
+
+    def _check_metric(self) -> None:
+        tuning = self._recipe.hyperparameter_tuning
+        task = self._recipe.data_interface.task_type
+        if tuning.metric is None:
+            return
+        metric = find_metric(tuning.metric, task)
+        if metric is None:
+            raise SettingsError(
+                [
+                    self._loaded.problem(
+                        f"there is no metric {tuning.metric!r} for {task}",
+                        "hyperparameter_tuning",
+                        "metric",
+                        hint=choices(tuning.metric, metric_names(task)),
+                    )
+                ]
+            )
+        if tuning.direction not in (None, metric.direction):
+            raise SettingsError(
+                [
+                    self._loaded.problem(
+                        f"{metric.name} is better when {metric.direction}d, not {tuning.direction}d",
+                        "hyperparameter_tuning",
+                        "direction",
+                        hint=f"write {metric.direction}, or leave it out",
+                    )
+                ]
+            )

@@ -1,0 +1,34 @@
+"""Port to whoever is told how long work goes on."""
+
+from typing import Protocol
+
+__all__ = ["Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Told of stages and rows; never asked anything."""
+
+    def stage(self, what: str) -> None:
+        """A new stage begins."""
+        ...
+
+    def rows(self, count: int, total: int | None) -> None:
+        """So many rows are done in this stage, of so many where that is known."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something that the user should know of."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def stage(self, what: str) -> None:
+        """Say nothing."""
+
+    def rows(self, count: int, total: int | None) -> None:
+        """Say nothing."""
+
+    def note(self, message: str) -> None:
+        """Say nothing."""

@@ -1,0 +1,173 @@
+"""Score a batch with a run's artifact: its own SQL, its own logic, streamed, published atomically."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lodestar.artifact.store import OpenedRun
+from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
+from lodestar.factory import EnvironmentFactory, Loader
+from lodestar.errors import DataError
+from lodestar.interface.data import FrameSink
+from lodestar.interface.progress import Progress, Silent
+from lodestar.pipelines.stream import ahead, behind
+from lodestar.settings.loading import Environment
+from lodestar.sql import parse_query
+
+__all__ = ["ScoredBatch", "batch_inference", "loader_of"]
+
+CONSTANT = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """What was scored and where the results lie."""
+
+    run_id: str
+    digest: str
+    rows: int
+    outputs: dict[str, str]
+    unknown_categories: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def batch_inference(
+    environment: Environment,
+    reference: str,
+    params: Mapping[str, str],
+    *,
+    output: str | None = None,
+    progress: Progress | None = None,
+) -> ScoredBatch:
+    """Run the artifact over the rows of its snapshot SQL (or URI) and write what comes out.
+
+    Raises:
+        LodestarError: nothing was published.
+    """
+    tell = progress or Silent()
+    factory = EnvironmentFactory(environment)
+    tell.stage("Verifying the artifact")
+    with factory.store().opened(reference) as opened:
+        wrapper, warnings = load_wrapper(opened.folder, digest=opened.run.digest)
+    spine = factory.spine(loader_of(wrapper), params)
+    notes = (*spine.notes, *warnings)
+    for note in notes:
+        tell.note(note)
+    wrapper.check(spine.reader.schema())
+    destinations = _destinations(environment, opened, wrapper, output)
+    tell.stage(f"Scoring with {opened.run.run_name}")
+    scoring = _Scoring(wrapper, opened, factory, destinations, tell)
+    with spine.reader.read(chunk_rows=environment.config.batch.chunk_rows) as reader:
+        scoring.run(reader)
+    return ScoredBatch(
+        run_id=opened.run.run_id,
+        digest=opened.run.digest or "",
+        rows=scoring.rows,
+        outputs=destinations,
+        unknown_categories=scoring.unknown,
+        notes=notes,
+    )
+
+
+def loader_of(wrapper: PyfuncWrapper) -> Loader:
+    """The loader as it was when the artifact was made."""
+    contents = wrapper.contents
+    query = None
+    if contents.loader_sql_snapshot is not None:
+        query = parse_query(
+            contents.loader_sql_snapshot, contents.loader_dialect, where="loader_sql_snapshot"
+        )
+    return Loader(contents.recipe_name, query, contents.loader_uri_snapshot)
+
+
+def _destinations(
+    environment: Environment, opened: OpenedRun, wrapper: PyfuncWrapper, output: str | None
+) -> dict[str, str]:
+    """Frame → file. `--output` names the predictions; the others lie beside them."""
+    section = environment.config.output
+    folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run.run_id}"
+    found = {name: f"{folder}/{name}.parquet" for name in section.save}
+    if output is not None:
+        stem, _, suffix = output.rpartition(".")
+        found = {name: f"{stem}.{name}.{suffix}" for name in section.save}
+        found["predictions"] = output
+    return found
+
+
+class _Scoring:
+    """One pass over the rows; every frame that is asked for goes to its own sink."""
+
+    def __init__(
+        self,
+        wrapper: PyfuncWrapper,
+        opened: OpenedRun,
+        factory: EnvironmentFactory,
+        destinations: Mapping[str, str],
+        tell: Progress,
+    ) -> None:
+        self._wrapper = wrapper
+        self._run = opened.run
+        self._factory = factory
+        self._destinations = destinations
+        self._tell = tell
+        self.rows = 0
+        self.unknown: dict[str, int] = {}
+
+    def run(self, reader: pa.RecordBatchReader) -> None:
+        with ExitStack() as stack, ahead(iter(reader)) as batches:
+            sinks: dict[str, FrameSink] = {}
+            write = stack.enter_context(behind(lambda frames: _write(sinks, frames)))
+            for batch in batches:
+                frames = self._frames(batch)
+                for name, frame in frames.items():
+                    if name not in sinks:
+                        sinks[name] = stack.enter_context(self._sink(name, frame.schema))
+                write(frames)
+                self.rows += batch.num_rows
+                self._tell.rows(self.rows, None)
+            if not self.rows:
+                raise DataError("there are no rows to score", hint="check the context parameters")
+
+    def _frames(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+        scored = self._wrapper.score(batch, first_row=self.rows)
+        for column, count in scored.features.unknown.items():
+            self.unknown[column] = self.unknown.get(column, 0) + count
+        makers = {
+            "predictions": lambda: self._predictions(batch, scored),
+            "augmented": lambda: scored.augmented,
+            "preprocessed": lambda: _preprocessed(scored),
+        }
+        return {name: makers[name]() for name in self._destinations}
+
+    def _predictions(self, batch: pa.RecordBatch, scored: ScoredRows) -> pa.RecordBatch:
+        """Keys, what the model says, and which run of which artifact said it."""
+        carried = [
+            name for name in self._wrapper.contents.roles.carried if name in batch.schema.names
+        ]
+        columns = {name: batch.column(name) for name in carried}
+        if not columns:
+            columns["row"] = pa.array(range(self.rows, self.rows + batch.num_rows), pa.int64())
+        columns |= scored.predictions
+        columns["run_id"] = _constant(self._run.run_id, batch.num_rows)
+        columns["artifact_digest"] = _constant(self._run.digest or "", batch.num_rows)
+        return pa.RecordBatch.from_pydict(columns)
+
+    def _sink(self, name: str, schema: pa.Schema) -> FrameSink:
+        destination = self._destinations[name]
+        return self._factory.writer(destination).sink(destination, schema)
+
+
+def _write(sinks: Mapping[str, FrameSink], frames: Mapping[str, pa.RecordBatch]) -> None:
+    for name, frame in frames.items():
+        sinks[name].write(frame)
+
+
+def _preprocessed(scored: ScoredRows) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pandas(scored.features.frame(), preserve_index=False)
+
+
+def _constant(text: str, rows: int) -> pa.DictionaryArray:
+    codes = pa.array([0], pa.int32()).take(pa.nulls(rows, pa.int32()).fill_null(0))
+    return pa.DictionaryArray.from_arrays(codes, pa.array([text]))

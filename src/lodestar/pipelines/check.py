@@ -1,0 +1,49 @@
+"""Preflight of one recipe: everything short of reading the rows."""
+
+from dataclasses import dataclass
+
+from lodestar.errors import UsageError
+from lodestar.factory import Factory
+from lodestar.pipelines.train import roles_of
+from lodestar.settings.loading import Settings
+
+__all__ = ["CheckedRecipe", "check"]
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe that would train, as far as can be told without its rows."""
+
+    recipe: str
+    task: str
+    class_path: str
+    features: int
+    columns: int | None
+    parameters: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check(settings: Settings) -> CheckedRecipe:
+    """Check class paths, names, metric, SQL, files and columns.
+
+    Raises:
+        LodestarError: the first kind of thing that is wrong, every case of it.
+    """
+    factory = Factory(settings.environment, settings.loaded)
+    factory.preflight()
+    query = factory.loader.query
+    parameters = query.parameters if query else ()
+    # Columns do not depend on the parameters' values; any text that parses as a date will do.
+    spine = factory.spine(factory.loader, {})
+    schema = spine.reader.schema()
+    roles = roles_of(settings.recipe, schema)
+    factory.augmenter().check(schema)
+    return CheckedRecipe(
+        recipe=settings.loaded.name,
+        task=settings.recipe.data_interface.task_type,
+        class_path=settings.recipe.model.class_path,
+        features=len(roles.inputs),
+        columns=len(schema),
+        parameters=parameters,
+        notes=(*spine.notes, *factory.hyperparameters.notes),
+    )

@@ -1,0 +1,230 @@
+"""Turns a training result into the run that is saved: contents, record, report."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lodestar.artifact.carried import project_modules
+from lodestar.artifact.components import save_components
+from lodestar.artifact.contents import ArtifactContents, Component
+from lodestar.artifact.lock import Lock, imported_packages, lock_of
+from lodestar.artifact.packaging import ModelIdentity, package
+from lodestar.artifact.probe import PROBE_ROWS
+from lodestar.artifact.store import RunRecord, SavedRun
+from lodestar.core.fingerprint import fingerprint
+from lodestar.core.preprocessor import TransformerPreprocessor
+from lodestar.core.trainer import TrainingResult
+from lodestar.factory import Factory
+from lodestar.pipelines.insight import Insight
+from lodestar.report.contents import RunReport, SplitSummary
+from lodestar.report.page import render
+from lodestar.settings.loading import Settings
+
+__all__ = ["Recording"]
+
+
+class Recording:
+    """One run on its way into the store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        factory: Factory,
+        params: Mapping[str, str],
+        notes: tuple[str, ...],
+        *,
+        now: datetime,
+    ) -> None:
+        self._settings = settings
+        self._recipe = settings.recipe
+        self._factory = factory
+        self._params = params
+        self._notes = notes
+        self._now = now
+
+    def save(
+        self, table: pa.Table, result: TrainingResult, insight: Insight, scratch: Path
+    ) -> SavedRun:
+        """Write the parts, then let the store package and log them."""
+        components = save_components(
+            result.model,
+            model_class_path=self._recipe.model.class_path,
+            folder=scratch / "components",
+        )
+        modules = project_modules(self._classes(result), self._settings.environment.project)
+        contents = self._contents(table, result, components, modules)
+        probe_rows = table.select(result.roles.inputs).take(result.split.train[:PROBE_ROWS])
+
+        def write_package(folder: Path, identity: ModelIdentity) -> str:
+            return package(
+                folder,
+                identity=identity,
+                contents=contents,
+                model=result.model,
+                components=scratch / "components",
+                probe_rows=probe_rows,
+                modules=modules,
+            )
+
+        def write_report(run_id: str, digest: str) -> str:
+            return render(self._report(result, insight, contents, run_id, digest))
+
+        return self._factory.store().save(
+            self._record(result, contents), package=write_package, report=write_report
+        )
+
+    def _name(self) -> str:
+        """`XGBClassifier_breast_cancer_20250713_231043`, in UTC."""
+        cls = self._recipe.model.class_path.rpartition(".")[2]
+        return f"{cls}_{self._settings.loaded.name}_{self._now:%Y%m%d_%H%M%S}"
+
+    @staticmethod
+    def _classes(result: TrainingResult) -> list[type]:
+        preprocessor = result.model.preprocessor
+        own = [result.model.family.cls]
+        if isinstance(preprocessor, TransformerPreprocessor):
+            own.append(type(preprocessor.transformer))
+        return own
+
+    def _contents(
+        self,
+        table: pa.Table,
+        result: TrainingResult,
+        components: tuple[Component, Component],
+        modules: Mapping[str, Path],
+    ) -> ArtifactContents:
+        loader = self._factory.loader
+        target = table.schema.field(result.roles.target)
+        return ArtifactContents(
+            recipe_name=self._settings.loaded.name,
+            recipe_yaml_snapshot=self._settings.loaded.text,
+            recipe_overrides=self._settings.loaded.overrides,
+            loader_sql_snapshot=loader.query.text if loader.query else None,
+            loader_uri_snapshot=loader.uri,
+            loader_dialect=self._recipe.loader.dialect,
+            augmenter_config_snapshot=self._recipe.augmenter.model_dump(mode="json"),
+            model_class_path=self._recipe.model.class_path,
+            hyperparameters=dict(result.hyperparameters),
+            trained_model=components[0],
+            trained_preprocessor=components[1],
+            roles=result.roles,
+            target=result.target,
+            spine_schema=result.schema,
+            feature_schema=result.schema.select(result.roles.inputs),
+            target_schema={"name": target.name, "type": str(target.type)},
+            training_methodology=self._methodology(result),
+            training_timestamp=self._now.isoformat(timespec="seconds"),
+            model_version=f"{self._now:%Y%m%d.%H%M%S}",
+            data_fingerprint={
+                "sha256": fingerprint(table),
+                "rows": table.num_rows,
+                "columns": table.num_columns,
+            },
+            metrics={
+                name: asdict(estimate) for name, estimate in result.evaluation.metrics.items()
+            },
+            lock=self._lock(result, modules),
+            carried_modules=_places(modules),
+        )
+
+    def _methodology(self, result: TrainingResult) -> dict[str, Any]:
+        rows = len(result.truth)
+        return {
+            "train_test_split_method": result.split.method,
+            "train_ratio": round(len(result.split.train) / rows, 6),
+            "validation_strategy": "none: fixed hyperparameters, the test set is opened once",
+            "random_state": self._recipe.split.seed,
+            "preprocessing_fit_scope": "train_only",
+            "train_rows": len(result.split.train),
+            "test_rows": len(result.split.test),
+        }
+
+    def _lock(self, result: TrainingResult, modules: Mapping[str, Path]) -> Lock:
+        tops = {cls.__module__.partition(".")[0] for cls in self._classes(result)}
+        own = {name.partition(".")[0] for name in modules}
+        return lock_of(sorted((tops | imported_packages(modules.values())) - own - {"lodestar"}))
+
+    def _record(self, result: TrainingResult, contents: ArtifactContents) -> RunRecord:
+        params = {f"model.{name}": str(value) for name, value in result.hyperparameters.items()}
+        params["data.sha256"] = contents.data_fingerprint["sha256"]
+        params["data.rows"] = str(contents.data_fingerprint["rows"])
+        return RunRecord(
+            name=self._name(),
+            recipe=contents.recipe_name,
+            task=result.target.task,
+            class_path=contents.model_class_path,
+            metrics=result.evaluation.values(),
+            params=params,
+        )
+
+    def _report(
+        self,
+        result: TrainingResult,
+        insight: Insight,
+        contents: ArtifactContents,
+        run_id: str,
+        digest: str,
+    ) -> RunReport:
+        used = len(result.split.train) + len(result.split.test)
+        return RunReport(
+            run_name=self._name(),
+            run_id=run_id,
+            created=contents.training_timestamp,
+            recipe_name=contents.recipe_name,
+            task=result.target.task,
+            model_class_path=contents.model_class_path,
+            environment=self._settings.environment.name,
+            evaluation=result.evaluation,
+            importances=insight.importances,
+            profile=insight.profile,
+            findings=insight.findings,
+            split=SplitSummary(
+                method=result.split.method,
+                seed=self._recipe.split.seed,
+                train_rows=len(result.split.train),
+                test_rows=len(result.split.test),
+                dropped_rows=len(result.truth) - used,
+            ),
+            hyperparameters=tuple(
+                (name, _text(value)) for name, value in result.hyperparameters.items()
+            ),
+            notes=self._notes,
+            data_fingerprint=contents.data_fingerprint["sha256"],
+            recipe_yaml=contents.recipe_yaml_snapshot,
+            sql=contents.loader_sql_snapshot,
+            reproduce=self._command(),
+            versions=(
+                ("artifact digest", digest),
+                ("python", contents.lock.python),
+                *sorted(contents.lock.direct.items()),
+            ),
+        )
+
+    def _command(self) -> str:
+        """The shell command that trains the same again."""
+        words = ["lodestar", "train", "--recipe-file", self._settings.loaded.name]
+        for override in self._settings.loaded.overrides:
+            words += ["--set", override]
+        if self._params:
+            words += ["--context-params", ",".join(f"{k}={v}" for k, v in self._params.items())]
+        if self._settings.environment.name != "local":
+            words += ["--env", self._settings.environment.name]
+        return shlex.join(words)
+
+
+def _places(modules: Mapping[str, Path]) -> dict[str, str]:
+    """Where each module lies below the artifact's code folder."""
+    return {
+        name: name.replace(".", "/") + ("/__init__.py" if file.name == "__init__.py" else ".py")
+        for name, file in modules.items()
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)

@@ -1,0 +1,123 @@
+"""Train one recipe: read, augment, learn, look at what was learned, save it as one artifact."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+
+from lodestar.artifact.store import SavedRun
+from lodestar.core.augmenter import Augmenter
+from lodestar.core.results import LeakageFinding
+from lodestar.core.roles import Roles, TargetReader
+from lodestar.core.trainer import TrainingResult
+from lodestar.errors import DataError
+from lodestar.factory import Factory, Spine
+from lodestar.interface.progress import Progress, Silent
+from lodestar.pipelines.insight import Insight, gain_insight
+from lodestar.pipelines.recording import Recording
+from lodestar.settings.loading import Settings
+from lodestar.settings.recipe import Recipe, Transformer
+
+__all__ = ["TrainedRun", "roles_of", "train"]
+
+READ_ROWS = 262_144
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training and where everything of it lies."""
+
+    saved: SavedRun
+    result: TrainingResult
+    insight: Insight
+    notes: tuple[str, ...]
+
+
+def train(
+    settings: Settings,
+    params: Mapping[str, str],
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> TrainedRun:
+    """Train the recipe; `strict` makes every leakage finding an error.
+
+    Raises:
+        LodestarError: nothing was saved.
+    """
+    tell = progress or Silent()
+    factory = Factory(settings.environment, settings.loaded)
+    tell.stage("Checking the recipe")
+    factory.preflight()
+    spine = factory.spine(factory.loader, params)
+    notes = (*spine.notes, *factory.hyperparameters.notes)
+    for note in notes:
+        tell.note(note)
+    table = _read(spine, factory.augmenter(), tell)
+    roles = roles_of(settings.recipe, table.schema)
+    target = _target(settings.recipe, table, roles)
+    tell.stage(f"Training {factory.family.cls.__name__} on {table.num_rows:,} rows")
+    result = factory.trainer().train(table, roles, target)
+    tell.stage("Looking for leakage and importance")
+    insight = gain_insight(table, result, seed=settings.recipe.split.seed)
+    _warn(insight.findings, tell, strict=strict)
+    tell.stage("Saving the artifact")
+    recording = Recording(settings, factory, params, notes, now=datetime.now(UTC))
+    with TemporaryDirectory() as scratch:
+        saved = recording.save(table, result, insight, Path(scratch))
+    return TrainedRun(saved, result, insight, notes)
+
+
+def _read(spine: Spine, augmenter: Augmenter, tell: Progress) -> pa.Table:
+    tell.stage("Reading the data")
+    batches, rows = [], 0
+    with spine.reader.read(chunk_rows=READ_ROWS) as reader:
+        for batch in reader:
+            batches.append(augmenter.augment(batch, run_mode="batch"))
+            rows += batch.num_rows
+            tell.rows(rows, None)
+        schema = reader.schema
+    augmenter.check(schema)
+    if not rows:
+        raise DataError(
+            "the loader returned no rows", hint="check its filter and the context parameters"
+        )
+    return pa.Table.from_batches(batches).combine_chunks()
+
+
+def roles_of(recipe: Recipe, schema: pa.Schema) -> Roles:
+    data, section = recipe.data_interface, recipe.preprocessor
+    scaler = None if isinstance(section, Transformer) else section.params
+    return Roles.of(
+        schema,
+        target=data.target_col,
+        treatment=data.treatment_col,
+        entity_keys=data.entity_keys,
+        timestamp=data.event_timestamp_col,
+        excluded=scaler.exclude_cols if scaler else (),
+        criterion=scaler.criterion_col if scaler else None,
+    )
+
+
+def _target(recipe: Recipe, table: pa.Table, roles: Roles) -> TargetReader:
+    data = recipe.data_interface
+    return TargetReader.learn(
+        table,
+        roles,
+        data.task_type,
+        positive=data.positive_class,
+        treatment_value=data.treatment_value,
+    )
+
+
+def _warn(findings: tuple[LeakageFinding, ...], tell: Progress, *, strict: bool) -> None:
+    if strict and findings:
+        raise DataError(
+            "--strict: " + "; ".join(f"{finding.name}: {finding.what}" for finding in findings),
+            hint=findings[0].hint,
+        )
+    for finding in findings:
+        tell.note(f"possible leakage, {finding.name}: {finding.what}")
