@@ -90,6 +90,12 @@ class EnvironmentFactory:
             raise UsageError("a data URI takes no --context-params", hint="leave them out")
         return Spine(self.reader(loader.uri or ""))
 
+    def spine_columns(self, loader: Loader) -> Spine:
+        """The same spine for its columns alone, which need no parameters."""
+        snapshot = self._project / self._config.data.snapshots / f"{loader.recipe}.parquet"
+        names = () if snapshot.is_file() or loader.query is None else loader.query.parameters
+        return self.spine(loader, dict.fromkeys(names, ""))
+
     def reader(self, uri: str) -> SpineReader:
         """Rows of a data URI."""
         found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme").from_uri(
@@ -122,7 +128,7 @@ class Factory(EnvironmentFactory):
         checks: tuple[Callable[[], object], ...] = (
             lambda: self.loader,
             lambda: self.hyperparameters,
-            lambda: self.preprocessor()(),
+            self._new_preprocessor,
             self._check_metric,
         )
         problems: list[Problem] = []
@@ -226,6 +232,9 @@ class Factory(EnvironmentFactory):
                 raise SettingsError.one(f"{cls.__name__}: {error}", where=where) from error
 
         return make
+
+    def _new_preprocessor(self) -> Preprocessor:
+        return self.preprocessor()()
 
     def augmenter(self) -> Augmenter:
         """The recipe's features."""

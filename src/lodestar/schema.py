@@ -86,13 +86,17 @@ class FrameSchema:
         """
         lenient = set(optional)
         types = {field.name: field.type for field in canonical_schema(given)}
+        # Nothing but nulls: a frame of one row may say no more of a column than that.
+        untyped = {field.name for field in given if pa.types.is_null(field.type)}
         known = {column.name for column in self.columns}
         gone = [name for name in self.names if name not in types and name not in lenient]
         new = [name for name in types if name not in known]
         changed = [
             f"~ {column.name}: {_name_of(types[column.name])}, was {column.type} in training"
             for column in self.columns
-            if column.name in types and not _fits(types[column.name], column.type)
+            if column.name in types
+            and column.name not in untyped
+            and not _fits(types[column.name], column.type)
         ]
         if gone or new or changed:
             lines = [f"- {name}: missing" for name in gone] + [f"+ {name}: unknown" for name in new]
@@ -111,9 +115,11 @@ class FrameSchema:
         arrays = []
         for column in self.columns:
             array = batch.column(column.name)
+            wanted = _TYPES[column.type]
             try:
-                array = array.cast(_TYPES[column.type])
-            except pa.ArrowInvalid as error:
+                empty = array.null_count == len(array)
+                array = pa.nulls(len(array), wanted) if empty else array.cast(wanted)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise DataError(
                     f"column {column.name!r} does not fit the type {column.type} of training",
                     hint="numbers must be whole and in range where training had whole ones",

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import sqlglot
 from sqlglot import exp
@@ -139,7 +138,7 @@ def parse_query(text: str, dialect: str, *, where: str) -> Query:
         raise SettingsError.one(
             "must be one SELECT statement", where=where, hint="WITH … SELECT and UNION are fine"
         )
-    query = Query(text, dialect, cast("exp.Query", tree))
+    query = Query(text, dialect, tree)
     names = query.columns() or ()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -151,5 +150,5 @@ def parse_query(text: str, dialect: str, *, where: str) -> Query:
 
 def _is_nameless(node: exp.Expr) -> bool:
     if isinstance(node, exp.Placeholder):
-        return not isinstance(node.this, str) or not node.this
+        return not isinstance(node.this, str) or not node.this.isidentifier()
     return isinstance(node, exp.Parameter)

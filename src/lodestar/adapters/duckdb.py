@@ -9,14 +9,17 @@ import duckdb
 import pyarrow as pa
 
 from lodestar.errors import DataError, choices
-from lodestar.settings.config import Data
 from lodestar.schema import canonical, canonical_schema
+from lodestar.settings.config import Data
 from lodestar.sql import Query
 
 __all__ = ["DuckDBReader"]
 
 _TABLE = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".arrow": ""}
+# Said, not guessed: the guess leaves out lines that do not fit it, and a cut file would look whole.
+_CSV = """, delim = ',', quote = '"', escape = '"', comment = '', header = true, skip = 0, \
+strict_mode = true, null_padding = false"""
 
 
 class DuckDBReader:
@@ -37,16 +40,20 @@ class DuckDBReader:
 
     def schema(self) -> pa.Schema:
         """The query's columns; no rows are read."""
-        with self._connection() as connection, _translated():
-            relation = connection.sql(self._sql, params=self._params or None)
-            return canonical_schema(relation.limit(0).to_arrow_table().schema)
+        # Columns do not depend on the parameters' values, so that they are known before any is given.
+        nothing = dict.fromkeys(self._params)
+        with _translated(), self._connection() as connection:
+            relation = connection.sql(self._sql, params=nothing or None)
+            found = relation.limit(0).to_arrow_table()
+            # A subquery such as limit() renames what stands twice; the query's own names count.
+            return canonical_schema(found.rename_columns(relation.columns).schema)
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows in the query's order."""
         target = self.schema()
 
         def stream() -> Iterator[pa.RecordBatch]:
-            with self._connection() as connection, _translated():
+            with _translated(), self._connection() as connection:
                 relation = connection.sql(self._sql, params=self._params or None)
                 with relation.to_arrow_reader(chunk_rows) as reader:
                     for batch in reader:
@@ -58,6 +65,8 @@ class DuckDBReader:
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with duckdb.connect(":memory:") as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            # Prefetching holds whole column chunks of a row group, and helps with remote files alone.
+            connection.execute("SET disable_parquet_prefetching = true")
             for table, path in self._files.items():
                 schema, _, _ = table.rpartition(".")
                 if schema:
@@ -74,11 +83,14 @@ class DuckDBReader:
         name = ".".join(f'"{part}"' for part in table.split("."))
         function = _READERS[path.suffix]
         if function:
-            source = f"{function}({_quoted(str(path))})"
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")
+            options = _CSV if path.suffix == ".csv" else ""
+            source = f"{function}({_quoted(str(path))}{options})"
+            connection.execute(f"CREATE VIEW {name} AS FROM {source}")
             return
         with pa.memory_map(str(path)) as file:
-            connection.from_arrow(pa.ipc.open_file(file).read_all()).create_view(table)
+            # A relation's view has no schema of its own, so another one stands before it.
+            connection.from_arrow(pa.ipc.open_file(file).read_all()).create_view(f"arrow:{table}")
+        connection.execute(f'CREATE VIEW {name} AS FROM "arrow:{table}"')
 
     def _file(self, table: str) -> Path:
         if not _TABLE.match(table):
@@ -110,6 +122,7 @@ def _quoted(text: str) -> str:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # What goes wrong in the middle of a stream comes as Arrow's error.
         reason = str(error).split("\n\nLINE")[0].strip()
         raise DataError(f"the SQL fails on the data: {reason}") from error

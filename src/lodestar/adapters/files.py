@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from lodestar.schema import canonical, canonical_schema
 __all__ = ["SUFFIXES", "FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
+READ_BUFFER = 1 << 16  # bytes per column
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -78,12 +80,15 @@ class FileReader:
     @contextmanager
     def _parquet(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         # A small read buffer and one row group at a time: otherwise the reader keeps every column
-        # chunk of the file until the end.
-        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=1 << 20) as file:
+        # chunk of the file until the end. One thread: decoding is quick beside what is done with the
+        # rows, and every decoding thread keeps buffers of its own.
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BUFFER) as file:
             groups = (
                 batch
                 for group in range(file.num_row_groups)
-                for batch in file.iter_batches(batch_size=chunk_rows, row_groups=[group])
+                for batch in file.iter_batches(
+                    batch_size=chunk_rows, row_groups=[group], use_threads=False
+                )
             )
             yield file.schema_arrow, groups
 
@@ -91,7 +96,7 @@ class FileReader:
     def _csv(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         del chunk_rows  # csv comes in blocks of bytes
         with pacsv.open_csv(self._path) as reader:
-            yield reader.schema, iter(reader)
+            yield reader.schema, map(_without_empty_text, reader)
 
     @contextmanager
     def _arrow(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
@@ -192,6 +197,17 @@ def path_of(uri: str, root: Path) -> Path:
     return root / uri
 
 
+def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A csv file writes null and empty text alike: both are null, as they are to DuckDB."""
+    columns = [
+        pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        if pa.types.is_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, schema=batch.schema)
+
+
 def _kinds() -> str:
     return f"valid suffixes: {', '.join(SUFFIXES)}"
 
@@ -216,7 +232,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _number_in(message: str) -> int | None:
-    """pyarrow words the error number into its message."""
+    """Pyarrow words the error number into its message."""
     found = re.search(r"\[errno (\d+)\]", message)
     return int(found.group(1)) if found else None
 

@@ -5,9 +5,9 @@ import pickle
 from pathlib import Path
 
 from lodestar.artifact.contents import ArtifactContents, Component
+from lodestar.core.fitted import FittedModel
 from lodestar.core.models import family_of, import_class
 from lodestar.core.preprocessor import SimpleScaler, TransformerPreprocessor
-from lodestar.core.fitted import FittedModel
 from lodestar.interface.learning import Preprocessor
 
 __all__ = ["load_model", "save_components"]

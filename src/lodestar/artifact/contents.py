@@ -95,10 +95,9 @@ def _is_newer(version: object) -> bool:
 
 
 def _read_version_1(value: dict[str, Any]) -> ArtifactContents:
-    roles = {
-        name: tuple(part) if isinstance(part, list) else part
-        for name, part in value["roles"].items()
-    }
+    lists = ("inputs", "carried", "entity_keys")
+    roles: dict[str, Any] = {**value["roles"]}
+    roles |= {name: tuple(roles[name]) for name in lists}
     return ArtifactContents(
         **{
             **value,

@@ -5,20 +5,21 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 
 
-class LodestarModel(PythonModel):  # type: ignore[misc] -- mlflow's base class is untyped
+class LodestarModel(PythonModel):
     """The wrapped artifact as an MLflow python_function."""
 
     wrapper: PyfuncWrapper
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Verify and load the artifact that this file lies in."""
+        """Verify and load the artifact that this file lies in; MLflow adds one file to downloads."""
         del context
-        self.wrapper, _ = load_wrapper(Path(__file__).resolve().parent)
+        folder = Path(__file__).resolve().parent
+        self.wrapper, _ = load_wrapper(folder, ignored=frozenset({"registered_model_meta"}))
 
     def predict(
         self,

@@ -63,7 +63,8 @@ def compare(lock: Lock) -> tuple[str, ...]:
     Raises:
         ArtifactError: a package is missing, or its major version differs.
     """
-    warnings, broken = [], []
+    warnings: list[str] = []
+    broken: list[str] = []
     for name, locked in lock.direct.items():
         try:
             installed = metadata.version(name)

@@ -35,8 +35,12 @@ def digest_of(folder: Path) -> str:
     return _sha256(path)
 
 
-def verify(folder: Path, *, expected: str | None = None) -> str:
+def verify(
+    folder: Path, *, expected: str | None = None, ignored: frozenset[str] = frozenset()
+) -> str:
     """Compare every file with the manifest, and the manifest with the run's digest, where known.
+
+    `ignored` files are neither expected nor read.
 
     Raises:
         ArtifactError: naming the first file that is changed, missing, extra or a link.
@@ -47,7 +51,7 @@ def verify(folder: Path, *, expected: str | None = None) -> str:
             f"{MANIFEST} is not the one that the run recorded: it was tampered with"
         )
     listed = _listed(folder)
-    found = dict(_files(folder))
+    found = {name: path for name, path in _files(folder) if name not in ignored}
     for name in sorted(listed.keys() - found.keys()):
         raise ArtifactError(f"the artifact is incomplete: {name} is missing")
     for name in sorted(found.keys() - listed.keys()):
@@ -81,6 +85,8 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink():
                 raise ArtifactError(f"the artifact was tampered with: {relative} is a link")
+            if name in names and not path.is_file():
+                raise ArtifactError(f"the artifact was tampered with: {relative} is no plain file")
             if name in names and relative != MANIFEST:
                 yield relative, path
 

@@ -1,10 +1,12 @@
 """Lays an artifact out as an MLflow model: payload, carried code, requirements, manifest last."""
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ __all__ = ["ModelIdentity", "package"]
 
 # The parts of Lodestar that predicting needs; the others stay at home.
 _CARRIED = ("__init__.py", "errors.py", "schema.py", "artifact", "core", "interface")
+_NOT_CARRIED = shutil.ignore_patterns("__pycache__", "entry.py", "packaging.py", "store.py")
 _MLFLOW_TYPES = {
     "bool": "boolean",
     "int": "long",
@@ -68,19 +71,26 @@ def _save_mlflow_model(
         carried = Path(scratch)
         _carry_lodestar(source, carried / "lodestar")
         _carry_project(modules, contents.carried_modules, carried)
-        mlflow.pyfunc.save_model(
-            folder,
-            python_model=str(source / "artifact" / "entry.py"),
-            code_paths=[str(path) for path in sorted(carried.iterdir())],
-            pip_requirements=contents.lock.requirements(),
-            signature=_signature(contents),
-            mlflow_model=Model(
-                artifact_path="model",
-                run_id=identity.run_id,
-                model_id=identity.model_id,
-                model_uuid=identity.model_id,
-            ),
+        model = Model(
+            artifact_path="model",
+            run_id=identity.run_id,
+            model_id=identity.model_id,
+            model_uuid=identity.model_id,
         )
+        with warnings.catch_warnings():
+            # The probe is our input example; MLflow would also run the model on its own.
+            warnings.filterwarnings("ignore", message=".*An input example was not provided")
+            mlflow.pyfunc.save_model(
+                folder,
+                python_model=str(source / "artifact" / "entry.py"),
+                code_paths=[str(path) for path in sorted(carried.iterdir())],
+                pip_requirements=contents.lock.requirements(),
+                signature=_signature(contents),
+                mlflow_model=model,
+            )
+    # MLflow notes where on this machine the file came from; an artifact knows no machine.
+    model.flavors["python_function"]["model_code_path"] = "entry.py"
+    model.save(str(folder / "MLmodel"))
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache)
 
@@ -89,9 +99,7 @@ def _carry_lodestar(source: Path, target: Path) -> None:
     target.mkdir()
     for name in _CARRIED:
         if (source / name).is_dir():
-            shutil.copytree(
-                source / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(source / name, target / name, ignore=_NOT_CARRIED)
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -123,7 +131,7 @@ def _signature(contents: ArtifactContents) -> object:
             ParamSpec("return_intermediate", "boolean", default=False),
         ]
     )
-    inputs = [
+    inputs: list[Any] = [
         *columns(contents.feature_schema, required=True),
         *columns(carried, required=False),
     ]

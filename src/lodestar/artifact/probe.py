@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather as feather
+from pyarrow import feather
 
-from lodestar.core.outputs import prediction_columns
 from lodestar.core.fitted import FittedModel
+from lodestar.core.outputs import prediction_columns
 from lodestar.errors import ArtifactError
 
 __all__ = ["PROBE_ROWS", "replay", "write_probe"]
@@ -44,7 +44,7 @@ def replay(model: FittedModel, folder: Path) -> int:
                 f"{was.to_pylist()} when the model was trained",
                 hint="install the versions of the artifact's requirements.txt, or train again here",
             )
-    return rows.num_rows
+    return int(rows.num_rows)
 
 
 def _same(was: pa.ChunkedArray, now: pa.ChunkedArray) -> bool:

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import os
 import re
 import socket
 import time
@@ -11,14 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import psutil
 
 from lodestar.artifact.packaging import ModelIdentity
 from lodestar.errors import ArtifactError, ExternalError, UsageError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 __all__ = ["OpenedRun", "RunRecord", "RunStore", "SavedRun", "StoredRun"]
 
@@ -204,7 +207,7 @@ class RunStore:
                 copy = download_artifacts(location, dst_path=scratch, tracking_uri=self._uri)
             yield OpenedRun(run, Path(copy))
 
-    def _open(self) -> tuple[Any, str]:
+    def _open(self) -> tuple["MlflowClient", str]:
         """The client and the experiment's id; both are made on first use, by one process at a time."""
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -233,8 +236,8 @@ class RunStore:
             yield
 
     def _log_values(
-        self, client: Any, run_id: str, model_id: str, record: RunRecord, digest: str
-    ) -> None:  # noqa: ANN401
+        self, client: "MlflowClient", run_id: str, model_id: str, record: RunRecord, digest: str
+    ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         now = _milliseconds()
@@ -260,7 +263,7 @@ class RunStore:
         }
         return {f"{_TAGS}{name}": value for name, value in {**own, **record.tags}.items()}
 
-    def _end_orphans(self, client: Any, experiment: str) -> None:  # noqa: ANN401 -- MlflowClient
+    def _end_orphans(self, client: "MlflowClient", experiment: str) -> None:
         """End the runs whose process was killed on this machine; none stays RUNNING for ever."""
         with _translated():
             for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
@@ -285,7 +288,7 @@ def _is_dead(owner: str) -> bool:
         return True
 
 
-def _stored(run: Any) -> StoredRun:  # noqa: ANN401 -- MLflow's Run
+def _stored(run: "Run") -> StoredRun:
     tags = run.data.tags
     return StoredRun(
         run_id=run.info.run_id,
@@ -341,7 +344,7 @@ def _translated() -> Iterator[None]:
         raise ExternalError(
             f"the artifact cannot be stored: {reason}"
             + (f" ({error.filename})" if error.filename else ""),
-            hint=f"see mlflow in the config; the temporary directory is {os.environ.get('TMPDIR', '/tmp')}",  # noqa: S108 -- only named
+            hint=f"see mlflow in the config; the temporary directory is {gettempdir()}",
         ) from error
 
 

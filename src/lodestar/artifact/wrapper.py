@@ -15,9 +15,9 @@ from lodestar.artifact.lock import compare
 from lodestar.artifact.manifest import verify
 from lodestar.artifact.probe import replay
 from lodestar.core.augmenter import Augmenter
+from lodestar.core.fitted import FittedModel
 from lodestar.core.outputs import prediction_columns
 from lodestar.core.results import Predictions
-from lodestar.core.fitted import FittedModel
 from lodestar.errors import ArtifactError, DataError, UsageError, choices
 from lodestar.interface.learning import FeatureMatrix
 from lodestar.schema import canonical, canonical_schema
@@ -94,10 +94,10 @@ class PyfuncWrapper:
             )
         if model_input.empty:
             raise DataError("there are no rows to predict")
-        batch = pa.RecordBatch.from_pandas(model_input, preserve_index=False)
+        batch = _batch_of(model_input)
         self.check(batch.schema, run_mode=asked["run_mode"])
         scored = self.score(canonical(batch, canonical_schema(batch.schema)))
-        predictions = pa.table(scored.predictions).to_pandas()
+        predictions: pd.DataFrame = pa.table(scored.predictions).to_pandas()
         if not asked["return_intermediate"]:
             return predictions
         return {
@@ -108,14 +108,14 @@ class PyfuncWrapper:
 
 
 def load_wrapper(
-    folder: Path, *, digest: str | None = None
+    folder: Path, *, digest: str | None = None, ignored: frozenset[str] = frozenset()
 ) -> tuple[PyfuncWrapper, tuple[str, ...]]:
     """Verify, then load, then replay the probe; also return what differs harmlessly, in words.
 
     Raises:
         ArtifactError: tampered with, incomplete, of another format, or other than when trained.
     """
-    verify(folder, expected=digest)
+    verify(folder, expected=digest, ignored=ignored)
     payload = folder / PAYLOAD
     if not (payload / CONTENTS).is_file():
         raise ArtifactError(
@@ -127,6 +127,13 @@ def load_wrapper(
     model = load_model(contents, payload / "components")
     replay(model, payload)
     return PyfuncWrapper(contents, model), warnings
+
+
+def _batch_of(frame: pd.DataFrame) -> pa.RecordBatch:
+    """One batch, although pandas keeps the text columns of a large file in several chunks."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks()
+    arrays = [column.chunk(0) for column in table.columns]
+    return pa.record_batch(arrays, schema=table.schema.remove_metadata())
 
 
 def _checked(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -167,20 +167,40 @@ def check(
 ) -> None:
     """Check recipes against their files, columns, class paths and metrics, before any training."""
     with guarded(as_json=as_json) as out:
-        from lodestar.settings.loading import load_settings, recipe_names
+        from lodestar.errors import LodestarError
+        from lodestar.settings.loading import Settings, load_settings, recipe_names
 
         project = _project()
         names = [recipe_file] if recipe_file else recipe_names(project)
-        found = [
-            load_settings(
-                project, name, environment=env, overrides=overrides or (), variables=_variables()
-            )
-            for name in names
-        ]
-        from lodestar.cli.present import CheckView
-        from lodestar.pipelines.check import check as run
+        found: dict[str, Settings] = {}
+        failed: dict[str, LodestarError] = {}
+        for name in names:
+            try:
+                found[name] = load_settings(
+                    project,
+                    name,
+                    environment=env,
+                    overrides=overrides or (),
+                    variables=_variables(),
+                )
+            except LodestarError as error:
+                failed[name] = error
+        checked = []
+        if found:
+            from lodestar.pipelines.check import check as run
 
-        out.show(CheckView([run(settings) for settings in found]))
+            for name, settings in found.items():
+                try:
+                    checked.append(run(settings))
+                except LodestarError as error:
+                    failed[name] = error
+        if len(names) == 1 and failed:
+            raise failed[names[0]]
+        from lodestar.cli.present import CheckView
+
+        out.show(CheckView(checked, failed))
+        if failed:
+            raise typer.Exit(next(iter(failed.values())).exit_code)
 
 
 @app.command()
@@ -191,11 +211,13 @@ def schema(
     with guarded(as_json=False):
         import json
 
+        from pydantic import BaseModel
+
         from lodestar.errors import UsageError, choices
         from lodestar.settings.config import Config
         from lodestar.settings.recipe import Recipe
 
-        models = {"recipe": Recipe, "config": Config}
+        models: dict[str, type[BaseModel]] = {"recipe": Recipe, "config": Config}
         if which not in models:
             raise UsageError(f"there is no schema {which!r}", hint=choices(which, list(models)))
         typer.echo(json.dumps(models[which].model_json_schema(), indent=2))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lodestar.cli.progress import ConsoleProgress
 
-__all__ = ["Out", "View", "guarded"]
+__all__ = ["Out", "View", "described", "escape_control", "guarded"]
 
 INTERRUPTED = 130
 
@@ -47,7 +47,7 @@ class Out:
         """Print what is wrong and what would be right."""
         sys.stderr.write(f"error: {escape_control(str(error))}\n")
         if self._as_json:
-            self._object({"error": _described(error)})
+            self._object({"error": described(error)})
 
     @contextmanager
     def progress(self) -> "Iterator[ConsoleProgress]":
@@ -93,11 +93,12 @@ def guarded(*, as_json: bool) -> Iterator[Out]:
 def escape_control(text: str) -> str:
     """Make control characters visible, so that data cannot write to the terminal."""
     return "".join(
-        char if char in "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
+        char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
     )
 
 
-def _described(error: LodestarError) -> dict[str, Any]:
+def described(error: LodestarError) -> dict[str, Any]:
+    """An error as plain values."""
     problems = error.problems if isinstance(error, SettingsError) else (error,)
     return {
         "kind": type(error).__name__,

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lodestar.artifact.store import StoredRun
+from lodestar.cli.edge import described, escape_control
 from lodestar.core.results import Evaluation
+from lodestar.errors import LodestarError
 from lodestar.pipelines.batch_inference import ScoredBatch
 from lodestar.pipelines.check import CheckedRecipe
 from lodestar.pipelines.evaluate import EvaluatedRun
@@ -69,7 +71,7 @@ class TrainView:
             "metrics": result.evaluation.values(),
             "intervals": _intervals(result.evaluation),
             "task_type": result.target.task,
-            "model_class_path": _class_path(result.model.family.cls),
+            "model_class_path": self._trained.class_path,
             "hyperparameters": dict(result.hyperparameters),
             "tuning": {"enabled": False},
             "rows": {"train": len(result.split.train), "test": len(result.split.test)},
@@ -176,14 +178,20 @@ class VerifyView:
 
 
 class CheckView:
-    """Recipes would train."""
+    """Recipes would train, or would not."""
 
-    def __init__(self, checked: Sequence[CheckedRecipe]) -> None:
+    def __init__(
+        self, checked: Sequence[CheckedRecipe], failed: Mapping[str, LodestarError]
+    ) -> None:
         self._checked = checked
+        self._failed = failed
 
     def json(self) -> dict[str, Any]:
         """Each recipe."""
-        return {"recipes": [asdict(item) for item in self._checked]}
+        return {
+            "recipes": [asdict(item) for item in self._checked],
+            "errors": {name: described(error) for name, error in self._failed.items()},
+        }
 
     def print(self, console: Console) -> None:
         """One line a recipe."""
@@ -195,6 +203,9 @@ class CheckView:
             )
             for note in item.notes:
                 console.print(f"    {note}", style="dim")
+        for name, error in self._failed.items():
+            console.print(Text("✗ ", style="red") + Text(name))
+            console.print(Text(escape_control(str(error))), soft_wrap=True)
 
 
 class RunsView:
@@ -285,7 +296,7 @@ class CompareView:
             )
         for name in self._different():
             table.add_row(
-                name, self._first.params.get(name, "–"), self._second.params.get(name, "–"), ""
+                name, self._first.params.get(name, "-"), self._second.params.get(name, "-"), ""
             )
         console.print(table)
 
@@ -338,16 +349,12 @@ def _run_json(run: StoredRun) -> dict[str, Any]:
     return {**asdict(run), "started": run.started.isoformat()}
 
 
-def _class_path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _difference(first: Mapping[str, float], second: Mapping[str, float], name: str) -> float | None:
     return second[name] - first[name] if name in first and name in second else None
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _few(metrics: Mapping[str, float], most: int = 3) -> str:

@@ -1,9 +1,8 @@
 """How much each feature matters to a fitted model."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.metrics import find_metric
@@ -36,7 +35,7 @@ def permutation_importance(
         return ()
     generator = np.random.default_rng(seed)
     sample = _sample(rows.num_rows, len(rows.column_names), generator)
-    rows, truth = rows.take(sample), _take(truth, sample)
+    rows, truth = rows.take(sample), truth.at(sample)
     if task == "classification" and len(np.unique(truth.target)) < len(truth.classes):
         return ()
     sign = 1.0 if judge.direction == "maximize" else -1.0
@@ -73,13 +72,6 @@ def shap_importance(model: FittedModel, rows: pa.Table, *, seed: int) -> tuple[I
     return tuple(sorted(found, key=lambda item: -item.mean))
 
 
-def _sample(
-    rows: int, columns: int, generator: np.random.Generator
-) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _sample(rows: int, columns: int, generator: np.random.Generator) -> NDArray[np.int64]:
     count = min(rows, MOST_ROWS, max(200, PREDICTED_ROWS // (REPEATS * max(columns, 1))))
     return np.sort(generator.choice(rows, count, replace=False))
-
-
-def _take(truth: Truth, rows: Sequence[int] | np.ndarray) -> Truth:  # type: ignore[type-arg] -- int positions
-    treatment = None if truth.treatment is None else truth.treatment[rows]
-    return Truth(truth.target[rows], treatment, truth.classes)

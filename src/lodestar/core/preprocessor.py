@@ -38,9 +38,10 @@ class _Categorical:
 
 @dataclass
 class SimpleScaler:
-    """Numeric columns: the mean for missing values, then (x - mean) / standard deviation.
-    Categorical columns: one 0/1 column per category, one for nulls and one for all others.
+    """Scales numbers and encodes categories.
 
+    Numeric columns: the mean for missing values, then (x - mean) / standard deviation.
+    Categorical columns: one 0/1 column per category, one for nulls and one for all others.
     With `criterion_col`, mean and deviation are those of the rows with the same value there, and
     the global ones for values that training had not seen. At most `max_categories` categories get a
     column of their own; the rarer ones share "(other)" with the unknown ones.
@@ -248,15 +249,19 @@ class TransformerPreprocessor:
 
 def _numbers(values: Any) -> FloatArray:  # noqa: ANN401 -- Arrow array or chunked array
     if not pa.types.is_floating(values.type):
-        values = values.cast(pa.float64())
+        # Whole numbers beyond 2^53 are rounded, as in any computation with floats.
+        values = values.cast(pa.float64(), safe=False)
     if isinstance(values, pa.ChunkedArray):
-        return values.to_numpy()
+        return np.asarray(values.to_numpy())
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
 def _mean_and_scale(numbers: FloatArray) -> tuple[float, float]:
-    scale = float(numbers.std())
-    return float(numbers.mean()), scale if scale > 0 else 1.0
+    mean, scale = float(numbers.mean()), float(numbers.std())
+    # A constant column's deviation is rounding error, by which nothing may be divided; the bound
+    # is scikit-learn's (StandardScaler, _is_constant_feature).
+    error = numbers.size * np.finfo(np.float64).eps * abs(mean)
+    return mean, scale if scale > error else 1.0
 
 
 def _positions(values: Any, known: list[str]) -> NDArray[np.int64]:  # noqa: ANN401 -- Arrow array

@@ -61,6 +61,11 @@ class Truth:
     def __len__(self) -> int:
         return len(self.target)
 
+    def at(self, positions: IntArray) -> "Truth":
+        """What happened in these rows alone."""
+        treatment = None if self.treatment is None else self.treatment[positions]
+        return Truth(self.target[positions], treatment, self.classes)
+
 
 @dataclass(frozen=True)
 class MetricEstimate:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from lodestar.schema import require_columns
 __all__ = ["Roles", "TargetReader"]
 
 FEWEST_CLASSES = 2
+Label: TypeAlias = str | int | bool
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class TargetReader:
         roles: Roles,
         task: Task,
         *,
-        positive: Any,
-        treatment_value: Any,  # noqa: ANN401 -- a class label
+        positive: Label | None,
+        treatment_value: Label | None,
     ) -> "TargetReader":
         """Find the classes of a classification's training data; `positive` comes last of two.
 

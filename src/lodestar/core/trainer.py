@@ -19,7 +19,7 @@ from lodestar.errors import DataError
 from lodestar.interface.learning import Preprocessor
 from lodestar.schema import FrameSchema
 
-__all__ = ["Trainer", "TrainingResult", "rows_of"]
+__all__ = ["Trainer", "TrainingResult", "strata"]
 
 # Above this many distinct outcomes, rows cannot be stratified by them.
 MOST_STRATA = 10
@@ -69,7 +69,7 @@ class Trainer:
         """
         truth = target.read(table, roles)
         self._refuse_infinite(table, roles)
-        split = self._splitter.holdout(self._split_columns(table), _strata(truth))
+        split = self._splitter.holdout(self._split_columns(table), strata(truth))
         model = self._single_training_iteration(
             table, roles, truth, split.train, self._hyperparameters
         )
@@ -82,7 +82,7 @@ class Trainer:
             schema=FrameSchema.of(table),
             split=split,
             truth=truth,
-            evaluation=self._evaluator.evaluate(rows_of(truth, split.test), held_out.predictions),
+            evaluation=self._evaluator.evaluate(truth.at(split.test), held_out.predictions),
         )
 
     def _single_training_iteration(
@@ -95,7 +95,7 @@ class Trainer:
     ) -> FittedModel:
         """Fit preprocessor and estimator on these rows alone: the one way, for fixed and tuned."""
         rows = table.select(roles.inputs).take(positions)
-        known = rows_of(truth, positions)
+        known = truth.at(positions)
         preprocessor = self._make_preprocessor()
         preprocessor.fit(rows, known.target)
         features = preprocessor.transform(rows, dtype=self._family.dtype)
@@ -120,15 +120,11 @@ class Trainer:
                 )
 
 
-def rows_of(truth: Truth, positions: NDArray[np.int64]) -> Truth:
-    treatment = None if truth.treatment is None else truth.treatment[positions]
-    return Truth(truth.target[positions], treatment, truth.classes)
-
-
-def _strata(truth: Truth) -> NDArray[Any] | None:
-    """What to stratify by: the class, or treatment × outcome."""
+def strata(truth: Truth) -> NDArray[Any] | None:
+    """What to stratify by: the class, or treatment by outcome; None where there is nothing."""
     if truth.classes:
-        return np.array([str(label) for label in truth.classes])[truth.target]
+        names: NDArray[Any] = np.array([str(label) for label in truth.classes])[truth.target]
+        return names
     if truth.treatment is None:
         return None
     outcomes, codes = np.unique(truth.target, return_inverse=True)

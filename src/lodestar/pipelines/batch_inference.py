@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from lodestar.artifact.store import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
-from lodestar.factory import EnvironmentFactory, Loader
 from lodestar.errors import DataError
+from lodestar.factory import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
-from lodestar.pipelines.stream import ahead, behind
+from lodestar.pipelines.stream import ahead, behind, system_memory
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
 
@@ -59,7 +60,8 @@ def batch_inference(
     destinations = _destinations(environment, opened, wrapper, output)
     tell.stage(f"Scoring with {opened.run.run_name}")
     scoring = _Scoring(wrapper, opened, factory, destinations, tell)
-    with spine.reader.read(chunk_rows=environment.config.batch.chunk_rows) as reader:
+    chunk_rows = environment.config.batch.chunk_rows
+    with spine.reader.read(chunk_rows=chunk_rows) as reader:
         scoring.run(reader)
     return ScoredBatch(
         run_id=opened.run.run_id,
@@ -88,7 +90,7 @@ def _destinations(
     """Frame → file. `--output` names the predictions; the others lie beside them."""
     section = environment.config.output
     folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run.run_id}"
-    found = {name: f"{folder}/{name}.parquet" for name in section.save}
+    found: dict[str, str] = {name: f"{folder}/{name}.parquet" for name in section.save}
     if output is not None:
         stem, _, suffix = output.rpartition(".")
         found = {name: f"{stem}.{name}.{suffix}" for name in section.save}
@@ -116,9 +118,15 @@ class _Scoring:
         self.unknown: dict[str, int] = {}
 
     def run(self, reader: pa.RecordBatchReader) -> None:
-        with ExitStack() as stack, ahead(iter(reader)) as batches:
-            sinks: dict[str, FrameSink] = {}
-            write = stack.enter_context(behind(lambda frames: _write(sinks, frames)))
+        sinks: dict[str, FrameSink] = {}
+
+        def store(frames: dict[str, pa.RecordBatch]) -> None:
+            for name, frame in frames.items():
+                sinks[name].write(frame)
+
+        # The sinks close last, when nothing is left to write; they publish in reverse order, so that
+        # the predictions appear when everything else has.
+        with ExitStack() as stack, ahead(iter(reader)) as batches, behind(store) as write:
             for batch in batches:
                 frames = self._frames(batch)
                 for name, frame in frames.items():
@@ -148,7 +156,7 @@ class _Scoring:
         ]
         columns = {name: batch.column(name) for name in carried}
         if not columns:
-            columns["row"] = pa.array(range(self.rows, self.rows + batch.num_rows), pa.int64())
+            columns["row"] = pa.array(np.arange(self.rows, self.rows + batch.num_rows))
         columns |= scored.predictions
         columns["run_id"] = _constant(self._run.run_id, batch.num_rows)
         columns["artifact_digest"] = _constant(self._run.digest or "", batch.num_rows)
@@ -157,11 +165,6 @@ class _Scoring:
     def _sink(self, name: str, schema: pa.Schema) -> FrameSink:
         destination = self._destinations[name]
         return self._factory.writer(destination).sink(destination, schema)
-
-
-def _write(sinks: Mapping[str, FrameSink], frames: Mapping[str, pa.RecordBatch]) -> None:
-    for name, frame in frames.items():
-        sinks[name].write(frame)
 
 
 def _preprocessed(scored: ScoredRows) -> pa.RecordBatch:

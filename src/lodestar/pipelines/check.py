@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from lodestar.errors import UsageError
 from lodestar.factory import Factory
 from lodestar.pipelines.train import roles_of
 from lodestar.settings.loading import Settings
@@ -33,8 +32,7 @@ def check(settings: Settings) -> CheckedRecipe:
     factory.preflight()
     query = factory.loader.query
     parameters = query.parameters if query else ()
-    # Columns do not depend on the parameters' values; any text that parses as a date will do.
-    spine = factory.spine(factory.loader, {})
+    spine = factory.spine_columns(factory.loader)
     schema = spine.reader.schema()
     roles = roles_of(settings.recipe, schema)
     factory.augmenter().check(schema)

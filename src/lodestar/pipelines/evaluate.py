@@ -1,6 +1,6 @@
 """Judge a run's artifact on labelled data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,17 @@ import pyarrow as pa
 
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.evaluator import Evaluator
+from lodestar.core.fingerprint import fingerprint
 from lodestar.core.results import Evaluation, Predictions
+from lodestar.core.splitter import Splitter
+from lodestar.core.trainer import strata
 from lodestar.errors import DataError
 from lodestar.factory import EnvironmentFactory, Spine
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_inference import loader_of
 from lodestar.schema import require_columns
 from lodestar.settings.loading import Environment
+from lodestar.settings.recipe import Split
 
 __all__ = ["EvaluatedRun", "evaluate"]
 
@@ -39,7 +43,9 @@ def evaluate(
     data: str | None = None,
     progress: Progress | None = None,
 ) -> EvaluatedRun:
-    """Score labelled rows (a data URI, else those of the artifact's own loader) and compare.
+    """Judge the model on a data URI, else on what the artifact's own loader gives.
+
+    Rows that are those of training are split as they were then, and only the held-out ones count.
 
     Raises:
         LodestarError: the rows have no labels, or other columns than the artifact takes.
@@ -51,13 +57,14 @@ def evaluate(
     with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.run.digest)
     spine = Spine(factory.reader(data)) if data else factory.spine(loader_of(wrapper), params)
-    notes = [*spine.notes, *warnings]
-    if data is None:
-        notes.append("these rows include those it was trained on: the metrics flatter the model")
-    for note in notes:
+    for note in (*spine.notes, *warnings):
         tell.note(note)
     tell.stage("Evaluating")
-    evaluation = _evaluation(wrapper, spine, environment.config.batch.chunk_rows, tell)
+    table = _read(wrapper, spine, tell)
+    rows = "rows"
+    if _are_those_of_training(wrapper, table):
+        table, rows = _held_out(wrapper, table), "held-out rows"
+    evaluation = _evaluation(wrapper, table, environment.config.batch.chunk_rows)
     store.log_metrics(
         opened.run.run_id,
         {f"evaluate.{name}": value for name, value in evaluation.values().items()},
@@ -65,33 +72,62 @@ def evaluate(
     return EvaluatedRun(
         run_id=opened.run.run_id,
         digest=opened.run.digest or "",
-        data=data or "the artifact's own loader",
+        data=f"{rows} of {data or 'its own loader'}",
         evaluation=evaluation,
         trained=wrapper.contents.metrics,
-        notes=tuple(notes),
+        notes=(*spine.notes, *warnings),
     )
 
 
-def _evaluation(
-    wrapper: PyfuncWrapper, spine: Spine, chunk_rows: int, tell: Progress
-) -> Evaluation:
-    roles, target = wrapper.contents.roles, wrapper.contents.target
+def _read(wrapper: PyfuncWrapper, spine: Spine, tell: Progress) -> pa.Table:
+    roles = wrapper.contents.roles
     schema = spine.reader.schema()
     judged = [(roles.target, "the target")]
     judged += [(roles.treatment, "the treatment")] if roles.treatment else []
     require_columns(schema, judged)
     wrapper.check(schema)
-    labels, scored, rows = [], [], 0
-    with spine.reader.read(chunk_rows=chunk_rows) as reader:
+    batches, rows = [], 0
+    with spine.reader.read(chunk_rows=262_144) as reader:
         for batch in reader:
-            scored.append(wrapper.predictions(batch, first_row=rows))
-            labels.append(batch.select([name for name, _ in judged]))
+            batches.append(batch)
             rows += batch.num_rows
             tell.rows(rows, None)
     if not rows:
         raise DataError("there are no rows to evaluate", hint="check the data and its filter")
-    truth = target.read(pa.Table.from_batches(labels), roles)
-    return Evaluator(target.task, seed=0).evaluate(truth, _together(scored))
+    return pa.Table.from_batches(batches).combine_chunks()
+
+
+def _are_those_of_training(wrapper: PyfuncWrapper, table: pa.Table) -> bool:
+    known = wrapper.contents.data_fingerprint
+    same_size: bool = table.num_rows == known["rows"]
+    return same_size and fingerprint(table) == known["sha256"]
+
+
+def _held_out(wrapper: PyfuncWrapper, table: pa.Table) -> pa.Table:
+    """The rows that training set aside, found again by its own split."""
+    method = wrapper.contents.training_methodology
+    target = wrapper.contents.target
+    splitter = Splitter(
+        Split(**method["split"]), task=target.task, timestamp_col=method["event_timestamp_col"]
+    )
+    truth = target.read(table, wrapper.contents.roles)
+    return table.take(splitter.holdout(table.to_pandas(), strata(truth)).test)
+
+
+def _evaluation(wrapper: PyfuncWrapper, table: pa.Table, chunk_rows: int) -> Evaluation:
+    target = wrapper.contents.target
+    truth = target.read(table, wrapper.contents.roles)
+    predictions = _together(list(_predicted(wrapper, table, chunk_rows)))
+    # The seed of training, so that the same rows give the same intervals.
+    seed = wrapper.contents.training_methodology["random_state"]
+    return Evaluator(target.task, seed=seed).evaluate(truth, predictions)
+
+
+def _predicted(wrapper: PyfuncWrapper, table: pa.Table, chunk_rows: int) -> Iterator[Predictions]:
+    first = 0
+    for batch in table.to_batches(max_chunksize=chunk_rows):
+        yield wrapper.predictions(batch, first_row=first)
+        first += batch.num_rows
 
 
 def _together(parts: list[Predictions]) -> Predictions:

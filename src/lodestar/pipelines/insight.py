@@ -8,7 +8,7 @@ from lodestar.core.importance import PRIMARY_METRIC, permutation_importance, sha
 from lodestar.core.leakage import inspect
 from lodestar.core.profile import profile
 from lodestar.core.results import DataProfile, Importance, LeakageFinding
-from lodestar.core.trainer import TrainingResult, rows_of
+from lodestar.core.trainer import TrainingResult
 
 __all__ = ["Insight", "gain_insight"]
 
@@ -35,14 +35,14 @@ def gain_insight(table: pa.Table, result: TrainingResult, *, seed: int) -> Insig
             target=result.truth.target,
             task=task,
             entity_keys=list(roles.entity_keys),
-            timestamp_col=roles.timestamp,
+            timestamp_col=roles.timestamp or "",
         ),
         profile=profile(frame, roles.of_columns()),
         importances=(
             *permutation_importance(
                 result.model,
                 held_out,
-                rows_of(result.truth, split.test),
+                result.truth.at(split.test),
                 task=task,
                 metric=PRIMARY_METRIC[task],
                 seed=seed,

@@ -140,6 +140,8 @@ class Recording:
             "train_ratio": round(len(result.split.train) / rows, 6),
             "validation_strategy": "none: fixed hyperparameters, the test set is opened once",
             "random_state": self._recipe.split.seed,
+            "split": self._recipe.split.model_dump(),
+            "event_timestamp_col": self._recipe.data_interface.event_timestamp_col,
             "preprocessing_fit_scope": "train_only",
             "train_rows": len(result.split.train),
             "test_rows": len(result.split.test),

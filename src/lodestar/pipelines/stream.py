@@ -1,58 +1,32 @@
 """Reads ahead and writes behind: while one batch is computed, the next is read and the last written."""
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["ahead", "behind"]
+import pyarrow as pa
+
+__all__ = ["ahead", "behind", "system_memory"]
 
 T = TypeVar("T")
-DEPTH = 2
 
 
 @contextmanager
 def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Iterate in a thread of its own, at most two items ahead; its errors are raised here."""
-    waiting: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=DEPTH)
-    stopped = threading.Event()
+    """Iterate in a thread of its own, one item ahead; its errors are raised here.
 
-    def put(kind: str, value: T | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put((kind, value), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+    One is enough, since reading is quicker than what is done with the rows; each more is memory.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as executor:
 
-    def run() -> None:
-        try:
-            for item in items:
-                if not put("item", item):
-                    return
-            put("end", None)
-        except BaseException as error:  # noqa: BLE001 -- carried to the reading thread and raised there
-            put("error", error)
+        def drain() -> Iterator[T]:
+            coming = executor.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = executor.submit(next, items, None)
+                yield item
 
-    def drain() -> Iterator[T]:
-        while True:
-            kind, value = waiting.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value  # type: ignore[misc] -- an error by its kind
-            yield value  # type: ignore[misc] -- an item by its kind
-
-    thread = threading.Thread(target=run, name="read-ahead", daemon=True)
-    thread.start()
-    try:
         yield drain()
-    finally:
-        stopped.set()
-        thread.join()
 
 
 @contextmanager
@@ -69,3 +43,14 @@ def behind(write: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
         yield submit
         if last:
             last.pop().result()
+
+
+@contextmanager
+def system_memory() -> Iterator[None]:
+    """Take Arrow's buffers from the system meanwhile: its own pools keep pages that were freed."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)

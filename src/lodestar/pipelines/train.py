@@ -31,6 +31,7 @@ class TrainedRun:
     """A finished training and where everything of it lies."""
 
     saved: SavedRun
+    class_path: str
     result: TrainingResult
     insight: Insight
     notes: tuple[str, ...]
@@ -68,7 +69,7 @@ def train(
     recording = Recording(settings, factory, params, notes, now=datetime.now(UTC))
     with TemporaryDirectory() as scratch:
         saved = recording.save(table, result, insight, Path(scratch))
-    return TrainedRun(saved, result, insight, notes)
+    return TrainedRun(saved, settings.recipe.model.class_path, result, insight, notes)
 
 
 def _read(spine: Spine, augmenter: Augmenter, tell: Progress) -> pa.Table:
@@ -89,6 +90,7 @@ def _read(spine: Spine, augmenter: Augmenter, tell: Progress) -> pa.Table:
 
 
 def roles_of(recipe: Recipe, schema: pa.Schema) -> Roles:
+    """Which column plays which part, as the recipe says."""
     data, section = recipe.data_interface, recipe.preprocessor
     scaler = None if isinstance(section, Transformer) else section.params
     return Roles.of(

@@ -26,23 +26,14 @@ def create_project(target: Path) -> tuple[Path, ...]:
         ExternalError: The directory cannot be written.
     """
     target = target.absolute()
-    _refuse_if_in_the_way(target, list(_templates()))
-    staging = _nearest_directory(target) / f".lodestar-init-{uuid4().hex}"
     try:
-        _write_templates(staging)
-        write_sample_data(staging / "data")
-        names = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
-        _refuse_if_in_the_way(target, names)
-        _move(staging, target, names)
+        return _create(target)
     except OSError as exc:
         raise ExternalError(
             f"cannot write the project: {exc.strerror or exc}",
             where=str(target),
             hint="the directory must be writable and have space left",
         ) from exc
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return tuple(target / name for name in names)
 
 
 def write_sample_data(root: Path) -> tuple[Path, ...]:
@@ -57,17 +48,30 @@ def write_sample_data(root: Path) -> tuple[Path, ...]:
     return (*export_bundled(root), *write_shop(root))
 
 
+def _create(target: Path) -> tuple[Path, ...]:
+    _refuse_if_in_the_way(target, list(_templates()))
+    staging = _nearest_directory(target) / f".lodestar-init-{uuid4().hex}"
+    try:
+        _write_templates(staging)
+        write_sample_data(staging / "data")
+        names = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+        _refuse_if_in_the_way(target, names)
+        _move(staging, target, names)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return tuple(target / name for name in names)
+
+
 def _templates() -> dict[Path, bytes]:
     """The project's files but for its data, by their path below the project."""
     root = files("lodestar.samples") / "project"
     return {
-        Path(INSTALLED_AS.get(str(name), name)): content for name, content in sorted(_walk(root))
+        Path(INSTALLED_AS.get(str(name), name)): content
+        for name, content in sorted(_walk(root, PurePosixPath()))
     }
 
 
-def _walk(
-    folder: Traversable, below: PurePosixPath = PurePosixPath()
-) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _walk(folder: Traversable, below: PurePosixPath) -> Iterator[tuple[PurePosixPath, bytes]]:
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _walk(entry, below / entry.name)

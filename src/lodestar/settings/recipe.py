@@ -62,6 +62,25 @@ class HyperparameterRange(Section):
             raise ValueError("a range of type int needs whole numbers")
         return self
 
+    @model_validator(mode="after")
+    def _default_lies_within(self) -> "HyperparameterRange":
+        if self.default is None:
+            return self
+        if self.choices is not None:
+            if self.default not in self.choices:
+                raise ValueError("the default must be one of the choices")
+        elif not self._holds(self.default):
+            raise ValueError(f"the default must be a number from {self.low:g} to {self.high:g}")
+        return self
+
+    def _holds(self, value: object) -> bool:
+        """Whether a value is of the range's type and within its bounds."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.type == "int" and value != int(value):
+            return False
+        return (self.low or 0.0) <= value <= (self.high or 0.0)
+
 
 _RANGE_KEYS = {"type", "low", "high", "log", "step", "choices"}
 

@@ -1,5 +1,6 @@
 """What every section of a recipe or config is built from."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -16,7 +17,7 @@ class EnvText(str):
 class Section(BaseModel):
     """Frozen, without unknown keys, and nothing coerced from one type to another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def as_tuple(value: object) -> object:
@@ -25,7 +26,11 @@ def as_tuple(value: object) -> object:
 
 
 def _whole_number(value: object) -> object:
-    return int(value) if isinstance(value, EnvText) else value
+    if not isinstance(value, EnvText):
+        return value
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+        raise ValueError("must be a whole number, and the environment variable's text is none")
+    return int(value)
 
 
 Name = Annotated[str, Field(min_length=1)]

@@ -25,6 +25,9 @@ KeyPath = tuple[str | int, ...]
 LARGEST_FILE = 256 * 1024
 MOST_NODES = 20_000
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+_PLAIN_GROUPS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+# The parser's time grows with the square of the open brackets.
+_DEEP = re.compile(r"(?:[\[{]\s*){100}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::([^}]*))?\}")
 
 
@@ -113,7 +116,9 @@ def parse_value(text: str) -> Any:  # noqa: ANN401 -- a YAML value is any of its
 
 def _compose(text: str, source: Source) -> Node | None:
     try:
-        return YAML(typ="safe", pure=True).compose(StringIO(text))
+        if _DEEP.search(text):
+            raise RecursionError
+        node: Node | None = YAML(typ="safe", pure=True).compose(StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -122,6 +127,8 @@ def _compose(text: str, source: Source) -> Node | None:
     except (ReaderError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a control character"
         source.problems.append(Problem(f"not valid YAML: {reason}", f"{source.name}:1"))
+    else:
+        return node
     return None
 
 
@@ -153,8 +160,10 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = _merge(below, value) if both else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -171,6 +180,9 @@ class _Reader:
         self._variables = variables
 
     def value(self, node: Node, path: KeyPath) -> Any:  # noqa: ANN401 -- any plain YAML type
+        if isinstance(node, MappingNode | SequenceNode) and node.tag not in _PLAIN_GROUPS:
+            self._problem(f"the tag {node.tag!r} is not allowed", path, node)
+            return None
         if isinstance(node, MappingNode):
             return self.mapping(node, path)
         if isinstance(node, SequenceNode):

@@ -4,16 +4,21 @@ import inspect
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.errors import ArtifactError, DataError
 from lodestar.interface.learning import FeatureMatrix
 
-__all__ = ["Family"]
+__all__ = ["Estimator", "Family", "Matrix"]
+
+# Whatever the class path names: the libraries share conventions, but no base class.
+Estimator: TypeAlias = Any
+Matrix: TypeAlias = pd.DataFrame | NDArray[Any]
 
 
 class Family:
@@ -31,7 +36,7 @@ class Family:
         """The hyperparameters that the class takes; None where it takes any name."""
         return named_parameters(self.cls)
 
-    def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Any:  # noqa: ANN401 -- any estimator
+    def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Make an unfitted estimator, seeded where it can be and the recipe does not."""
         given = dict(hyperparameters)
         accepted = self.parameters()
@@ -39,13 +44,13 @@ class Family:
             given.setdefault("random_state", seed)
         return self.cls(**given)
 
-    def fit(self, estimator: Any, features: FeatureMatrix, truth: Truth) -> None:  # noqa: ANN401
+    def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit in place."""
         estimator.fit(self._input(features), truth.target)
 
     def predict(
-        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
-    ) -> Predictions:  # noqa: ANN401
+        self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:
         """Ask for the values and, where the estimator has them, the probabilities."""
         rows = self._input(features)
         values = _one_per_row(estimator.predict(rows), len(features))
@@ -56,18 +61,20 @@ class Family:
             probabilities = spread(estimator.predict_proba(rows), estimator.classes_, len(classes))
         return Predictions(values.astype(np.int64), probabilities, classes)
 
-    def contributions(self, estimator: Any, features: FeatureMatrix) -> NDArray[np.float64] | None:  # noqa: ANN401
+    def contributions(
+        self, estimator: Estimator, features: FeatureMatrix
+    ) -> NDArray[np.float64] | None:
         """Exact TreeSHAP values (n, p), where the library computes them itself; else None."""
         del estimator, features
         return None
 
-    def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
+    def save(self, estimator: Estimator, folder: Path) -> str:
         """Write the fitted estimator below `folder`; return the file's name."""
         with (folder / "model.pkl").open("wb") as file:
             pickle.dump(estimator, file, protocol=5)
         return "model.pkl"
 
-    def load(self, path: Path) -> Any:  # noqa: ANN401
+    def load(self, path: Path) -> Estimator:
         """Read what `save` wrote. The file's digest has been checked before."""
         with path.open("rb") as file:
             estimator = pickle.load(file)  # noqa: S301 -- verified against the manifest
@@ -77,7 +84,7 @@ class Family:
             )
         return estimator
 
-    def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401 -- frame or array
+    def _input(self, features: FeatureMatrix) -> Matrix:
         return features.frame()
 
 
@@ -89,14 +96,29 @@ def named_parameters(cls: type) -> frozenset[str] | None:
             continue
         if base is object:
             return frozenset(names)
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return frozenset(names)
     return None
 
 
-def spread(probabilities: Any, seen: Any, count: int) -> NDArray[Any]:  # noqa: ANN401 -- array-likes
+def refuse_absent_classes(truth: Truth) -> None:
+    """For libraries that number the classes they are given, and so would mix up what comes later.
+
+    Raises:
+        DataError: the rows to fit on lack a class.
+    """
+    absent = set(range(len(truth.classes))) - set(np.unique(truth.target).tolist())
+    if absent:
+        names = ", ".join(repr(truth.classes[position]) for position in sorted(absent))
+        raise DataError(
+            f"the rows to fit on have no row of class {names}, and this library needs all of them",
+            hint="split.method: stratified, more rows, or leave the class out in the loader",
+        )
+
+
+def spread(probabilities: Matrix, seen: NDArray[Any], count: int) -> NDArray[Any]:
     """Put each seen class's column at its own position: a class absent from training gets 0."""
     values = np.asarray(probabilities)
     positions = np.asarray(seen, dtype=np.int64)
@@ -107,7 +129,7 @@ def spread(probabilities: Any, seen: Any, count: int) -> NDArray[Any]:  # noqa: 
     return full
 
 
-def _one_per_row(values: Any, rows: int) -> NDArray[Any]:  # noqa: ANN401 -- array-like
+def _one_per_row(values: Matrix, rows: int) -> NDArray[Any]:
     flat = np.asarray(values)
     if flat.ndim == 2 and flat.shape[1] == 1:  # noqa: PLR2004 -- a column is a list of rows
         flat = flat[:, 0]

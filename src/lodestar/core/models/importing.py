@@ -46,8 +46,7 @@ def import_class(
 
 def _is_allowed(class_path: str, allowed: Sequence[str]) -> bool:
     return any(
-        prefix == "*" or class_path == prefix or class_path.startswith(f"{prefix}.")
-        for prefix in allowed
+        prefix in {"*", class_path} or class_path.startswith(f"{prefix}.") for prefix in allowed
     )
 
 

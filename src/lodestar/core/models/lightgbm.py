@@ -1,12 +1,19 @@
 """LightGBM: arrays straight to the booster, its text format, its own TreeSHAP."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lodestar.core.models.family import Family, named_parameters
+from lodestar.core.models.family import (
+    Estimator,
+    Family,
+    Matrix,
+    named_parameters,
+    refuse_absent_classes,
+)
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -27,42 +34,53 @@ class LightGBMFamily(Family):
         own = {name for base in self.cls.__mro__ for name in named_parameters(base) or ()}
         return frozenset(known | own)
 
-    def build(self, hyperparameters: Any, *, seed: int) -> Any:  # noqa: ANN401
+    def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Seeded, and quiet unless the recipe asks for LightGBM's own log."""
         return super().build({"verbosity": -1, **hyperparameters}, seed=seed)
 
-    def fit(self, estimator: Any, features: FeatureMatrix, truth: Truth) -> None:  # noqa: ANN401
+    def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit on the array: column names are kept by us, and LightGBM forbids some characters."""
+        refuse_absent_classes(truth)
         estimator.fit(self._input(features), truth.target)
 
     def predict(
-        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
-    ) -> Predictions:  # noqa: ANN401
+        self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:
         """Ask the booster, before and after saving alike."""
-        booster = getattr(estimator, "booster_", estimator)
+        booster = _booster(estimator)
         made = booster.predict(self._input(features))
         if self.task != "classification":
             return Predictions(made)
         probabilities = np.column_stack([1.0 - made, made]) if made.ndim == 1 else made
         return Predictions(np.argmax(probabilities, axis=1), probabilities, classes)
 
-    def contributions(self, estimator: Any, features: FeatureMatrix) -> NDArray[np.float64] | None:  # noqa: ANN401
+    def contributions(
+        self, estimator: Estimator, features: FeatureMatrix
+    ) -> NDArray[np.float64] | None:
         """TreeSHAP by the booster; of several classes the sum."""
-        booster = getattr(estimator, "booster_", estimator)
+        booster = _booster(estimator)
         shap = np.asarray(booster.predict(self._input(features), pred_contrib=True))
         width = booster.num_feature() + 1
-        return np.abs(shap.reshape(len(features), -1, width)[:, :, :-1]).sum(axis=1)
+        summed: NDArray[np.float64] = np.abs(shap.reshape(len(features), -1, width)[:, :, :-1]).sum(
+            axis=1
+        )
+        return summed
 
-    def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
+    def save(self, estimator: Estimator, folder: Path) -> str:
         """LightGBM's text format, which keeps every bit of the numbers."""
-        getattr(estimator, "booster_", estimator).save_model(folder / "model.txt")
+        _booster(estimator).save_model(folder / "model.txt")
         return "model.txt"
 
-    def load(self, path: Path) -> Any:  # noqa: ANN401
+    def load(self, path: Path) -> Estimator:
         """Read the booster back."""
         import lightgbm
 
         return lightgbm.Booster(model_file=path)
 
-    def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401
+    def _input(self, features: FeatureMatrix) -> Matrix:
         return features.data
+
+
+def _booster(estimator: Estimator) -> Estimator:
+    """A fitted class's booster; a loaded model is one."""
+    return getattr(estimator, "booster_", estimator)

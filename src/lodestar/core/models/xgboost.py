@@ -6,18 +6,28 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lodestar.core.models.family import Family, named_parameters
-from lodestar.core.results import Predictions
+from lodestar.core.models.family import (
+    Estimator,
+    Family,
+    Matrix,
+    named_parameters,
+    refuse_absent_classes,
+)
+from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
 __all__ = ["BOOSTER_PARAMETERS", "XGBoostFamily"]
 
 # Booster parameters that the scikit-learn classes pass on as keyword arguments (XGBoost 3 manual).
 BOOSTER_PARAMETERS = frozenset(
-    "eta lambda alpha min_split_loss sketch_ratio updater refresh_leaf process_type "
-    "max_cached_hist_node rate_drop skip_drop sample_type normalize_type one_drop feature_selector "
-    "top_k tweedie_variance_power huber_slope quantile_alpha expectile_alpha aft_loss_distribution "
-    "aft_loss_distribution_scale nthread seed seed_per_iteration disable_default_eval_metric".split()
+    {
+        *("eta", "lambda", "alpha", "min_split_loss", "sketch_ratio", "updater", "refresh_leaf"),
+        *("process_type", "max_cached_hist_node", "rate_drop", "skip_drop", "sample_type"),
+        *("normalize_type", "one_drop", "feature_selector", "top_k", "tweedie_variance_power"),
+        *("huber_slope", "quantile_alpha", "expectile_alpha", "aft_loss_distribution"),
+        *("aft_loss_distribution_scale", "nthread", "seed", "seed_per_iteration"),
+        "disable_default_eval_metric",
+    }
 )
 
 
@@ -31,9 +41,14 @@ class XGBoostFamily(Family):
         """The signature's names and the booster's."""
         return (named_parameters_of_base(self.cls) | BOOSTER_PARAMETERS) - {"kwargs"}
 
+    def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
+        """Fit on the array."""
+        refuse_absent_classes(truth)
+        super().fit(estimator, features, truth)
+
     def predict(
-        self, estimator: Any, features: FeatureMatrix, classes: tuple[Any, ...]
-    ) -> Predictions:  # noqa: ANN401
+        self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
+    ) -> Predictions:
         """One pass over the trees: the class is read off the probabilities, as XGBoost does it."""
         rows = self._input(features)
         if self.task != "classification":
@@ -46,7 +61,9 @@ class XGBoostFamily(Family):
         )
         return Predictions(values, probabilities, classes)
 
-    def contributions(self, estimator: Any, features: FeatureMatrix) -> NDArray[np.float64] | None:  # noqa: ANN401
+    def contributions(
+        self, estimator: Estimator, features: FeatureMatrix
+    ) -> NDArray[np.float64] | None:
         """TreeSHAP by the booster (Lundberg et al. 2020); None for linear boosters."""
         import xgboost
 
@@ -54,23 +71,22 @@ class XGBoostFamily(Family):
         if estimator.booster == "gblinear":
             return None
         shap = booster.predict(xgboost.DMatrix(features.array()), pred_contribs=True)
-        per_class = np.abs(shap[..., :-1])
-        return np.asarray(
-            per_class.sum(axis=1) if per_class.ndim == 3 else per_class, dtype=np.float64
-        )  # noqa: PLR2004
+        absolute = np.abs(np.asarray(shap, dtype=np.float64)[..., :-1])
+        summed: NDArray[np.float64] = absolute.reshape(len(features), -1, absolute.shape[-1]).sum(1)
+        return summed
 
-    def save(self, estimator: Any, folder: Path) -> str:  # noqa: ANN401
+    def save(self, estimator: Estimator, folder: Path) -> str:
         """XGBoost's universal binary JSON."""
         estimator.save_model(folder / "model.ubj")
         return "model.ubj"
 
-    def load(self, path: Path) -> Any:  # noqa: ANN401
+    def load(self, path: Path) -> Estimator:
         """Read it back into the same class."""
         estimator = self.cls()
         estimator.load_model(path)
         return estimator
 
-    def _input(self, features: FeatureMatrix) -> Any:  # noqa: ANN401
+    def _input(self, features: FeatureMatrix) -> Matrix:
         return features.data
 
 

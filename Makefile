@@ -1,0 +1,76 @@
+# `make demo`: from nothing to a trained, scored, evaluated model. `make test`: everything the tests
+# need, then all of them. Both need only Python 3.11 or 3.12, make and the package registry.
+.POSIX:
+.SUFFIXES:
+.PHONY: demo test lint format faults bench-quick lock system-packages clean
+
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+
+demo: $(VENV)/.installed-run
+	@$(BIN)/python -m lodestar.samples.demo
+
+test: $(VENV)/.installed-dev system-packages
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults" --cov --cov-report=term $(PYTEST)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The long runs: kills, full disks, tampering with every file.
+faults: $(VENV)/.installed-dev system-packages
+	$(BIN)/pytest -m faults $(PYTEST)
+
+bench-quick: $(VENV)/.installed-dev
+	for script in cli train_overhead batch; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+
+# The newest releases that resolve together, with their hashes and without a registry's address.
+lock: $(VENV)/.installed-uv
+	$(LOCK) --upgrade requirements/uv.in -o requirements/uv.txt
+	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
+	$(LOCK) --upgrade pyproject.toml --all-extras --group test --group lint \
+		-c requirements/run.txt -o requirements/dev.txt
+
+# What the tests need of the system: a browser for the report, OpenMP for the boosters.
+system-packages:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium libgomp1 >/dev/null; \
+	else echo "install chromium: sudo apt-get install chromium libgomp1" >&2; exit 1; fi
+
+clean:
+	rm -rf $(VENV) mlruns outputs data build dist .coverage* .hypothesis .*_cache
+
+$(VENV)/.made:
+	@for python in $(PYTHON) python3 python3.12 python3.11; do \
+		if $$python -c '$(SUITABLE)' 2>/dev/null; then $$python -m venv $(VENV); break; fi; done
+	@test -x $(BIN)/python || { echo "no Python 3.11 or 3.12 found; try: make PYTHON=…" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-uv: $(VENV)/.made requirements/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.installed-run: $(VENV)/.installed-uv requirements/run.txt pyproject.toml
+	@echo "installing from the lock into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-uv requirements/dev.txt pyproject.toml
+	@echo "installing everything that the tests need into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src
+	@touch $@ $(VENV)/.installed-run

@@ -1,0 +1,5 @@
+"""`python -m lodestar.cli` is the `lodestar` command."""
+
+from lodestar.cli.app import main
+
+main()

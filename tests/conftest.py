@@ -1,0 +1,178 @@
+"""A sample project, each recipe trained once for the whole suite, and the real command to run."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lodestar.samples.project import create_project
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = (sys.executable, "-c", "from lodestar.cli.app import main; main()")
+DEADLINE = 120
+SMALL = ("--set", "model.hyperparameters.n_estimators=5")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 -- whatever the command printed
+        """The one JSON object on stdout; a second one, NaN or any other text fails the test."""
+        value = json.loads(self.stdout, parse_constant=_no_json)
+        assert isinstance(value, dict), self.stdout
+        return value
+
+    def succeeded(self) -> "Finished":
+        """Fail the test, with what the command said, unless it exited 0."""
+        assert self.code == 0, f"exit {self.code}\n{self.stderr}\n{self.stdout}"
+        return self
+
+    def refused(self, code: int, *words: str) -> "Finished":
+        """A clear error: this exit code, these words, a line that starts so, and no stack trace."""
+        assert "Traceback" not in self.stderr, self.stderr
+        assert self.code == code, f"exit {self.code}, not {code}\n{self.stderr}\n{self.stdout}"
+        assert "error: " in self.stderr, self.stderr
+        for word in words:
+            assert word in self.stderr, f"{word!r} is not in:\n{self.stderr}"
+        return self
+
+
+class Lodestar:
+    """Runs `lodestar …` as a user does: another process, its own directory and environment."""
+
+    def __call__(
+        self,
+        *args: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> Finished:
+        """Run to the end. `under` is a command that starts it, such as prlimit."""
+        done = subprocess.run(
+            [*under, *COMMAND, *map(str, args)],
+            cwd=cwd,
+            env=_environment(env),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def start(
+        self, *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start it and do not wait."""
+        return subprocess.Popen(
+            [*COMMAND, *map(str, args)],
+            cwd=cwd,
+            env=_environment(env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+
+def ended(process: "subprocess.Popen[str]") -> Finished:
+    """Wait for a started command."""
+    stdout, stderr = process.communicate(timeout=DEADLINE)
+    return Finished(process.returncode, stdout, stderr)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, the project that it lies in, and what `train --json` said."""
+
+    project: Path
+    json: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return str(self.json["run_id"])
+
+    @property
+    def artifact(self) -> Path:
+        """The model directory in the store."""
+        return self.project / str(self.json["artifact_uri"])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file below a folder and its sha256: equal before and after means nothing was written."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def edited(path: Path, old: str, new: str) -> None:
+    """Replace text that stands exactly once in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
+    return {**inherited, **(extra or {})}
+
+
+def _no_json(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.fixture(scope="session")
+def lodestar() -> Lodestar:
+    return Lodestar()
+
+
+@pytest.fixture(scope="session")
+def sample_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample project with its data; tests read it and train in it, but change no file of it."""
+    target = tmp_path_factory.mktemp("sample") / "project"
+    create_project(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def trained(lodestar: Lodestar, sample_project: Path) -> Callable[..., Trained]:
+    """Trains a recipe of the sample project, once for the whole suite."""
+    known: dict[tuple[str, ...], Trained] = {}
+
+    def train(recipe: str, *options: str) -> Trained:
+        key = (recipe, *options)
+        if key not in known:
+            done = lodestar("train", "-r", recipe, *options, "--json", cwd=sample_project)
+            known[key] = Trained(sample_project, done.succeeded().json)
+        return known[key]
+
+    return train
+
+
+@pytest.fixture
+def project(sample_project: Path, tmp_path: Path) -> Path:
+    """A fresh copy of the sample project without runs, to change at will."""
+    return copy_of(sample_project, tmp_path / "project")
+
+
+def copy_of(project: Path, target: Path) -> Path:
+    """Copy a project without its runs and outputs."""
+    return shutil.copytree(
+        project, target, ignore=shutil.ignore_patterns("mlruns", "outputs", "__pycache__")
+    )
