@@ -29,7 +29,7 @@ from measure import (
 
 NUMERIC, CATEGORIES = 16, (8, 10, 12, 14)
 CHUNK = 65_536
-TRAIN_ROWS, START_ROWS = 100_000, 1_000
+TRAIN_ROWS, START_ROWS, MANY = 100_000, 1_000, 2_000_000
 SEED = 20_250_713
 TREES = {"n_estimators": 300, "max_depth": 6, "learning_rate": 0.1}
 URI, SQL = "lodestar, data URI", "lodestar, SQL loader"
@@ -92,15 +92,14 @@ def main() -> None:
     compile_bytecode()
     with workspace() as folder:
         bench = _prepare(folder, sizes)
-        start = _measure(bench, START_ROWS, rounds=2 if given.quick else 3)
-        ours = {}
+        peaks = {}
         for rows in sizes:
-            costs = _measure(bench, rows, rounds=1 if given.quick or rows > 2_000_000 else 3)
+            start, costs = _measure(bench, rows, rounds=1 if given.quick or rows > MANY else 3)
+            _print_start(start)
             _print_size(rows, costs, start)
             _print_equality(bench)
-            ours[rows] = {name: costs[name].peak for name in (URI, SQL)}
-        _print_start(start)
-        _print_flatness(ours)
+            peaks[rows] = {name: costs[name].peak for name in (URI, SQL)}
+        _print_flatness(peaks)
 
 
 def _prepare(folder: Path, sizes: list[int]) -> Bench:
@@ -121,18 +120,26 @@ def _prepare(folder: Path, sizes: list[int]) -> Bench:
     return Bench(folder, *runs, peer)
 
 
-def _measure(bench: Bench, rows: int, *, rounds: int) -> dict[str, Cost]:
+def _measure(bench: Bench, rows: int, *, rounds: int) -> tuple[dict[str, Cost], dict[str, Cost]]:
+    """Start-up and whole runs, interleaved; the larger file comes last, for the comparison."""
     sys.stderr.write(f"{rows:,} rows\n")
     own = f"runs:/{bench.uri_run}/model"
-    ways: dict[str, Callable[[], Cost]] = {
-        URI: lambda: bench.score(rows, bench.uri_run),
-        ONE_FRAME: lambda: bench.peer_way(rows, "one_frame", bench.peer),
-        SQL: lambda: bench.score(rows, bench.sql_run),
-        CHUNKED: lambda: bench.peer_way(rows, "chunked", bench.peer),
-        OWN_IN_MLFLOW: lambda: bench.peer_way(rows, "one_frame", own),
+
+    def ways(count: int) -> dict[str, Callable[[], Cost]]:
+        return {
+            URI: lambda: bench.score(count, bench.uri_run),
+            ONE_FRAME: lambda: bench.peer_way(count, "one_frame", bench.peer),
+            SQL: lambda: bench.score(count, bench.sql_run),
+            CHUNKED: lambda: bench.peer_way(count, "chunked", bench.peer),
+            OWN_IN_MLFLOW: lambda: bench.peer_way(count, "one_frame", own),
+        }
+
+    both = {f"{name}, start-up": way for name, way in ways(START_ROWS).items()} | ways(rows)
+    medians = {
+        name: median(costs) for name, costs in interleaved(both, rounds, warm_up=False).items()
     }
-    costs = interleaved(ways, rounds, warm_up=rows == START_ROWS)
-    return {name: median(several) for name, several in costs.items()}
+    start = {name: medians[f"{name}, start-up"] for name in ways(rows)}
+    return start, {name: medians[name] for name in ways(rows)}
 
 
 def _print_size(rows: int, costs: dict[str, Cost], start: dict[str, Cost]) -> None:
@@ -168,7 +175,7 @@ def _print_size(rows: int, costs: dict[str, Cost], start: dict[str, Cost]) -> No
             for name, cost in costs.items()
         ],
     )
-    target = 3 if rows > 2_000_000 else 2.2
+    target = 3 if rows > MANY else 2.2
     for name in (URI, SQL):
         ratio = whole(name) / whole(ONE_FRAME)
         print_verdict(f"{name}: whole process ÷ one frame", ratio, target, least=True)

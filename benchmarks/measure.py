@@ -125,7 +125,9 @@ def print_machine() -> None:
 def compile_bytecode() -> None:
     """Compile the package, as an installer does; an editable install compiles nothing by itself."""
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "src")], check=True)
-    print("bytecode of src compiled with compileall, as pip and uv do when they install", flush=True)
+    print(
+        "bytecode of src compiled with compileall, as pip and uv do when they install", flush=True
+    )
 
 
 @contextmanager

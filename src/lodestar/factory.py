@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
@@ -212,7 +212,8 @@ class Factory(EnvironmentFactory):
         section = self._recipe.preprocessor
         if not isinstance(section, Transformer):
             params = section.params
-            return lambda: SimpleScaler(
+            return partial(
+                SimpleScaler,
                 criterion_col=params.criterion_col,
                 exclude_cols=params.exclude_cols,
                 max_categories=params.max_categories,
@@ -223,18 +224,14 @@ class Factory(EnvironmentFactory):
             where=self._loaded.where("preprocessor", "class_path"),
             methods=("fit", "transform"),
         )
-
-        def make() -> TransformerPreprocessor:
-            try:
-                return TransformerPreprocessor(cls(**section.params))
-            except TypeError as error:
-                where = self._loaded.where("preprocessor", "params")
-                raise SettingsError.one(f"{cls.__name__}: {error}", where=where) from error
-
-        return make
+        return partial(TransformerPreprocessor.of, cls, section.params)
 
     def _new_preprocessor(self) -> Preprocessor:
-        return self.preprocessor()()
+        try:
+            return self.preprocessor()()
+        except TypeError as error:
+            where = self._loaded.where("preprocessor", "params")
+            raise SettingsError.one(f"it cannot be made: {error}", where=where) from error
 
     def augmenter(self) -> Augmenter:
         """The recipe's features."""

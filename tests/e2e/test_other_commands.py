@@ -1,6 +1,7 @@
 """evaluate, verify, check, schema, runs and init, each as a user runs it."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,8 +133,6 @@ def test_init_makes_a_project_that_trains_at_once_without_a_network(
 @pytest.fixture
 def offline() -> tuple[str, ...]:
     """Starts a command in a network namespace of its own, which has no way out."""
-    import subprocess
-
     probe = ("unshare", "--net", "--map-root-user")
     try:
         subprocess.run([*probe, "true"], check=True, capture_output=True, timeout=10)

@@ -160,11 +160,18 @@ class FileSink:
     def _open(self) -> Any:  # noqa: ANN401 -- one of three pyarrow writers, all with write_batch
         match self._path.suffix:
             case ".parquet":
-                return pq.ParquetWriter(self._aside, self._schema)
+                # Dictionaries pay for text alone: numbers that rarely repeat take twice the time
+                # and more room with them.
+                texts = [field.name for field in self._schema if _is_text(field.type)]
+                return pq.ParquetWriter(self._aside, self._schema, use_dictionary=texts or False)
             case ".csv":
                 return _CsvWriter(self._aside, self._schema)
             case _:
                 return pa.ipc.new_file(str(self._aside), self._schema)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) or pa.types.is_string(kind)
 
 
 class _CsvWriter:
@@ -228,6 +235,8 @@ def translated(path: Path) -> Iterator[None]:
                 hint="free some space, or write elsewhere with --output",
             ) from error
         reason = error.strerror or str(error).splitlines()[0]
+        if number is None:  # not from the system: a reader found what it cannot decode
+            raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
         raise ExternalError(f"{path}: {reason}") from error
 
 

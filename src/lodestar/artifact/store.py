@@ -310,7 +310,8 @@ def _absolute(uri: str, project: Path) -> str:
     if not uri.startswith(prefix):
         return uri
     path = project / uri.removeprefix(prefix)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _translated():
+        path.parent.mkdir(parents=True, exist_ok=True)
     return f"{prefix}{path}"
 
 
@@ -337,6 +338,11 @@ def _translated() -> Iterator[None]:
         reason = str(error).splitlines()[0]
         raise ExternalError(
             f"MLflow refuses: {_without_password(reason)}",
+            hint="see mlflow.tracking_uri in the config",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise ExternalError(
+            f"the tracking database needs the package {error.name}, which is not installed",
             hint="see mlflow.tracking_uri in the config",
         ) from error
     except OSError as error:

@@ -1,5 +1,7 @@
 """The command line: parses, calls one pipeline, prints. Heavy libraries load inside the commands."""
 
+import gc
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,6 +98,8 @@ def batch_inference(
     as_json: Json = False,
 ) -> None:
     """Score a batch with a run's artifact: its own SQL, its own logic."""
+    # Read when Arrow loads. Its own allocators keep freed pages: 40 MB more at the peak of a batch.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with guarded(as_json=as_json) as out:
         from lodestar.settings.loading import parse_context_params
 
@@ -287,11 +291,12 @@ def _environment(name: str | None) -> "Environment":
 
 
 def _variables() -> dict[str, str]:
-    import os
-
     return dict(os.environ)
 
 
 def main() -> None:
     """Run the command line."""
+    # Imports make a million objects that stay; the collector looking through them over and over is a
+    # tenth of a command's time.
+    gc.set_threshold(50_000, 20, 100)
     app()

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from lodestar.errors import LodestarError, SettingsError
 
@@ -33,8 +33,9 @@ class View(Protocol):
 class Out:
     """Shows results; people's text goes to stderr, so that stdout is for programs."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, stdout: TextIO) -> None:
         self._as_json = as_json
+        self._stdout = stdout
 
     def show(self, view: View) -> None:
         """Print a result the way that was asked for."""
@@ -64,22 +65,26 @@ class Out:
         width = None if sys.stderr.isatty() else 120
         return Console(stderr=True, highlight=False, width=width)
 
-    @staticmethod
-    def _object(value: dict[str, Any]) -> None:
+    def _object(self, value: dict[str, Any]) -> None:
         import json
 
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+        self._stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+        self._stdout.flush()
 
 
 @contextmanager
 def guarded(*, as_json: bool) -> Iterator[Out]:
     """Turn our errors into one message and their exit code; a bug keeps its trace and exits 1."""
-    out = Out(as_json=as_json)
     try:
-        yield out
-        sys.stdout.flush()
+        with _stdout_kept_clean(wanted=as_json) as stdout:
+            out = Out(as_json=as_json, stdout=stdout)
+            try:
+                yield out
+                stdout.flush()
+            except LodestarError as error:
+                out.error(error)
+                raise
     except LodestarError as error:
-        out.error(error)
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as error:
         sys.stderr.write("interrupted; nothing was saved\n")
@@ -88,6 +93,27 @@ def guarded(*, as_json: bool) -> Iterator[Out]:
         # Whoever read stdout has gone; say nothing more, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+@contextmanager
+def _stdout_kept_clean(*, wanted: bool) -> Iterator[TextIO]:
+    """Stdout for the one object alone: what libraries print (LightGBM, CatBoost) goes to stderr."""
+    try:
+        own = wanted and sys.stdout.fileno() == 1
+    except OSError:  # a test's or a notebook's stdout is no file
+        own = False
+    if not own:
+        yield sys.stdout
+        return
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stdout:
+            yield stdout
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def escape_control(text: str) -> str:

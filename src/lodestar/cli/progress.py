@@ -6,6 +6,9 @@ from typing import Self
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
+
+from lodestar.cli.edge import escape_control
 
 __all__ = ["ConsoleProgress"]
 
@@ -52,10 +55,9 @@ class ConsoleProgress:
 
     def note(self, message: str) -> None:
         """Print what the user should know."""
-        self._console.print(
-            f"[yellow]note:[/] {message}" if self._console.is_terminal else f"note: {message}",
-            markup=self._console.is_terminal,
-        )
+        # The message quotes column names and values: neither markup nor control characters of theirs.
+        line = escape_control(message.replace("\n", "\\n"))
+        self._console.print(Text("note: ", style="yellow") + Text(line), soft_wrap=True)
 
     def _close(self, *, finished: bool) -> None:
         if self._status is None:

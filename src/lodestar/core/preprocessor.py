@@ -212,6 +212,11 @@ class TransformerPreprocessor:
 
     transformer: Any
 
+    @classmethod
+    def of(cls, kind: type, params: Mapping[str, Any]) -> "TransformerPreprocessor":
+        """Make the transformer anew."""
+        return cls(kind(**params))
+
     def fit(self, table: pa.Table, target: NDArray[Any]) -> None:
         """Fit on training rows as a pandas frame."""
         self.transformer.fit(self._frame(table), target)

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lodestar.core.results import IntArray, Task
-from lodestar.errors import DataError, SchemaError, choices
+from lodestar.errors import DataError, SchemaError
 from lodestar.settings import recipe
 
 __all__ = ["Method", "Split", "Splitter"]
@@ -182,8 +182,8 @@ def _strata(labels: NDArray[Any] | None, positions: IntArray, share: float) -> I
 def _column(frame: pd.DataFrame, name: str, key: str) -> "pd.Series[Any]":
     if name not in frame.columns:
         raise SchemaError(
-            f"column {name!r}, which {key} names, is not among the {frame.shape[1]} columns",
-            hint=choices(name, [str(column) for column in frame.columns]),
+            f"there is no column {name!r}, which {key} names",
+            hint="take it into the SELECT, or name another",
         )
     return frame[name]
 

@@ -15,7 +15,7 @@ from lodestar.core.models import Family
 from lodestar.core.results import Evaluation, Truth
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.splitter import Split, Splitter
-from lodestar.errors import DataError
+from lodestar.errors import DataError, LodestarError, UsageError
 from lodestar.interface.learning import Preprocessor
 from lodestar.schema import FrameSchema
 
@@ -99,8 +99,11 @@ class Trainer:
         preprocessor = self._make_preprocessor()
         preprocessor.fit(rows, known.target)
         features = preprocessor.transform(rows, dtype=self._family.dtype)
-        estimator = self._family.build(hyperparameters, seed=self._seed)
-        self._family.fit(estimator, features, known)
+        try:
+            estimator = self._family.build(hyperparameters, seed=self._seed)
+            self._family.fit(estimator, features, known)
+        except self._family.refusals() as error:
+            raise _refused(self._family.cls.__name__, hyperparameters, error) from error
         return FittedModel(preprocessor, estimator, self._family, truth.classes)
 
     def _split_columns(self, table: pa.Table) -> pd.DataFrame:
@@ -118,6 +121,15 @@ class Trainer:
                     f"column {name!r} has an infinite value in row {row}",
                     hint="filter or clip it in the SQL",
                 )
+
+
+def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
+    """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    words = f"{name} refuses: {said[0]}"
+    if any(parameter in words for parameter in hyperparameters):
+        return UsageError(words, hint="see model.hyperparameters in the recipe")
+    return DataError(words, hint="see the columns' values, or model.hyperparameters in the recipe")
 
 
 def strata(truth: Truth) -> NDArray[Any] | None:

@@ -32,6 +32,13 @@ class FeatureMatrix:
             return self.data
         return pd.DataFrame(self.data, columns=list(self.names), copy=False)
 
+    def rows(self, positions: NDArray[np.int64]) -> NDArray[Any] | pd.DataFrame:
+        """Some of the rows."""
+        if isinstance(self.data, pd.DataFrame):
+            return self.data.iloc[positions]
+        taken: NDArray[Any] = self.data[positions]
+        return taken
+
     def array(self) -> NDArray[Any]:
         """The features as numbers, row after row."""
         if isinstance(self.data, pd.DataFrame):

@@ -13,7 +13,7 @@ from lodestar.errors import DataError
 from lodestar.factory import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
-from lodestar.pipelines.stream import ahead, behind, system_memory
+from lodestar.pipelines.stream import ahead, behind
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
 

@@ -5,9 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import pyarrow as pa
-
-__all__ = ["ahead", "behind", "system_memory"]
+__all__ = ["ahead", "behind"]
 
 T = TypeVar("T")
 
@@ -43,14 +41,3 @@ def behind(write: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
         yield submit
         if last:
             last.pop().result()
-
-
-@contextmanager
-def system_memory() -> Iterator[None]:
-    """Take Arrow's buffers from the system meanwhile: its own pools keep pages that were freed."""
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)

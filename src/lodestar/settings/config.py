@@ -66,7 +66,7 @@ class Output(Section):
 class Batch(Section):
     """How many rows are held at a time while scoring."""
 
-    chunk_rows: Whole = Field(default=65_536, ge=1)
+    chunk_rows: Whole = Field(default=32_768, ge=1)
 
 
 class HyperparameterTuning(Section):

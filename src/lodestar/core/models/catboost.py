@@ -19,6 +19,12 @@ class CatBoostFamily(Family):
     name: ClassVar[str] = "catboost"
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
+    def refusals(self) -> tuple[type[Exception], ...]:
+        """CatBoost's own error is no ValueError."""
+        from catboost import CatBoostError
+
+        return (ValueError, CatBoostError)
+
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Seeded, quiet and without writing `catboost_info/` unless the recipe asks otherwise."""
         quiet: dict[str, Any] = {"allow_writing_files": False}

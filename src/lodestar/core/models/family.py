@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lodestar.core.models.watching import StoppedError, Watch
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.errors import ArtifactError, DataError
 from lodestar.interface.learning import FeatureMatrix
@@ -19,6 +20,8 @@ __all__ = ["Estimator", "Family", "Matrix"]
 # Whatever the class path names: the libraries share conventions, but no base class.
 Estimator: TypeAlias = Any
 Matrix: TypeAlias = pd.DataFrame | NDArray[Any]
+# Every third row: row fractions rank hyperparameters well from there on.
+GROWING = 3
 
 
 class Family:
@@ -36,6 +39,10 @@ class Family:
         """The hyperparameters that the class takes; None where it takes any name."""
         return named_parameters(self.cls)
 
+    def refusals(self) -> tuple[type[Exception], ...]:
+        """What the library raises for values that it does not take."""
+        return (ValueError,)
+
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Make an unfitted estimator, seeded where it can be and the recipe does not."""
         given = dict(hyperparameters)
@@ -47,6 +54,18 @@ class Family:
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit in place."""
         estimator.fit(self._input(features), truth.target)
+
+    def fit_watched(
+        self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
+    ) -> None:
+        """Fit, telling intermediate values: here a third of the rows first, then all of them."""
+        third = np.arange(0, len(truth), GROWING)
+        part = FeatureMatrix(features.rows(third), features.names)
+        self.fit(estimator, part, truth.at(third))
+        watch.at(100 // GROWING, self.predict(estimator, watch.features, watch.classes))
+        if watch.overdue():
+            raise StoppedError
+        self.fit(estimator, features, truth)
 
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]

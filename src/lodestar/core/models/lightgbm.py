@@ -14,6 +14,7 @@ from lodestar.core.models.family import (
     named_parameters,
     refuse_absent_classes,
 )
+from lodestar.core.models.watching import StoppedError, Watch, checkpoints
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -34,6 +35,12 @@ class LightGBMFamily(Family):
         own = {name for base in self.cls.__mro__ for name in named_parameters(base) or ()}
         return frozenset(known | own)
 
+    def refusals(self) -> tuple[type[Exception], ...]:
+        """LightGBM's own error is no ValueError."""
+        from lightgbm.basic import LightGBMError
+
+        return (ValueError, LightGBMError)
+
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Seeded, and quiet unless the recipe asks for LightGBM's own log."""
         return super().build({"verbosity": -1, **hyperparameters}, seed=seed)
@@ -43,6 +50,39 @@ class LightGBMFamily(Family):
         refuse_absent_classes(truth)
         estimator.fit(self._input(features), truth.target)
 
+    def fit_watched(
+        self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
+    ) -> None:
+        """Fit, telling the metric at every tenth of the rounds; only new trees are evaluated."""
+        rounds = estimator.get_params()["n_estimators"]
+        marks = checkpoints(rounds)
+        rows, seen = self._input(watch.features), 0
+        margins: Any = 0.0
+
+        def look(environment: Any) -> None:  # noqa: ANN401 -- lightgbm's CallbackEnv
+            nonlocal margins, seen
+            if watch.overdue():
+                raise StoppedError
+            done = environment.iteration + 1
+            if done in marks:
+                margins = margins + environment.model.predict(
+                    rows, raw_score=True, start_iteration=seen, num_iteration=done - seen
+                )
+                seen = done
+                watch.at(marks[done], self._judged(margins, watch.classes))
+
+        estimator.fit(self._input(features), truth.target, callbacks=[look])
+
+    def _judged(self, margins: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
+        """Predictions from raw margins, for ranking trials while they learn."""
+        if self.task != "classification":
+            return Predictions(margins)
+        if margins.ndim == 1:
+            made = 1.0 / (1.0 + np.exp(-margins))
+            return _classified(np.column_stack([1.0 - made, made]), classes)
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return _classified(powers / powers.sum(axis=1, keepdims=True), classes)
+
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
     ) -> Predictions:
@@ -51,8 +91,7 @@ class LightGBMFamily(Family):
         made = booster.predict(self._input(features))
         if self.task != "classification":
             return Predictions(made)
-        probabilities = np.column_stack([1.0 - made, made]) if made.ndim == 1 else made
-        return Predictions(np.argmax(probabilities, axis=1), probabilities, classes)
+        return _classified(np.column_stack([1.0 - made, made]) if made.ndim == 1 else made, classes)
 
     def contributions(
         self, estimator: Estimator, features: FeatureMatrix
@@ -84,3 +123,7 @@ class LightGBMFamily(Family):
 def _booster(estimator: Estimator) -> Estimator:
     """A fitted class's booster; a loaded model is one."""
     return getattr(estimator, "booster_", estimator)
+
+
+def _classified(probabilities: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
+    return Predictions(np.argmax(probabilities, axis=1), probabilities, classes)

@@ -13,6 +13,7 @@ from lodestar.core.models.family import (
     named_parameters,
     refuse_absent_classes,
 )
+from lodestar.core.models.watching import StoppedError, Watch, checkpoints
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -46,6 +47,26 @@ class XGBoostFamily(Family):
         refuse_absent_classes(truth)
         super().fit(estimator, features, truth)
 
+    def fit_watched(
+        self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
+    ) -> None:
+        """Fit, telling the metric at every tenth of the rounds; only new trees are evaluated."""
+        estimator.set_params(callbacks=[_watching(self, watch, estimator.get_num_boosting_rounds())])
+        try:
+            self.fit(estimator, features, truth)
+        finally:
+            estimator.set_params(callbacks=None)
+
+    def judged(self, margins: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
+        """Predictions from raw margins, for ranking trials while they learn."""
+        if self.task != "classification":
+            return Predictions(margins)
+        if margins.ndim == 1:
+            positive = 1.0 / (1.0 + np.exp(-margins))
+            return _classified(np.column_stack([1.0 - positive, positive]), classes)
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return _classified(powers / powers.sum(axis=1, keepdims=True), classes)
+
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
     ) -> Predictions:
@@ -53,13 +74,7 @@ class XGBoostFamily(Family):
         rows = self._input(features)
         if self.task != "classification":
             return Predictions(estimator.predict(rows))
-        probabilities = estimator.predict_proba(rows)
-        values = (
-            (probabilities[:, 1] > 0.5).astype(np.int64)  # noqa: PLR2004 -- XGBClassifier's own rule
-            if probabilities.shape[1] == 2  # noqa: PLR2004
-            else np.argmax(probabilities, axis=1)
-        )
-        return Predictions(values, probabilities, classes)
+        return _classified(estimator.predict_proba(rows), classes)
 
     def contributions(
         self, estimator: Estimator, features: FeatureMatrix
@@ -100,3 +115,45 @@ def named_parameters_of_base(cls: type) -> frozenset[str]:
 
 def _own_names(base: type) -> frozenset[str]:
     return (named_parameters(base) or frozenset()) if base is not object else frozenset()
+
+
+def _classified(probabilities: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
+    values = (
+        (probabilities[:, 1] > 0.5).astype(np.int64)  # noqa: PLR2004 -- XGBClassifier's own rule
+        if probabilities.shape[1] == 2  # noqa: PLR2004
+        else np.argmax(probabilities, axis=1)
+    )
+    return Predictions(values, probabilities, classes)
+
+
+def _watching(family: XGBoostFamily, watch: Watch, rounds: int) -> Any:  # noqa: ANN401 -- xgboost's class
+    from xgboost.callback import TrainingCallback
+
+    marks = checkpoints(rounds)
+    rows = watch.features.data
+
+    class Watching(TrainingCallback):
+        """Adds the margins of the trees since the last look to those before."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.margins: NDArray[Any] | None = None
+            self.seen = 0
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401
+            del evals_log
+            if watch.overdue():
+                raise StoppedError
+            percent = marks.get(epoch + 1)
+            if percent is not None:
+                self.margins = model.inplace_predict(
+                    rows,
+                    iteration_range=(self.seen, epoch + 1),
+                    predict_type="margin",
+                    base_margin=self.margins,
+                )
+                self.seen = epoch + 1
+                watch.at(percent, family.judged(self.margins, watch.classes))
+            return False
+
+    return Watching()

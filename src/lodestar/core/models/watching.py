@@ -1,0 +1,43 @@
+"""What an estimator is told while it learns: whether to go on, at shares of its own budget."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lodestar.core.results import Predictions, Truth
+from lodestar.interface.learning import FeatureMatrix
+
+__all__ = ["CHECKPOINTS", "StoppedError", "Watch", "checkpoints"]
+
+# How often the metric is looked at: every tenth of a trial's own rounds. Trials of few fast rounds
+# and of many slow ones can then be compared, which they cannot round by round.
+CHECKPOINTS = 10
+
+
+class StoppedError(Exception):
+    """The trial was told to stop, or met its deadline; it is no failure."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Validation rows, the metric on them, and whom to tell.
+
+    `tell(step, value)` raises StoppedError where the trial shall not go on; `overdue()` is cheap and
+    may be asked every round.
+    """
+
+    features: FeatureMatrix
+    truth: Truth
+    classes: tuple[object, ...]
+    score: Callable[[Truth, Predictions], float]
+    tell: Callable[[int, float], None]
+    overdue: Callable[[], bool]
+
+    def at(self, step: int, predictions: Predictions) -> None:
+        """Judge the predictions of the validation rows and tell."""
+        self.tell(step, self.score(self.truth, predictions))
+
+
+def checkpoints(rounds: int) -> dict[int, int]:
+    """After which round (from 1) to look → percent of the rounds done; the last is not among them."""
+    marks = {max(1, rounds * tenth // CHECKPOINTS): tenth * 100 // CHECKPOINTS for tenth in range(1, CHECKPOINTS)}
+    return {after: percent for after, percent in marks.items() if after < rounds}

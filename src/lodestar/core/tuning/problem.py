@@ -1,0 +1,142 @@
+"""What trials are judged on: the training rows, split anew for each, fitted on its train part alone."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lodestar.core.metrics import Metric
+from lodestar.core.models import Family
+from lodestar.core.models.watching import StoppedError, Watch
+from lodestar.core.results import Predictions, Truth
+from lodestar.core.splitter import Splitter
+from lodestar.errors import DataError
+from lodestar.interface.execution import TrialOutcome, TrialTask
+from lodestar.interface.learning import FeatureMatrix, Preprocessor
+
+__all__ = ["TrialProblem"]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One split's two parts, transformed by a preprocessor that saw the train part alone."""
+
+    seed: int
+    train: FeatureMatrix
+    known: Truth
+    validation: FeatureMatrix
+    truth: Truth
+
+
+@dataclass
+class TrialProblem:
+    """The training part of the data, and everything that one trial does with it."""
+
+    inputs: pa.Table
+    truth: Truth
+    split_columns: pd.DataFrame
+    strata: NDArray[Any] | None
+    positions: NDArray[np.int64]
+    family: Family
+    preprocessor: Callable[[], Preprocessor]
+    splitter: Splitter
+    metric: Metric
+    seed: int
+    _last: _Prepared | None = None
+
+    def run(
+        self, task: TrialTask, tell: Callable[[int, float], None], *, seconds: float | None
+    ) -> TrialOutcome:
+        """Fit on the split's train part, judge on its validation part.
+
+        `tell` is given intermediate values, and raises StoppedError where the trial shall end.
+        """
+        began = time.monotonic()
+        deadline = None if seconds is None else began + seconds
+
+        def overdue() -> bool:
+            return deadline is not None and time.monotonic() >= deadline
+
+        def spent() -> float:
+            return time.monotonic() - began
+
+        try:
+            prepared = self._prepare(task.split_seed)
+            value = self._value(prepared, task, tell, overdue)
+        except StoppedError:
+            return TrialOutcome(task.number, "stopped", None, spent())
+        except Exception as error:  # noqa: BLE001 -- the estimator's own code: its trial fails, not the search
+            return TrialOutcome(task.number, "failed", None, spent(), _worded(error))
+        if not np.isfinite(value):
+            words = f"{self.metric.name} is {value} on its validation rows"
+            return TrialOutcome(task.number, "failed", None, spent(), words)
+        return TrialOutcome(task.number, "complete", value, spent())
+
+    def _value(
+        self,
+        prepared: _Prepared,
+        task: TrialTask,
+        tell: Callable[[int, float], None],
+        overdue: Callable[[], bool],
+    ) -> float:
+        estimator = self.family.build(task.hyperparameters, seed=self.seed)
+        watch = Watch(
+            features=prepared.validation,
+            truth=prepared.truth,
+            classes=self.truth.classes,
+            score=self._score,
+            tell=tell if task.watched else _unheard,
+            overdue=overdue,
+        )
+        self.family.fit_watched(estimator, prepared.train, prepared.known, watch)
+        if overdue():
+            raise StoppedError
+        predictions = self.family.predict(estimator, prepared.validation, self.truth.classes)
+        return self._score(prepared.truth, predictions)
+
+    def _score(self, truth: Truth, predictions: Predictions) -> float:
+        return float(self.metric.compute(truth, predictions))
+
+    def _prepare(self, seed: int) -> _Prepared:
+        if self._last is not None and self._last.seed == seed:
+            return self._last
+        split = self.splitter.validation(
+            self.split_columns, self.strata, self.positions, seed=seed
+        )
+        known = self.truth.at(split.train)
+        rows = self.inputs.take(split.train)
+        preprocessor = self.preprocessor()
+        preprocessor.fit(rows, known.target)
+        self._last = _Prepared(
+            seed,
+            preprocessor.transform(rows, dtype=self.family.dtype),
+            known,
+            preprocessor.transform(self.inputs.take(split.test), dtype=self.family.dtype),
+            self.truth.at(split.test),
+        )
+        return self._last
+
+
+def _unheard(step: int, value: float) -> None:
+    """A trial that is not watched goes on whatever its intermediate values."""
+    del step, value
+
+
+def _worded(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return error.what
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def with_threads(family: Family, hyperparameters: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Tell the estimator how many threads it has, where it takes that and the recipe is silent."""
+    accepted = family.parameters() or frozenset()
+    names = [name for name in ("n_jobs", "thread_count", "nthread") if name in accepted]
+    if not names or any(name in hyperparameters for name in names):
+        return dict(hyperparameters)
+    return {**hyperparameters, names[0]: threads}

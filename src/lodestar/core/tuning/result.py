@@ -1,0 +1,82 @@
+"""What a search found, and how it got there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult"]
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """What the recipe thinks the search is worth, and what the config allows.
+
+    `seconds` bounds exploration and finalists together. Pruning looks at no trial before
+    `startup_trials` are complete, and at none before `warmup_percent` of its own rounds.
+    """
+
+    n_trials: int
+    seconds: float
+    candidates: int = 8
+    splits: int = 10
+    seed: int = 42
+    sampler: str = "TPESampler"
+    pruning: bool = True
+    pruner: str = "MedianPruner"
+    startup_trials: int = 5
+    warmup_percent: int = 10
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of the exploration; `curve` is (percent of its rounds, metric)."""
+
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Any]
+    curve: tuple[tuple[int, float], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best trials, judged again on splits that all finalists share.
+
+    `mean` is over `scores`; `error` its standard error, corrected for the overlap of the splits
+    (Nadeau & Bengio 2003). `dropped`: worse than the leader by Wilcoxon's test before all splits.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    searched: float
+    scores: tuple[float, ...]
+    mean: float
+    error: float
+    dropped: bool
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """The chosen hyperparameters, an honest score of them, and the whole history.
+
+    `optimism` is the score that the naively best trial had on its own split, minus its mean on the
+    common splits (sign turned so that positive means flattered).
+    """
+
+    metric: str
+    direction: str
+    best_params: Mapping[str, Any]
+    best_score: float
+    best_error: float
+    optimism: float
+    finalists: tuple[Finalist, ...]
+    history: tuple[TrialRecord, ...]
+    search_space: Mapping[str, Any]
+    seconds: float
+    asked: int
+    notes: tuple[str, ...] = field(default=())
+
+    def count(self, state: str) -> int:
+        """How many trials ended so: complete, pruned, failed."""
+        return sum(record.state == state for record in self.history)

@@ -1,0 +1,64 @@
+"""Port to whatever runs trials: a thread, processes on this machine, or a cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+__all__ = ["TrialExecutor", "TrialOutcome", "TrialReport", "TrialTask", "Verdict"]
+
+Verdict = Literal["go on", "prune", "stop"]
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """One fit to judge: hyperparameters, and which train/validation split to judge them on."""
+
+    number: int
+    hyperparameters: Mapping[str, Any]
+    split_seed: int
+    watched: bool
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """The metric so far; `step` is the share of the trial's own budget spent, in percent."""
+
+    number: int
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How a trial ended. `value` is None unless complete; `error` says why it failed.
+
+    `stopped`: it was told to stop by a verdict, or met its deadline.
+    """
+
+    number: int
+    state: Literal["complete", "stopped", "failed"]
+    value: float | None
+    seconds: float
+    error: str = ""
+
+
+class TrialExecutor(Protocol):
+    """Runs up to `capacity` trials at once; one that dies fails alone."""
+
+    capacity: int
+
+    def submit(self, task: TrialTask, *, seconds: float | None) -> None:
+        """Start a trial; it stops by itself after so many seconds."""
+        ...
+
+    def events(self, *, timeout: float) -> list[TrialReport | TrialOutcome]:
+        """Wait for news; every report must be answered before its trial goes on."""
+        ...
+
+    def answer(self, number: int, verdict: Verdict) -> None:
+        """Answer a report."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
