@@ -110,14 +110,16 @@ def _prepare(folder: Path, sizes: list[int]) -> Bench:
     (folder / "recipes" / "rows.sql").write_text("SELECT * FROM rows\n", encoding="utf-8")
     make = [sys.executable, __file__, "--child", "make"]
     run([*make, "data/rows.parquet", str(TRAIN_ROWS), "labelled"], folder)
-    runs = [
-        json.loads(run([LODESTAR, "train", "-r", name, "--json"], folder).stdout)["run_id"]
-        for name in ("uri", "sql")
-    ]
+
+    def train(name: str) -> str:
+        report = run([LODESTAR, "train", "-r", name, "--json"], folder).stdout
+        return str(json.loads(report)["run_id"])
+
+    uri_run, sql_run = train("uri"), train("sql")
     peer = run([sys.executable, __file__, "--child", "train_peer"], folder).stdout.strip()
     for rows in (START_ROWS, *sizes):
         run([*make, f"rows_{rows}.parquet", str(rows), "bare"], folder)
-    return Bench(folder, *runs, peer)
+    return Bench(folder, uri_run, sql_run, peer)
 
 
 def _measure(bench: Bench, rows: int, *, rounds: int) -> tuple[dict[str, Cost], dict[str, Cost]]:
@@ -253,8 +255,8 @@ def train_peer() -> None:
     from xgboost import XGBClassifier
 
     frame = pd.read_parquet("data/rows.parquet")
-    numeric = [name for name in frame if name.startswith("n")]
-    texts = [name for name in frame if name.startswith("c")]
+    numeric = [f"n{at:02}" for at in range(NUMERIC)]
+    texts = [f"c{at}" for at in range(len(CATEGORIES))]
     scaler = ColumnTransformer(
         [
             ("numbers", StandardScaler(), numeric),

@@ -1,4 +1,4 @@
-"""What starting the command line costs: help against importing typer, and a check that must fail fast."""
+"""What starting the command line costs: help beside importing typer, and a check that fails fast."""
 
 import argparse
 import sys
@@ -30,6 +30,7 @@ data_interface:
 MISSPELT_HYPERPARAMETER = BROKEN_RECIPE.replace("source_url", "source_uri").replace(
     "clasification", "classification"
 )
+XGBOOST = "python -c 'import xgboost'"
 BARE, TYPER, HELP = "python -c pass", "python -c 'import typer'", "lodestar --help"
 KEYS, NAMES = "lodestar check, wrong keys", "lodestar check, wrong hyperparameter"
 
@@ -51,6 +52,7 @@ def _measure(folder: Path, rounds: int) -> None:
     ways = {
         BARE: lambda: run([sys.executable, "-c", "pass"], folder),
         TYPER: lambda: run([sys.executable, "-c", "import typer"], folder),
+        XGBOOST: lambda: run([sys.executable, "-c", "import xgboost"], folder),
         HELP: lambda: run([LODESTAR, "--help"], folder),
         KEYS: lambda: run([LODESTAR, "check", "-r", "keys"], folder, expected=2),
         NAMES: lambda: run([LODESTAR, "check", "-r", "names"], folder, expected=2),

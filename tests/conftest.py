@@ -129,8 +129,11 @@ def edited(path: Path, old: str, new: str) -> None:
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
-    return {**inherited, **(extra or {})}
+    given = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
+    given |= extra or {}
+    paths = ((extra or {}).get("PYTHONPATH"), os.environ.get("PYTHONPATH"))
+    given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return given
 
 
 def _no_json(name: str) -> None:

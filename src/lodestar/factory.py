@@ -1,27 +1,40 @@
 """The only place that picks classes: from recipe and config to the objects that do the work."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
 from lodestar.artifact.store import RunStore
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.evaluator import Evaluator
-from lodestar.core.metrics import find_metric, metric_names
+from lodestar.core.importance import PRIMARY_METRIC
+from lodestar.core.learner import Learner
+from lodestar.core.metrics import Metric, find_metric, metric_names
 from lodestar.core.models import Family, family_of, import_class
 from lodestar.core.preprocessor import SimpleScaler, TransformerPreprocessor
 from lodestar.core.splitter import Splitter
-from lodestar.core.trainer import Trainer
+from lodestar.core.trainer import Search, Trainer
+from lodestar.core.tuning.problem import TrialProblem
+from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import Problem, SettingsError, UsageError, choices
 from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.execution import TrialExecutor
 from lodestar.interface.learning import Preprocessor
 from lodestar.settings.loading import Environment, LoadedRecipe
 from lodestar.settings.recipe import HyperparameterRange, Transformer
 from lodestar.sql import Query, parse_query
 
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+
 __all__ = ["EnvironmentFactory", "Factory", "Hyperparameters", "Loader", "Spine"]
+
+
+Direction: TypeAlias = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ class Factory(EnvironmentFactory):
             lambda: self.loader,
             lambda: self.hyperparameters,
             self._new_preprocessor,
-            self._check_metric,
+            self.metric,
         )
         problems: list[Problem] = []
         for check in checks:
@@ -237,31 +250,64 @@ class Factory(EnvironmentFactory):
         """The recipe's features."""
         return Augmenter([item.model_dump() for item in self._recipe.augmenter.features])
 
-    def trainer(self) -> Trainer:
-        """Everything that learning takes."""
+    @property
+    def tunes(self) -> bool:
+        """Whether recipe and config both enable the search, and there is something to search."""
+        enabled = self._recipe.hyperparameter_tuning.enabled
+        allowed = self._config.hyperparameter_tuning.enabled
+        return enabled and allowed and bool(self.search_space().ranges)
+
+    def search_space(self) -> SearchSpace:
+        """The recipe's ranges, and its fixed values."""
+        return SearchSpace(self._recipe.model.hyperparameters)
+
+    def study(
+        self, name: str, direction: Direction, pruner: "BasePruner", *, resume: bool
+    ) -> "AbstractContextManager[Study]":
+        """Where the search is kept."""
+        from lodestar.adapters.studies import opened_study
+
+        storage = self._config.hyperparameter_tuning.storage.get_secret_value()
+        return opened_study(
+            storage, self._project, name=name, direction=direction, pruner=pruner, resume=resume
+        )
+
+    def executor(
+        self, problem: TrialProblem, *, workers: int
+    ) -> AbstractContextManager[TrialExecutor]:
+        """What runs the search's trials."""
+        from lodestar.execution.local import local_executor
+
+        return local_executor(problem, workers=workers)
+
+    def trainer(self, search: Search | None = None) -> Trainer:
+        """Everything that learning takes; with a search it is tuned first."""
         data, split = self._recipe.data_interface, self._recipe.split
         return Trainer(
-            family=self.family,
-            preprocessor=self.preprocessor(),
+            learner=Learner(self.family, self.preprocessor(), split.seed),
+            metric=self.metric(),
+            search=search,
             splitter=Splitter(split, task=data.task_type, timestamp_col=data.event_timestamp_col),
             evaluator=self.evaluator(),
             hyperparameters=self.hyperparameters.values,
             split_columns=tuple(
                 name for name in (split.group_col, data.event_timestamp_col) if name is not None
             ),
-            seed=split.seed,
         )
 
     def evaluator(self) -> Evaluator:
         """Judges held-out rows."""
         return Evaluator(self._recipe.data_interface.task_type, seed=self._recipe.split.seed)
 
-    def _check_metric(self) -> None:
+    def metric(self) -> Metric:
+        """What the search optimises: the recipe's metric, else the task's usual one.
+
+        Raises:
+            SettingsError: no such metric for the task, or the wrong direction for it.
+        """
         tuning = self._recipe.hyperparameter_tuning
         task = self._recipe.data_interface.task_type
-        if tuning.metric is None:
-            return
-        metric = find_metric(tuning.metric, task)
+        metric = find_metric(tuning.metric or PRIMARY_METRIC[task], task)
         if metric is None:
             raise SettingsError(
                 [
@@ -269,7 +315,7 @@ class Factory(EnvironmentFactory):
                         f"there is no metric {tuning.metric!r} for {task}",
                         "hyperparameter_tuning",
                         "metric",
-                        hint=choices(tuning.metric, metric_names(task)),
+                        hint=choices(tuning.metric or "", metric_names(task)),
                     )
                 ]
             )
@@ -284,3 +330,4 @@ class Factory(EnvironmentFactory):
                     )
                 ]
             )
+        return metric

@@ -99,7 +99,8 @@ class FrameSchema:
             and not _fits(types[column.name], column.type)
         ]
         if gone or new or changed:
-            lines = [f"- {name}: missing" for name in gone] + [f"+ {name}: unknown" for name in new]
+            lines = [f"- {name}: missing" for name in gone]
+            lines += [f"+ {_on_one_line(name)}: unknown" for name in new]
             raise SchemaError(
                 "the columns are not those of the training data:\n  "
                 + "\n  ".join(lines + changed),
@@ -205,6 +206,11 @@ def _name_of(kind: pa.DataType) -> str:
         return "string"
     # A column of nothing but nulls has no type of its own; readers call it "null".
     return "float" if pa.types.is_null(kind) else str(kind)
+
+
+def _on_one_line(name: str) -> str:
+    """A column's name may hold a line break, which would look like a line of ours."""
+    return name if name.isprintable() else repr(name)
 
 
 def _fits(given: pa.DataType, wanted: str) -> bool:

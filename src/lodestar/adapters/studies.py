@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -24,7 +25,7 @@ def opened_study(
     project: Path,
     *,
     name: str,
-    direction: str,
+    direction: Literal["maximize", "minimize"],
     pruner: optuna.pruners.BasePruner,
     resume: bool,
 ) -> Iterator[optuna.Study]:
@@ -40,8 +41,8 @@ def opened_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in storage:
         with _translated(name):
-            kept = optuna.storages.RDBStorage(storage)
-            yield _study(kept, name, direction, pruner, resume=resume)
+            database = optuna.storages.RDBStorage(storage)
+            yield _study(database, name, direction, pruner, resume=resume)
         return
     folder = project / storage
     path = folder / f"{name}.journal"
@@ -78,7 +79,7 @@ class _Held(BaseJournalFileLock):
 def _study(
     storage: BaseStorage,
     name: str,
-    direction: str,
+    direction: Literal["maximize", "minimize"],
     pruner: optuna.pruners.BasePruner,
     *,
     resume: bool,
@@ -88,9 +89,7 @@ def _study(
             return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
         except KeyError as error:
             raise _nothing(name) from error
-    return optuna.create_study(
-        storage=storage, study_name=name, direction=direction, pruner=pruner
-    )
+    return optuna.create_study(storage=storage, study_name=name, direction=direction, pruner=pruner)
 
 
 def _nothing(name: str) -> UsageError:

@@ -111,6 +111,8 @@ class RunStore:
             run_id = client.create_run(
                 experiment, run_name=record.name, tags=self._tags(record)
             ).info.run_id
+            # At once, so that a run whose process is killed can be named too.
+            client.set_tag(run_id, f"{_TAGS}run_id", run_id)
         status = "FAILED"
         try:
             with _translated(), TemporaryDirectory() as scratch:
@@ -248,10 +250,7 @@ class RunStore:
                 for name, value in record.metrics.items()
             ],
             params=[Param(name, value[:MOST_PARAM]) for name, value in record.params.items()],
-            tags=[
-                RunTag(f"{_TAGS}artifact_digest", digest),
-                RunTag(f"{_TAGS}run_id", run_id),
-            ],
+            tags=[RunTag(f"{_TAGS}artifact_digest", digest)],
         )
 
     def _tags(self, record: RunRecord) -> dict[str, str]:

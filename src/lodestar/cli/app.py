@@ -67,6 +67,9 @@ def train(
     overrides: Overrides = None,
     env: Env = None,
     strict: Annotated[bool, typer.Option("--strict", help="Possible leakage is an error.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a search that was killed or interrupted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a recipe and leave one artifact in MLflow."""
@@ -85,7 +88,7 @@ def train(
         from lodestar.pipelines.train import train as run
 
         with out.progress() as progress:
-            trained = run(settings, params, strict=strict, progress=progress)
+            trained = run(settings, params, strict=strict, resume=resume, progress=progress)
         out.show(TrainView(trained))
 
 

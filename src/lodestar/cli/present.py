@@ -1,5 +1,6 @@
 """How each command's result looks: a JSON object for programs, a few calm lines for people."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.text import Text
 from lodestar.artifact.store import StoredRun
 from lodestar.cli.edge import described, escape_control
 from lodestar.core.results import Evaluation
+from lodestar.core.tuning.result import TuningResult
 from lodestar.errors import LodestarError
 from lodestar.pipelines.batch_inference import ScoredBatch
 from lodestar.pipelines.check import CheckedRecipe
@@ -73,7 +75,7 @@ class TrainView:
             "task_type": result.target.task,
             "model_class_path": self._trained.class_path,
             "hyperparameters": dict(result.hyperparameters),
-            "tuning": {"enabled": False},
+            "tuning": _tuning_json(result.tuning),
             "rows": {"train": len(result.split.train), "test": len(result.split.test)},
             "leakage": [asdict(finding) for finding in self._trained.insight.findings],
             "notes": list(self._trained.notes),
@@ -85,6 +87,8 @@ class TrainView:
     def print(self, console: Console) -> None:
         """Metrics on the held-out rows, where the report lies, what to try next."""
         saved, result = self._trained.saved, self._trained.result
+        if result.tuning is not None:
+            _print_tuning(console, result.tuning)
         _print_evaluation(console, result.evaluation, "held-out rows")
         _facts(
             console,
@@ -305,6 +309,44 @@ class CompareView:
         return sorted(
             name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
         )
+
+
+def _tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
+    if tuning is None:
+        return {"enabled": False}
+    return {
+        "enabled": True,
+        "n_trials": tuning.asked,
+        "completed": tuning.count("complete"),
+        "pruned": tuning.count("pruned"),
+        "failed": tuning.count("failed"),
+        "metric": tuning.metric,
+        "best_params": dict(tuning.best_params),
+        "best_score": tuning.best_score,
+        "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
+        "optimism": tuning.optimism,
+        "seconds": tuning.seconds,
+    }
+
+
+def _print_tuning(console: Console, tuning: TuningResult) -> None:
+    """What the search tried, what it chose, and how far the naive best flattered itself."""
+    error = "" if math.isnan(tuning.best_error) else f" ± {tuning.best_error:.4f}"
+    splits = len(tuning.finalists[0].scores)
+    counted = [f"{tuning.count(state)} {state}" for state in ("complete", "pruned", "failed")]
+    chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
+    honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
+    flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
+    _facts(
+        console,
+        ("search", f"trials {', '.join(counted)} in {tuning.seconds:.0f} s"),
+        ("chosen", ", ".join(chosen)),
+        (tuning.metric, f"{honest}; {flattered}"),
+    )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print_evaluation(

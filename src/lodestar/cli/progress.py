@@ -53,6 +53,12 @@ class ConsoleProgress:
         if self._status is not None:
             self._status.update(f"{self._stage}  {self._detail}, {count / spent:,.0f} rows/s{left}")
 
+    def detail(self, what: str) -> None:
+        """Show how the stage goes."""
+        self._detail = what
+        if self._status is not None:
+            self._status.update(f"{self._stage}  {what}")
+
     def note(self, message: str) -> None:
         """Print what the user should know."""
         # The message quotes column names and values: neither markup nor control characters of theirs.

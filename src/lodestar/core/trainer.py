@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.fitted import FittedModel
-from lodestar.core.models import Family
+from lodestar.core.learner import Learner
+from lodestar.core.metrics import Metric
 from lodestar.core.results import Evaluation, Truth
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.splitter import Split, Splitter
-from lodestar.errors import DataError, LodestarError, UsageError
-from lodestar.interface.learning import Preprocessor
+from lodestar.core.tuning.problem import TrialProblem
+from lodestar.core.tuning.result import TuningResult
+from lodestar.errors import DataError
 from lodestar.schema import FrameSchema
 
-__all__ = ["Trainer", "TrainingResult", "strata"]
+__all__ = ["Search", "Trainer", "TrainingResult", "strata"]
+
+Search: TypeAlias = Callable[[TrialProblem], TuningResult | None]
 
 # Above this many distinct outcomes, rows cannot be stratified by them.
 MOST_STRATA = 10
@@ -31,6 +35,7 @@ class TrainingResult:
 
     model: FittedModel
     hyperparameters: Mapping[str, Any]
+    tuning: TuningResult | None
     roles: Roles
     target: TargetReader
     schema: FrameSchema
@@ -45,38 +50,45 @@ class Trainer:
     def __init__(
         self,
         *,
-        family: Family,
-        preprocessor: Callable[[], Preprocessor],
+        learner: Learner,
         splitter: Splitter,
         evaluator: Evaluator,
+        metric: Metric,
         hyperparameters: Mapping[str, Any],
         split_columns: tuple[str, ...],
-        seed: int,
+        search: Search | None = None,
     ) -> None:
-        self._family = family
-        self._make_preprocessor = preprocessor
+        self._learner = learner
         self._splitter = splitter
         self._evaluator = evaluator
+        self._metric = metric
         self._hyperparameters = dict(hyperparameters)
         self._split_names = split_columns
-        self._seed = seed
+        self._search = search
 
     def train(self, table: pa.Table, roles: Roles, target: TargetReader) -> TrainingResult:
-        """Set the test rows aside, fit on the others, then open the test rows once.
+        """Set the test rows aside, search and fit on the others, then open the test rows once.
 
         Raises:
             DataError: too few rows, or values that no model can use.
         """
         truth = target.read(table, roles)
         self._refuse_infinite(table, roles)
-        split = self._splitter.holdout(self._split_columns(table), strata(truth))
-        model = self._single_training_iteration(
-            table, roles, truth, split.train, self._hyperparameters
+        columns = self._split_columns(table)
+        split = self._splitter.holdout(columns, strata(truth))
+        rows, known = table.select(roles.inputs).take(split.train), truth.at(split.train)
+        tuning = None
+        if self._search is not None:
+            tuning = self._search(self._problem(rows, known, columns.iloc[split.train]))
+        hyperparameters = {**self._hyperparameters, **(tuning.best_params if tuning else {})}
+        model = self._learner.single_training_iteration(
+            self._learner.prepare(rows, known), hyperparameters
         )
         held_out = model.score(table.select(roles.inputs).take(split.test))
         return TrainingResult(
             model=model,
-            hyperparameters=self._hyperparameters,
+            hyperparameters=hyperparameters,
+            tuning=tuning,
             roles=roles,
             target=target,
             schema=FrameSchema.of(table),
@@ -85,26 +97,17 @@ class Trainer:
             evaluation=self._evaluator.evaluate(truth.at(split.test), held_out.predictions),
         )
 
-    def _single_training_iteration(
-        self,
-        table: pa.Table,
-        roles: Roles,
-        truth: Truth,
-        positions: NDArray[np.int64],
-        hyperparameters: Mapping[str, Any],
-    ) -> FittedModel:
-        """Fit preprocessor and estimator on these rows alone: the one way, for fixed and tuned."""
-        rows = table.select(roles.inputs).take(positions)
-        known = truth.at(positions)
-        preprocessor = self._make_preprocessor()
-        preprocessor.fit(rows, known.target)
-        features = preprocessor.transform(rows, dtype=self._family.dtype)
-        try:
-            estimator = self._family.build(hyperparameters, seed=self._seed)
-            self._family.fit(estimator, features, known)
-        except self._family.refusals() as error:
-            raise _refused(self._family.cls.__name__, hyperparameters, error) from error
-        return FittedModel(preprocessor, estimator, self._family, truth.classes)
+    def _problem(self, rows: pa.Table, truth: Truth, columns: pd.DataFrame) -> TrialProblem:
+        """What the search is given: the training part alone, so that no trial can see a test row."""
+        return TrialProblem(
+            inputs=rows,
+            truth=truth,
+            split_columns=columns,
+            strata=strata(truth),
+            learner=self._learner,
+            splitter=self._splitter,
+            metric=self._metric,
+        )
 
     def _split_columns(self, table: pa.Table) -> pd.DataFrame:
         wanted = [name for name in self._split_names if name in table.column_names]
@@ -121,15 +124,6 @@ class Trainer:
                     f"column {name!r} has an infinite value in row {row}",
                     hint="filter or clip it in the SQL",
                 )
-
-
-def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
-    """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    words = f"{name} refuses: {said[0]}"
-    if any(parameter in words for parameter in hyperparameters):
-        return UsageError(words, hint="see model.hyperparameters in the recipe")
-    return DataError(words, hint="see the columns' values, or model.hyperparameters in the recipe")
 
 
 def strata(truth: Truth) -> NDArray[Any] | None:

@@ -44,7 +44,9 @@ def local_executor(problem: TrialProblem, *, workers: int) -> Iterator[TrialExec
             writer.write_table(problem.inputs)
         shared = SharedProblem(table, replace(problem, inputs=problem.inputs.slice(0, 0)))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["lodestar.execution.worker", problem.family.cls.__module__])
+        context.set_forkserver_preload(
+            ["lodestar.execution.worker", problem.learner.family.cls.__module__]
+        )
 
         def spawn() -> _Worker:
             here, there = Pipe()
@@ -123,7 +125,11 @@ class _Pool:
     def _replace(self, worker: _Worker) -> TrialOutcome:
         worker.carrier.join(GRACE)
         code = getattr(worker.carrier, "exitcode", None)
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with {code}"
+        how = (
+            f"was killed by signal {-code}"
+            if code is not None and code < 0
+            else f"exited with {code}"
+        )
         outcome = TrialOutcome(worker.number or 0, "failed", None, 0.0, f"its worker {how}")
         fresh = self._respawn()
         worker.connection.close()

@@ -16,6 +16,10 @@ class Progress(Protocol):
         """So many rows are done in this stage, of so many where that is known."""
         ...
 
+    def detail(self, what: str) -> None:
+        """How this stage goes, in words that replace those before."""
+        ...
+
     def note(self, message: str) -> None:
         """Something that the user should know of."""
         ...
@@ -28,6 +32,9 @@ class Silent:
         """Say nothing."""
 
     def rows(self, count: int, total: int | None) -> None:
+        """Say nothing."""
+
+    def detail(self, what: str) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:

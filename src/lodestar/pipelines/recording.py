@@ -17,9 +17,9 @@ from lodestar.artifact.lock import Lock, imported_packages, lock_of
 from lodestar.artifact.packaging import ModelIdentity, package
 from lodestar.artifact.probe import PROBE_ROWS
 from lodestar.artifact.store import RunRecord, SavedRun
-from lodestar.core.fingerprint import fingerprint
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
+from lodestar.core.tuning.result import TuningResult, described
 from lodestar.factory import Factory
 from lodestar.pipelines.insight import Insight
 from lodestar.report.contents import RunReport, SplitSummary
@@ -38,6 +38,7 @@ class Recording:
         factory: Factory,
         params: Mapping[str, str],
         notes: tuple[str, ...],
+        data_digest: str,
         *,
         now: datetime,
     ) -> None:
@@ -46,6 +47,7 @@ class Recording:
         self._factory = factory
         self._params = params
         self._notes = notes
+        self._data_digest = data_digest
         self._now = now
 
     def save(
@@ -79,10 +81,11 @@ class Recording:
             self._record(result, contents), package=write_package, report=write_report
         )
 
-    def _name(self) -> str:
-        """`XGBClassifier_breast_cancer_20250713_231043`, in UTC."""
+    def _name(self, tuning: TuningResult | None) -> str:
+        """`XGBClassifier_breast_cancer_20250713_231043_optuna_best_score_0.945`, in UTC."""
         cls = self._recipe.model.class_path.rpartition(".")[2]
-        return f"{cls}_{self._settings.loaded.name}_{self._now:%Y%m%d_%H%M%S}"
+        score = f"_optuna_best_score_{tuning.best_score:.3f}" if tuning else ""
+        return f"{cls}_{self._settings.loaded.name}_{self._now:%Y%m%d_%H%M%S}{score}"
 
     @staticmethod
     def _classes(result: TrainingResult) -> list[type]:
@@ -122,7 +125,7 @@ class Recording:
             training_timestamp=self._now.isoformat(timespec="seconds"),
             model_version=f"{self._now:%Y%m%d.%H%M%S}",
             data_fingerprint={
-                "sha256": fingerprint(table),
+                "sha256": self._data_digest,
                 "rows": table.num_rows,
                 "columns": table.num_columns,
             },
@@ -131,6 +134,7 @@ class Recording:
             },
             lock=self._lock(result, modules),
             carried_modules=_places(modules),
+            hyperparameter_optimization=described(result.tuning) if result.tuning else None,
         )
 
     def _methodology(self, result: TrainingResult) -> dict[str, Any]:
@@ -138,7 +142,7 @@ class Recording:
         return {
             "train_test_split_method": result.split.method,
             "train_ratio": round(len(result.split.train) / rows, 6),
-            "validation_strategy": "none: fixed hyperparameters, the test set is opened once",
+            "validation_strategy": _validation_strategy(result.tuning),
             "random_state": self._recipe.split.seed,
             "split": self._recipe.split.model_dump(),
             "event_timestamp_col": self._recipe.data_interface.event_timestamp_col,
@@ -156,12 +160,21 @@ class Recording:
         params = {f"model.{name}": str(value) for name, value in result.hyperparameters.items()}
         params["data.sha256"] = contents.data_fingerprint["sha256"]
         params["data.rows"] = str(contents.data_fingerprint["rows"])
+        metrics = result.evaluation.values()
+        if result.tuning:
+            params |= {"tuning.metric": result.tuning.metric}
+            metrics |= {
+                "tuning.best_score": result.tuning.best_score,
+                "tuning.optimism": result.tuning.optimism,
+                "tuning.trials": float(len(result.tuning.history)),
+                "tuning.pruned": float(result.tuning.count("pruned")),
+            }
         return RunRecord(
-            name=self._name(),
+            name=self._name(result.tuning),
             recipe=contents.recipe_name,
             task=result.target.task,
             class_path=contents.model_class_path,
-            metrics=result.evaluation.values(),
+            metrics=metrics,
             params=params,
         )
 
@@ -175,7 +188,7 @@ class Recording:
     ) -> RunReport:
         used = len(result.split.train) + len(result.split.test)
         return RunReport(
-            run_name=self._name(),
+            run_name=self._name(result.tuning),
             run_id=run_id,
             created=contents.training_timestamp,
             recipe_name=contents.recipe_name,
@@ -196,7 +209,7 @@ class Recording:
             hyperparameters=tuple(
                 (name, _text(value)) for name, value in result.hyperparameters.items()
             ),
-            notes=self._notes,
+            notes=(*self._notes, *(result.tuning.notes if result.tuning else ())),
             data_fingerprint=contents.data_fingerprint["sha256"],
             recipe_yaml=contents.recipe_yaml_snapshot,
             sql=contents.loader_sql_snapshot,
@@ -218,6 +231,15 @@ class Recording:
         if self._settings.environment.name != "local":
             words += ["--env", self._settings.environment.name]
         return shlex.join(words)
+
+
+def _validation_strategy(tuning: TuningResult | None) -> str:
+    if tuning is None:
+        return "none: fixed hyperparameters, the test set is opened once"
+    return (
+        "each trial its own train/validation split of the training part, seeded by its number; the "
+        "best again on common splits; the test set is opened once, after the search"
+    )
 
 
 def _places(modules: Mapping[str, Path]) -> dict[str, str]:

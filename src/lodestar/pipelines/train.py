@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lodestar.artifact.store import SavedRun
 from lodestar.core.augmenter import Augmenter
+from lodestar.core.fingerprint import fingerprint
 from lodestar.core.results import LeakageFinding
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.trainer import TrainingResult
@@ -18,6 +19,7 @@ from lodestar.factory import Factory, Spine
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.insight import Insight, gain_insight
 from lodestar.pipelines.recording import Recording
+from lodestar.pipelines.tuning import search_of
 from lodestar.settings.loading import Settings
 from lodestar.settings.recipe import Recipe, Transformer
 
@@ -42,9 +44,12 @@ def train(
     params: Mapping[str, str],
     *,
     strict: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> TrainedRun:
-    """Train the recipe; `strict` makes every leakage finding an error.
+    """Train the recipe.
+
+    `strict` makes every leakage finding an error; `resume` continues a search that was killed.
 
     Raises:
         LodestarError: nothing was saved.
@@ -54,19 +59,21 @@ def train(
     tell.stage("Checking the recipe")
     factory.preflight()
     spine = factory.spine(factory.loader, params)
-    notes = (*spine.notes, *factory.hyperparameters.notes)
+    notes = (*spine.notes, *(() if factory.tunes else factory.hyperparameters.notes))
     for note in notes:
         tell.note(note)
     table = _read(spine, factory.augmenter(), tell)
     roles = roles_of(settings.recipe, table.schema)
     target = _target(settings.recipe, table, roles)
+    digest = fingerprint(table)
     tell.stage(f"Training {factory.family.cls.__name__} on {table.num_rows:,} rows")
-    result = factory.trainer().train(table, roles, target)
+    search = search_of(settings, factory, digest, tell, resume=resume)
+    result = factory.trainer(search).train(table, roles, target)
     tell.stage("Looking for leakage and importance")
     insight = gain_insight(table, result, seed=settings.recipe.split.seed)
     _warn(insight.findings, tell, strict=strict)
     tell.stage("Saving the artifact")
-    recording = Recording(settings, factory, params, notes, now=datetime.now(UTC))
+    recording = Recording(settings, factory, params, notes, digest, now=datetime.now(UTC))
     with TemporaryDirectory() as scratch:
         saved = recording.save(table, result, insight, Path(scratch))
     return TrainedRun(saved, settings.recipe.model.class_path, result, insight, notes)

@@ -15,6 +15,8 @@ __all__ = [
     "MlflowTracking",
     "ModelPolicy",
     "Output",
+    "Parallelization",
+    "Pruning",
 ]
 
 
@@ -69,10 +71,42 @@ class Batch(Section):
     chunk_rows: Whole = Field(default=32_768, ge=1)
 
 
-class HyperparameterTuning(Section):
-    """What the machine allows for a search; the recipe says what the experiment is worth."""
+class Pruning(Section):
+    """Which trials are ended early; steps are percent of a trial's own rounds."""
 
-    enabled: Literal[False] = False
+    enabled: bool = True
+    algorithm: Literal["MedianPruner", "HyperbandPruner", "WilcoxonPruner"] = "MedianPruner"
+    n_startup_trials: Whole = Field(default=5, ge=0)
+    n_warmup_steps: Whole = Field(default=10, ge=0, le=100)
+
+
+class Parallelization(Section):
+    """How many trials run side by side: 1 is a thread, more are processes, -1 one per core."""
+
+    n_jobs: Whole = Field(default=1, ge=-1)
+
+    @field_validator("n_jobs")
+    @classmethod
+    def _some_job(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("n_jobs is 1 or more, or -1 for one per core")
+        return value
+
+
+class HyperparameterTuning(Section):
+    """What the machine allows for a search; the recipe says what the experiment is worth.
+
+    `timeout` (seconds) bounds trials and finalists together. `storage` is a directory below the
+    project, or a database URL, which may carry a password.
+    """
+
+    enabled: bool = False
+    engine: Literal["optuna"] = "optuna"
+    timeout: Whole = Field(default=1800, ge=1)
+    sampler: Literal["TPESampler", "RandomSampler", "QMCSampler"] = "TPESampler"
+    pruning: Pruning = Pruning()
+    parallelization: Parallelization = Parallelization()
+    storage: SecretStr = SecretStr(".lodestar/studies")
 
 
 class Config(Section):

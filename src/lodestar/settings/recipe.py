@@ -10,6 +10,7 @@ __all__ = [
     "Augmenter",
     "DataInterface",
     "FeatureSelection",
+    "Finalists",
     "HyperparameterRange",
     "HyperparameterTuning",
     "Loader",
@@ -105,13 +106,26 @@ class Model(Section):
     hyperparameters: dict[Name, Hyperparameter] = Field(default_factory=dict)
 
 
+class Finalists(Section):
+    """How many of the best trials are judged again, and on how many common splits."""
+
+    candidates: int = Field(default=8, ge=1)
+    splits: int = Field(default=10, ge=1)
+
+
 class HyperparameterTuning(Section):
-    """What the experiment is worth; the config says what the machine allows."""
+    """What the experiment is worth; the config says what the machine allows.
+
+    `n_trials` is the total, also over a search that was resumed. Without a `metric` the task's usual
+    one is taken. `on_timeout`: what to do when not one trial ended in time.
+    """
 
     enabled: bool = False
     n_trials: int = Field(default=50, ge=1)
     metric: Name | None = None
     direction: Literal["maximize", "minimize"] | None = None
+    finalists: Finalists = Finalists()
+    on_timeout: Literal["error", "defaults"] = "error"
 
 
 class Loader(Section):

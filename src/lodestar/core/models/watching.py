@@ -39,5 +39,8 @@ class Watch:
 
 def checkpoints(rounds: int) -> dict[int, int]:
     """After which round (from 1) to look → percent of the rounds done; the last is not among them."""
-    marks = {max(1, rounds * tenth // CHECKPOINTS): tenth * 100 // CHECKPOINTS for tenth in range(1, CHECKPOINTS)}
+    marks = {
+        max(1, rounds * tenth // CHECKPOINTS): tenth * 100 // CHECKPOINTS
+        for tenth in range(1, CHECKPOINTS)
+    }
     return {after: percent for after, percent in marks.items() if after < rounds}

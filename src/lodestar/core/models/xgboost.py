@@ -51,7 +51,9 @@ class XGBoostFamily(Family):
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
         """Fit, telling the metric at every tenth of the rounds; only new trees are evaluated."""
-        estimator.set_params(callbacks=[_watching(self, watch, estimator.get_num_boosting_rounds())])
+        estimator.set_params(
+            callbacks=[_watching(self, watch, estimator.get_num_boosting_rounds())]
+        )
         try:
             self.fit(estimator, features, truth)
         finally:

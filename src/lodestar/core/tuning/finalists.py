@@ -129,7 +129,9 @@ class Finals:
     def _ranked(self) -> tuple[Finalist, ...]:
         finalists = [self._finalist(trial) for trial in self.trials]
         sign = 1.0 if self.metric.direction == "maximize" else -1.0
-        return tuple(sorted(finalists, key=lambda item: (-len(item.scores), item.dropped, -sign * item.mean)))
+        return tuple(
+            sorted(finalists, key=lambda item: (-len(item.scores), item.dropped, -sign * item.mean))
+        )
 
     def _finalist(self, trial: FrozenTrial) -> Finalist:
         scores = self._scores[trial.number]

@@ -10,16 +10,17 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lodestar.core.learner import Learner, TrainRows
 from lodestar.core.metrics import Metric
 from lodestar.core.models import Family
 from lodestar.core.models.watching import StoppedError, Watch
 from lodestar.core.results import Predictions, Truth
 from lodestar.core.splitter import Splitter
-from lodestar.errors import DataError
+from lodestar.errors import LodestarError
 from lodestar.interface.execution import TrialOutcome, TrialTask
-from lodestar.interface.learning import FeatureMatrix, Preprocessor
+from lodestar.interface.learning import FeatureMatrix
 
-__all__ = ["TrialProblem"]
+__all__ = ["TrialProblem", "with_threads"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,7 @@ class _Prepared:
     """One split's two parts, transformed by a preprocessor that saw the train part alone."""
 
     seed: int
-    train: FeatureMatrix
-    known: Truth
+    train: TrainRows
     validation: FeatureMatrix
     truth: Truth
 
@@ -41,12 +41,9 @@ class TrialProblem:
     truth: Truth
     split_columns: pd.DataFrame
     strata: NDArray[Any] | None
-    positions: NDArray[np.int64]
-    family: Family
-    preprocessor: Callable[[], Preprocessor]
+    learner: Learner
     splitter: Splitter
     metric: Metric
-    seed: int
     _last: _Prepared | None = None
 
     def run(
@@ -84,7 +81,6 @@ class TrialProblem:
         tell: Callable[[int, float], None],
         overdue: Callable[[], bool],
     ) -> float:
-        estimator = self.family.build(task.hyperparameters, seed=self.seed)
         watch = Watch(
             features=prepared.validation,
             truth=prepared.truth,
@@ -93,10 +89,12 @@ class TrialProblem:
             tell=tell if task.watched else _unheard,
             overdue=overdue,
         )
-        self.family.fit_watched(estimator, prepared.train, prepared.known, watch)
+        model = self.learner.single_training_iteration(
+            prepared.train, task.hyperparameters, watch=watch
+        )
         if overdue():
             raise StoppedError
-        predictions = self.family.predict(estimator, prepared.validation, self.truth.classes)
+        predictions = model.family.predict(model.estimator, prepared.validation, self.truth.classes)
         return self._score(prepared.truth, predictions)
 
     def _score(self, truth: Truth, predictions: Predictions) -> float:
@@ -105,20 +103,13 @@ class TrialProblem:
     def _prepare(self, seed: int) -> _Prepared:
         if self._last is not None and self._last.seed == seed:
             return self._last
-        split = self.splitter.validation(
-            self.split_columns, self.strata, self.positions, seed=seed
+        positions = np.arange(len(self.truth))
+        split = self.splitter.validation(self.split_columns, self.strata, positions, seed=seed)
+        train = self.learner.prepare(self.inputs.take(split.train), self.truth.at(split.train))
+        validation = train.preprocessor.transform(
+            self.inputs.take(split.test), dtype=self.learner.family.dtype
         )
-        known = self.truth.at(split.train)
-        rows = self.inputs.take(split.train)
-        preprocessor = self.preprocessor()
-        preprocessor.fit(rows, known.target)
-        self._last = _Prepared(
-            seed,
-            preprocessor.transform(rows, dtype=self.family.dtype),
-            known,
-            preprocessor.transform(self.inputs.take(split.test), dtype=self.family.dtype),
-            self.truth.at(split.test),
-        )
+        self._last = _Prepared(seed, train, validation, self.truth.at(split.test))
         return self._last
 
 
@@ -128,12 +119,14 @@ def _unheard(step: int, value: float) -> None:
 
 
 def _worded(error: Exception) -> str:
-    if isinstance(error, DataError):
+    if isinstance(error, LodestarError):
         return error.what
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
-def with_threads(family: Family, hyperparameters: Mapping[str, Any], threads: int) -> dict[str, Any]:
+def with_threads(
+    family: Family, hyperparameters: Mapping[str, Any], threads: int
+) -> dict[str, Any]:
     """Tell the estimator how many threads it has, where it takes that and the recipe is silent."""
     accepted = family.parameters() or frozenset()
     names = [name for name in ("n_jobs", "thread_count", "nthread") if name in accepted]

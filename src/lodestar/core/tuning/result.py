@@ -1,10 +1,11 @@
 """What a search found, and how it got there."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult"]
+__all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,34 @@ class TuningResult:
     def count(self, state: str) -> int:
         """How many trials ended so: complete, pruned, failed."""
         return sum(record.state == state for record in self.history)
+
+
+def described(tuning: TuningResult) -> dict[str, Any]:
+    """The artifact's `hyperparameter_optimization`: blueprint 2.4, the finalists and the optimism."""
+    return {
+        "enabled": True,
+        "engine": "optuna",
+        "metric": tuning.metric,
+        "direction": tuning.direction,
+        "best_params": dict(tuning.best_params),
+        "best_score": tuning.best_score,
+        "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
+        "optimism": tuning.optimism,
+        "asked_trials": tuning.asked,
+        "total_trials": len(tuning.history),
+        "completed_trials": tuning.count("complete"),
+        "pruned_trials": tuning.count("pruned"),
+        "failed_trials": tuning.count("failed"),
+        "optimization_time": tuning.seconds,
+        "search_space": dict(tuning.search_space),
+        "finalists": [_without_nan(asdict(item)) for item in tuning.finalists],
+        "optimization_history": [asdict(record) for record in tuning.history],
+        "notes": list(tuning.notes),
+    }
+
+
+def _without_nan(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(item, float) and math.isnan(item) else item
+        for name, item in value.items()
+    }

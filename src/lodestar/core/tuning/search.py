@@ -1,4 +1,4 @@
-"""The search: ask Optuna, run trials side by side, prune, stop in time; then let the finalists decide."""
+"""The search: ask Optuna, run trials side by side, prune, stop in time; then the finalists decide."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +13,22 @@ from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.result import SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import DataError
-from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask, Verdict
+from lodestar.interface.execution import (
+    TrialExecutor,
+    TrialOutcome,
+    TrialReport,
+    TrialTask,
+    Verdict,
+)
 
-__all__ = ["Search", "SearchListener", "SearchProgress", "pruner_of", "sampler_of"]
+__all__ = [
+    "NoTrialInTimeError",
+    "Search",
+    "SearchListener",
+    "SearchProgress",
+    "pruner_of",
+    "sampler_of",
+]
 
 SLOT = "slot"
 SECONDS = "seconds"
@@ -30,6 +43,10 @@ FINALISTS_SHARE = 0.3
 TICK = 0.25
 
 SearchListener = Callable[["SearchProgress"], None]
+
+
+class NoTrialInTimeError(DataError):
+    """The time was up before a single trial had ended."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,7 @@ class Search:
             search_space=self.space.described(),
             seconds=time.monotonic() - self._began,
             asked=self.limits.n_trials,
-            notes=tuple([*self.notes, *finals.notes]),
+            notes=(*self.notes, *finals.notes),
         )
 
     def _requeue(self) -> list[int]:
@@ -150,7 +167,7 @@ class Search:
 
     def _start(self, slot: int, until: float) -> None:
         self.study.sampler = sampler_of(self.limits, slot)
-        trial = self.study.ask(self.space.distributions)
+        trial = self.study.ask(self.space.distributions())
         trial.set_user_attr(SLOT, slot)
         self._running[trial.number] = _Running(trial, slot, time.monotonic())
         task = TrialTask(
@@ -200,7 +217,9 @@ class Search:
     def _refuse_failing(self) -> None:
         trials = self.study.get_trials(deepcopy=False)
         failed = [trial for trial in trials if ERROR in trial.user_attrs]
-        ended = [trial for trial in trials if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}]
+        ended = [
+            trial for trial in trials if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
+        ]
         if not ended and len(failed) >= min(FAILING_AFTER, self.limits.n_trials):
             raise DataError(
                 f"every one of the first {len(failed)} trials failed; the first: "
@@ -213,10 +232,11 @@ class Search:
         errors = [trial.user_attrs[ERROR] for trial in trials if ERROR in trial.user_attrs]
         if errors:
             return DataError(f"no trial succeeded; the first failure: {errors[0]}")
-        return DataError(
+        return NoTrialInTimeError(
             f"no trial ended within {self.limits.seconds:g} s",
             hint="raise hyperparameter_tuning.timeout in the config, or narrow the ranges to "
-            "cheaper models; without a search the recipe trains with its defaults",
+            "cheaper models; with hyperparameter_tuning.on_timeout: defaults the recipe trains "
+            "without a search",
         )
 
     def _complete(self) -> list[FrozenTrial]:
@@ -236,7 +256,7 @@ class Search:
         ]
         if len(known) < self.limits.startup_trials:
             return False
-        short = sorted(known)[len(known) // 2] < SHORT_TRIAL
+        short: bool = sorted(known)[len(known) // 2] < SHORT_TRIAL
         note = f"trials take less than {SHORT_TRIAL:g} s: pruning them would save nothing"
         if short and note not in self.notes:
             self.notes.append(note)
@@ -307,5 +327,3 @@ def pruner_of(limits: SearchLimits) -> optuna.pruners.BasePruner:
         ),
     }
     return pruners[limits.pruner]()
-
-

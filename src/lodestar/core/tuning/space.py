@@ -1,16 +1,12 @@
 """The recipe's ranges as Optuna's distributions."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from typing import TYPE_CHECKING, Any
 
 from lodestar.settings.recipe import HyperparameterRange
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 __all__ = ["SearchSpace"]
 
@@ -21,18 +17,27 @@ class SearchSpace:
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
         ranges = {k: v for k, v in hyperparameters.items() if isinstance(v, HyperparameterRange)}
         self.fixed = {k: v for k, v in hyperparameters.items() if k not in ranges}
-        self.distributions = {name: _distribution(found) for name, found in ranges.items()}
-        self._ranges = ranges
+        self.ranges = ranges
+
+    def distributions(self) -> "dict[str, BaseDistribution]":
+        """For Optuna, which is imported when a search begins and not before."""
+        return {name: _distribution(found) for name, found in self.ranges.items()}
 
     def described(self) -> dict[str, dict[str, Any]]:
         """The ranges as plain values, for the artifact."""
         return {
             name: found.model_dump(mode="json", exclude_none=True)
-            for name, found in self._ranges.items()
+            for name, found in self.ranges.items()
         }
 
 
-def _distribution(found: HyperparameterRange) -> BaseDistribution:
+def _distribution(found: HyperparameterRange) -> "BaseDistribution":
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
     if found.type == "categorical":
         return CategoricalDistribution(list(found.choices or ()))
     low, high = found.low or 0.0, found.high or 0.0

@@ -1,0 +1,69 @@
+"""The one way in which anything is fitted here: fixed or tuned, for a trial or for good."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lodestar.core.fitted import FittedModel
+from lodestar.core.models import Family
+from lodestar.core.models.watching import Watch
+from lodestar.core.results import Truth
+from lodestar.errors import DataError, LodestarError, UsageError
+from lodestar.interface.learning import FeatureMatrix, Preprocessor
+
+__all__ = ["Learner", "TrainRows"]
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """Rows to learn from, transformed by a preprocessor that was fitted on them alone."""
+
+    preprocessor: Preprocessor
+    features: FeatureMatrix
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Makes preprocessors and estimators, and fits them."""
+
+    family: Family
+    preprocessor: Callable[[], Preprocessor]
+    seed: int
+
+    def prepare(self, rows: pa.Table, truth: Truth) -> TrainRows:
+        """Fit a new preprocessor on these rows."""
+        preprocessor = self.preprocessor()
+        preprocessor.fit(rows, truth.target)
+        features = preprocessor.transform(rows, dtype=self.family.dtype)
+        return TrainRows(preprocessor, features, truth)
+
+    def single_training_iteration(
+        self, rows: TrainRows, hyperparameters: Mapping[str, Any], *, watch: Watch | None = None
+    ) -> FittedModel:
+        """Fit a new estimator on the prepared rows; a watched one tells how it goes.
+
+        Raises:
+            UsageError: the estimator refuses a hyperparameter.
+            DataError: it refuses the rows.
+        """
+        try:
+            estimator = self.family.build(hyperparameters, seed=self.seed)
+            if watch is None:
+                self.family.fit(estimator, rows.features, rows.truth)
+            else:
+                self.family.fit_watched(estimator, rows.features, rows.truth, watch)
+        except self.family.refusals() as error:
+            raise _refused(self.family.cls.__name__, hyperparameters, error) from error
+        return FittedModel(rows.preprocessor, estimator, self.family, rows.truth.classes)
+
+
+def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
+    """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    words = f"{name} refuses: {said[0]}"
+    if any(parameter in words for parameter in hyperparameters):
+        return UsageError(words, hint="see model.hyperparameters in the recipe")
+    return DataError(words, hint="see the columns' values, or model.hyperparameters in the recipe")

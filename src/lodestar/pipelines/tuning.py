@@ -1,0 +1,144 @@
+"""Puts a search together: study, workers, limits; and lets Ctrl-C end it with the best so far."""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lodestar.core.trainer import Search
+from lodestar.core.tuning.problem import TrialProblem, with_threads
+from lodestar.core.tuning.result import SearchLimits, TuningResult
+from lodestar.factory import Factory
+from lodestar.interface.progress import Progress
+from lodestar.settings.config import HyperparameterTuning
+from lodestar.settings.loading import Settings
+
+__all__ = ["search_of"]
+
+
+def search_of(
+    settings: Settings, factory: Factory, data_digest: str, tell: Progress, *, resume: bool
+) -> Search | None:
+    """The search of a recipe, or None where recipe or config switch it off."""
+    if not factory.tunes:
+        return None
+
+    def search(problem: TrialProblem) -> TuningResult | None:
+        return _search(settings, factory, problem, data_digest, tell, resume=resume)
+
+    return search
+
+
+def _search(
+    settings: Settings,
+    factory: Factory,
+    problem: TrialProblem,
+    data_digest: str,
+    tell: Progress,
+    *,
+    resume: bool,
+) -> TuningResult | None:
+    from lodestar.core.tuning.search import NoTrialInTimeError, SearchProgress, pruner_of
+    from lodestar.core.tuning.search import Search as Exploration
+
+    recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
+    limits = _limits(settings, config)
+    workers = _workers(config)
+    threads = max(1, _cores() // workers)
+    space = factory.search_space()
+
+    def listen(progress: SearchProgress) -> None:
+        best = "" if progress.best is None else f", best {progress.best:.4f}"
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        tell.detail(
+            f"{progress.done}/{progress.total} {progress.stage}, {progress.pruned} pruned{failed}"
+            f"{best}, at most {progress.seconds_left:.0f} s left"
+        )
+
+    name = _study_name(settings, data_digest)
+    tell.stage(f"Searching, {workers} at a time")
+    with (
+        factory.study(name, problem.metric.direction, pruner_of(limits), resume=resume) as study,
+        factory.executor(problem, workers=workers) as executor,
+        _interruptible(tell) as interrupted,
+    ):
+        exploration = Exploration(
+            study=study,
+            space=space,
+            metric=problem.metric,
+            limits=limits,
+            executor=executor,
+            hyperparameters=lambda found: with_threads(
+                problem.learner.family, {**space.fixed, **found}, threads
+            ),
+            listener=listen,
+            interrupted=interrupted,
+        )
+        try:
+            result = exploration.run()
+        except NoTrialInTimeError:
+            if recipe.hyperparameter_tuning.on_timeout == "error":
+                raise
+            tell.note("no trial ended in time: the recipe trains with its defaults")
+            return None
+    for note in result.notes:
+        tell.note(note)
+    return result
+
+
+def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
+    asked = settings.recipe.hyperparameter_tuning
+    return SearchLimits(
+        n_trials=asked.n_trials,
+        seconds=float(config.timeout),
+        candidates=asked.finalists.candidates,
+        splits=asked.finalists.splits,
+        seed=settings.recipe.split.seed,
+        sampler=config.sampler,
+        pruning=config.pruning.enabled,
+        pruner=config.pruning.algorithm,
+        startup_trials=config.pruning.n_startup_trials,
+        warmup_percent=config.pruning.n_warmup_steps,
+    )
+
+
+def _study_name(settings: Settings, data_digest: str) -> str:
+    """Recipe, what it searches, and the data: another of any of them is another study."""
+    recipe = settings.recipe
+    logic = recipe.model_dump(mode="json", exclude={"hyperparameter_tuning": {"n_trials"}})
+    digest = hashlib.sha256(json.dumps(logic, sort_keys=True).encode()).hexdigest()
+    return f"{settings.loaded.name}-{digest[:8]}-{data_digest[:12]}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _workers(config: HyperparameterTuning) -> int:
+    jobs = config.parallelization.n_jobs
+    return _cores() if jobs == -1 else jobs
+
+
+@contextmanager
+def _interruptible(tell: Progress) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C once: stop searching and finish with the best so far; twice: abort, resumable."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handle(number: int, frame: object) -> None:
+        del number, frame
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        tell.note("stopping the search; Ctrl-C again aborts (train --resume goes on from there)")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
