@@ -100,7 +100,7 @@ def batch_inference(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Score a batch with a run's artifact: its own SQL, its own logic."""
+    """Score a batch with a run's artifact."""
     # Read when Arrow loads. Its own allocators keep freed pages: 40 MB more at the peak of a batch.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with guarded(as_json=as_json) as out:
@@ -138,7 +138,7 @@ def evaluate(
 
 @app.command("serve-api")
 def serve_api(run_id: RunId, env: Env = None) -> None:
-    """Serve a run's artifact as a REST API, where the environment allows it."""
+    """Serve a run's artifact as a REST API."""
     with guarded(as_json=False):
         environment = _environment(env)
         from lodestar.errors import NotAllowedError
@@ -154,7 +154,7 @@ def serve_api(run_id: RunId, env: Env = None) -> None:
 
 @app.command()
 def verify(run_id: RunId, env: Env = None, as_json: Json = False) -> None:
-    """Check an artifact: every file's digest, the locked versions, the probe's predictions."""
+    """Check an artifact's files, versions and probe."""
     with guarded(as_json=as_json) as out:
         environment = _environment(env)
         from lodestar.cli.present import VerifyView
@@ -172,7 +172,7 @@ def check(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Check recipes against their files, columns, class paths and metrics, before any training."""
+    """Check recipes before any training."""
     with guarded(as_json=as_json) as out:
         from lodestar.errors import LodestarError
         from lodestar.settings.loading import Settings, load_settings, recipe_names
@@ -214,7 +214,7 @@ def check(
 def schema(
     which: Annotated[str, typer.Argument(help="recipe or config")],
 ) -> None:
-    """Print the JSON Schema of recipe or config files, for editors."""
+    """Print the JSON Schema of recipe or config."""
     with guarded(as_json=False):
         import json
 
