@@ -159,7 +159,7 @@ class Factory(EnvironmentFactory):
         section = self._recipe.loader
         where = self._loaded.where("loader", "source_uri")
         if not section.source_uri.endswith(".sql"):
-            return Loader(self._loaded.name, None, section.source_uri)
+            return Loader(self._loaded.name, None, self._data_uri(section.source_uri, where))
         path = (self._project / section.source_uri).resolve()
         if not path.is_relative_to(self._project):
             raise SettingsError.one("lies outside the project", where=where)
@@ -175,6 +175,17 @@ class Factory(EnvironmentFactory):
         query = parse_query(text, section.dialect, where=path.relative_to(self._project).as_posix())
         return Loader(self._loaded.name, query, None)
 
+    def _data_uri(self, uri: str, where: str) -> str:
+        """A recipe names data by a path below the project: it knows no machine."""
+        local = scheme_of(uri) in {"", "file"}
+        if local and not (self._project / uri).resolve().is_relative_to(self._project):
+            raise SettingsError.one(
+                "lies outside the project",
+                where=where,
+                hint="put the file, or a link to its folder, below the project",
+            )
+        return uri
+
     @cached_property
     def family(self) -> Family:
         """How the recipe's estimator is handled."""
@@ -185,7 +196,15 @@ class Factory(EnvironmentFactory):
             where=self._loaded.where("model", "class_path"),
             methods=("fit", "predict"),
         )
-        return family_of(cls, task)
+        family = family_of(cls, task)
+        boosts = family.name != "generic"
+        if task == "classification" and boosts and not hasattr(cls, "predict_proba"):
+            raise SettingsError.one(
+                f"{cls.__name__} is no classifier",
+                where=self._loaded.where("model", "class_path"),
+                hint="choose a classifier's class_path, or another task_type",
+            )
+        return family
 
     @cached_property
     def hyperparameters(self) -> Hyperparameters:
@@ -209,15 +228,20 @@ class Factory(EnvironmentFactory):
         ]
         if problems:
             raise SettingsError(problems)
-        values, notes = {}, []
+        values: dict[str, Any] = {}
+        notes: list[str] = []
+        unset: list[str] = []
         for name, value in given.items():
             if not isinstance(value, HyperparameterRange):
                 values[name] = value
             elif value.default is not None:
                 values[name] = value.default
-                notes.append(f"{name} takes its default {value.default!r}: the search is off")
+                notes.append(f"{name} takes its default {value.default!r}, as the search is off")
             else:
-                notes.append(f"{name} keeps the estimator's own default: the search is off")
+                unset.append(name)
+        if unset:
+            names = ", ".join(unset)
+            notes.append(f"{names}: the estimator's own defaults, as the search is off")
         return Hyperparameters(values, tuple(notes))
 
     def preprocessor(self) -> Callable[[], Preprocessor]:

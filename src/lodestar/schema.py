@@ -10,7 +10,14 @@ import pyarrow.compute as pc
 
 from lodestar.errors import DataError, SchemaError, choices
 
-__all__ = ["Column", "FrameSchema", "canonical", "canonical_schema", "require_columns"]
+__all__ = [
+    "Column",
+    "FrameSchema",
+    "canonical",
+    "canonical_schema",
+    "refuse_infinite",
+    "require_columns",
+]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _TYPES: dict[str, pa.DataType] = {
@@ -177,6 +184,27 @@ def require_columns(schema: pa.Schema, names: Iterable[tuple[str, str]]) -> None
         )
 
 
+def refuse_infinite(table: pa.Table, names: Iterable[str]) -> None:
+    """Check that no number in these columns is infinite.
+
+    Raises:
+        DataError: naming the column and the first such row.
+    """
+    for name in names:
+        column = table.column(name)
+        if pa.types.is_floating(column.type):
+            found = np.flatnonzero(np.isinf(column.to_numpy()))
+            if found.size:
+                raise _infinite(name, int(found[0]))
+
+
+def _infinite(name: str, row: int) -> DataError:
+    return DataError(
+        f"column {name!r} has an infinite value in row {row}",
+        hint="filter or clip it in the SQL",
+    )
+
+
 def _type_name(field: pa.Field) -> str:
     name = _name_of(field.type)
     if name not in _TYPES:
@@ -231,10 +259,7 @@ def _refuse_unseen(array: pa.Array, column: Column, first_row: int) -> None:
         return
     infinite = np.flatnonzero(np.isinf(values))
     if infinite.size:
-        raise DataError(
-            f"column {column.name!r} has an infinite value in row {first_row + int(infinite[0])}",
-            hint="filter or clip it in the SQL",
-        )
+        raise _infinite(column.name, first_row + int(infinite[0]))
     if not column.nullable:
         raise _unseen(column.name, "a NaN", first_row + int(np.flatnonzero(~finite)[0]))
 

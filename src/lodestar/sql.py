@@ -94,7 +94,9 @@ class Query:
             if name not in self.parameters:
                 raise UsageError(
                     f"--context-params: the SQL has no parameter :{name}",
-                    hint=choices(name, self.parameters),
+                    hint=choices(name, self.parameters)
+                    if self.parameters
+                    else "it has none at all",
                 )
         return dict(given)
 

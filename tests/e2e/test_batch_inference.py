@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import SMALL, Lodestar, Trained, copy_of, edited
 
 from lodestar.artifact.wrapper import load_wrapper
-from tests.conftest import SMALL, Lodestar, Trained, copy_of, edited
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
+from tests.conftest import ROOT, SMALL, Lodestar, Trained, edited
 
 from lodestar.artifact.wrapper import load_wrapper
 from lodestar.samples.shop import true_uplift
-from tests.conftest import ROOT, SMALL, Lodestar, Trained, edited
 
 KEYS = {
     "run_id",
@@ -135,9 +135,7 @@ def test_an_environment_is_laid_over_base(lodestar: Lodestar, project: Path, how
     assert local.json["runs"] == []
 
 
-def test_main_py_is_the_same_command(
-    sample_project: Path, trained: Callable[..., Trained]
-) -> None:
+def test_main_py_is_the_same_command(sample_project: Path, trained: Callable[..., Trained]) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "main.py", "train", "--recipe-file", "wine", *SMALL, "--json"],
         cwd=sample_project,
@@ -167,7 +165,7 @@ def test_the_same_recipe_and_data_give_the_same_metrics_and_predictions(
         predicted = wrapper.predict(rows)
         assert isinstance(predicted, pd.DataFrame)
         frames.append(predicted)
-    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    pd.testing.assert_frame_equal(frames[0], frames[1], check_exact=True)
 
 
 def test_another_seed_sets_other_rows_aside(
@@ -185,7 +183,9 @@ loader: {source_uri: recipes/sql/loaders/sales.sql}
 preprocessor: {name: simple_scaler, params: {exclude_cols: [id]}}
 data_interface: {task_type: regression, target_col: amount, entity_keys: [id]}
 """
-SALES_SQL = "SELECT id, visits, amount FROM sales WHERE CAST(day AS DATE) >= CAST(:start_date AS DATE)"
+SALES_SQL = (
+    "SELECT id, visits, amount FROM sales WHERE CAST(day AS DATE) >= CAST(:start_date AS DATE)"
+)
 
 
 @pytest.fixture
@@ -217,9 +217,9 @@ def test_a_missing_an_unknown_and_a_hostile_parameter(lodestar: Lodestar, sales:
     train = ("train", "-r", "sales")
     lodestar(*train, cwd=sales).refused(2, ":start_date", "--context-params")
     lodestar(*train, "--context-params", "begin=2025-01-01", cwd=sales).refused(2, "start_date")
-    lodestar(
-        *train, "--context-params", "start_date=2025-01-01,until=x", cwd=sales
-    ).refused(2, "no parameter :until", "start_date")
+    lodestar(*train, "--context-params", "start_date=2025-01-01,until=x", cwd=sales).refused(
+        2, "no parameter :until", "start_date"
+    )
     lodestar(*train, "--context-params", "start_date", cwd=sales).refused(2, "is not name=value")
     # A value is bound, never pasted: SQL in it is a date that cannot be read.
     hostile = "start_date=2025-01-01' OR '1'='1"
@@ -232,9 +232,13 @@ def test_possible_leakage_is_told_and_strict_refuses(lodestar: Lodestar, project
     table["answer"] = table["cultivar"].str[-1].astype(float)
     table.to_parquet(project / "data/wine.parquet")
     told = lodestar("train", "-r", "wine", *SMALL, "--json", cwd=project).succeeded()
-    assert any("answer" in finding["what"] for finding in told.json["leakage"]), told.json["leakage"]
+    assert any("answer" in finding["what"] for finding in told.json["leakage"]), told.json[
+        "leakage"
+    ]
     before = lodestar("runs", "list", "--json", cwd=project).json
-    lodestar("train", "-r", "wine", *SMALL, "--strict", cwd=project).refused(3, "--strict", "answer")
+    lodestar("train", "-r", "wine", *SMALL, "--strict", cwd=project).refused(
+        3, "--strict", "answer"
+    )
     assert lodestar("runs", "list", "--json", cwd=project).json == before
 
 

@@ -8,12 +8,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from tests.conftest import SMALL, Finished, Lodestar, copy_of, digests, edited
 
 HEAD = "model: {class_path: sklearn.linear_model.LogisticRegression}\n"
-BOMB = HEAD + "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdef", "bcdefg", strict=True)
+BOMB = (
+    HEAD
+    + "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+        for old, new in zip("abcdef", "bcdefg", strict=True)
+    )
 )
 
 
@@ -77,7 +81,11 @@ def test_every_problem_of_recipe_and_config_is_told_at_once(
     ("changes", "code", "words"),
     [
         (["data_interface.target_col=nope"], 3, ["'nope'", "target_col", "cultivar"]),
-        (["model.class_path=sklearn.ensemble.RandomForestClasifier"], 2, ["RandomForestClassifier"]),
+        (
+            ["model.class_path=sklearn.ensemble.RandomForestClasifier"],
+            2,
+            ["RandomForestClassifier"],
+        ),
         (["model.class_path=sklearn.nope.Model"], 2, ["no module 'sklearn.nope'"]),
         (["model.class_path=pathlib.Path"], 2, ["no method fit"]),
         (["model.hyperparameters.max_dpth=3"], 2, ["max_dpth", "'max_depth'"]),
@@ -274,9 +282,9 @@ def test_rows_that_cannot_be_learned_from(
     file = f"data/{name.replace(' ', '_')}.parquet"
     pq.write_table(table, project / file)
     before = digests(project)
-    lodestar(
-        *("train", "-r", "rows", "--set", f"loader.source_uri={file}"), cwd=project
-    ).refused(3, *words)
+    lodestar(*("train", "-r", "rows", "--set", f"loader.source_uri={file}"), cwd=project).refused(
+        3, *words
+    )
     assert digests(project) == before
 
 
@@ -382,7 +390,9 @@ def test_column_names_cannot_write_to_the_terminal(
     name = "\x1b[31mred\x1b[0m[bold]\r\nerror: forged"
     hostile = rows().append_column(name, pa.array([1.0, 0.0] * (ROWS // 2)))
     pq.write_table(hostile, project / "data/hostile.parquet")
-    pq.write_table(hostile.append_column(name + "2", [[[1]] * ROWS]), project / "data/hostile2.parquet")
+    pq.write_table(
+        hostile.append_column(name + "2", [[[1]] * ROWS]), project / "data/hostile2.parquet"
+    )
     train = ("train", "-r", "rows", "--set")
     # In a note: the column predicts the answer almost alone.
     noted = lodestar(*train, "loader.source_uri=data/hostile.parquet", cwd=project).succeeded()

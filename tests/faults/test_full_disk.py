@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from tests.conftest import SMALL, Lodestar, Trained, copy_of, digests, ended
 
 ROWS = 178 * 400
@@ -113,7 +112,6 @@ def test_a_training_without_room_for_its_artifact_ends_as_failed(
     done.refused(4, "cannot be stored")
     runs = lodestar("runs", "list", "--json", cwd=project).succeeded().json["runs"]
     assert {run["status"] for run in runs} <= {"FAILED"}
-    assert list(project.glob("mlruns/artifacts/models/*/artifacts/manifest.json")) == []
 
 
 def test_an_output_directory_that_cannot_be_made_or_written_is_named(
@@ -164,7 +162,7 @@ def test_two_first_trainings_at_once_both_succeed(lodestar: Lodestar, project: P
 
 def test_the_quota_of_these_tests_is_a_real_one() -> None:
     done = subprocess.run(
-        ("prlimit", f"--fsize={LIMIT}", "sh", "-c", "ulimit -f"),
+        ("prlimit", f"--fsize={LIMIT}", "bash", "-c", "ulimit -f"),
         capture_output=True,
         text=True,
         check=True,

@@ -4,16 +4,19 @@ import contextlib
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import SMALL, Lodestar, Trained, copy_of
 
 from lodestar.artifact.manifest import write_manifest
 from lodestar.artifact.wrapper import load_wrapper
 from lodestar.errors import ArtifactError
-from tests.conftest import SMALL, Lodestar, Trained, copy_of
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +165,6 @@ def test_nothing_is_unpickled_before_the_digest_is_checked(
         for command in ("verify", "evaluate", "batch-inference"):
             lodestar(command, "--run-id", victim.run_id, cwd=victim.project).refused(6, "model.pkl")
         # Plain MLflow runs our entry.py, which verifies as well.
-        import subprocess
-        import sys
-
         load = f"import mlflow; mlflow.pyfunc.load_model({str(victim.artifact)!r})"
         done = subprocess.run(
             [sys.executable, "-c", load], capture_output=True, text=True, check=False
@@ -241,10 +241,12 @@ def test_a_probe_that_predicts_otherwise_is_refused(victim: Trained, tmp_path: P
 
 def test_an_artifact_of_format_1_always_loads(tmp_path: Path, sample_project: Path) -> None:
     """Kept for ever; `make_artifact.py` beside it made it. Versions that differ only warn."""
-    kept = Path(__file__).parents[1] / "fixtures" / "artifact-v1"
-    folder = shutil.copytree(kept, tmp_path / "artifact")
-    wrapper, _ = load_wrapper(folder, digest=(kept.parent / "artifact-v1.digest").read_text().strip())
+    kept = Path(__file__).parents[1] / "fixtures" / "artifact-v1.tar.gz"
+    shutil.unpack_archive(kept, tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    wrapper, _ = load_wrapper(folder, digest=folder.name)
     rows = pq.read_table(sample_project / "data/wine.parquet").to_pandas()
     predicted = wrapper.predict(rows)
+    assert isinstance(predicted, pd.DataFrame)
     right = predicted["prediction"].to_numpy() == rows["cultivar"].to_numpy()
     assert right.mean() > 0.95

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-
 from tests.conftest import ROOT, SMALL, Lodestar, Trained
 
 UV = Path(sys.executable).with_name("uv")
@@ -56,7 +55,8 @@ def ours(lodestar: Lodestar, run: Trained, out: Path) -> pd.DataFrame:
     lodestar(
         "batch-inference", "--run-id", run.run_id, "--output", out, cwd=run.project
     ).succeeded()
-    return pq.read_table(out).to_pandas()
+    frame: pd.DataFrame = pq.read_table(out).to_pandas()
+    return frame
 
 
 def test_plain_mlflow_loads_a_run_and_predicts_the_same(
@@ -64,9 +64,7 @@ def test_plain_mlflow_loads_a_run_and_predicts_the_same(
 ) -> None:
     run = trained("breast_cancer")
     rows, out = run.project / "data/breast_cancer.parquet", tmp_path / "plain.parquet"
-    said = plain_mlflow(
-        [sys.executable], run, f"runs:/{run.run_id}/model", rows, out, cwd=tmp_path
-    )
+    said = plain_mlflow([sys.executable], run, f"runs:/{run.run_id}/model", rows, out, cwd=tmp_path)
     assert said["frames"].keys() == {"predictions", "augmented", "preprocessed"}
     assert {shape[0] for shape in said["frames"].values()} == {569}
     plain = pd.read_parquet(out)
@@ -86,7 +84,7 @@ def test_a_clean_environment_from_its_own_requirements_predicts_the_same(
     uv(tmp_path, "pip", "install", "--python", venv / "bin/python", "-r", requirements)
     rows, out = run.project / "data/wine.parquet", tmp_path / "plain.parquet"
     # -I: neither PYTHONPATH nor the working directory can bring this checkout in.
-    python = [venv / "bin/python", "-I"]
+    python: list[str | Path] = [venv / "bin/python", "-I"]
     absent = subprocess.run([*python, "-c", "import lodestar"], capture_output=True, check=False)
     assert absent.returncode == 1
     said = plain_mlflow(python, run, str(run.artifact), rows, out, cwd=tmp_path)

@@ -194,14 +194,14 @@ def test_parts_of_the_data_interface_that_do_not_go_together_are_refused(
         ("split: {test_size: 0}", "split.test_size"),
         ("split: {seed: -1}", "split.seed"),
         ("split: {seed: 1.5}", "split.seed: must be a whole number"),
-        ("split: {method: randomly}", "split.method: is none of the valid choices"),
+        ("split: {method: randomly}", "split.method: 'randomly' is none of the choices"),
         ("augmenter: {type: feature_store}", "needs a non-empty list of features"),
         ("augmenter: {features: [{feature_namespace: a, features: [b]}]}", "must be feature_store"),
         (
             "augmenter: {type: feature_store, features: [{feature_namespace: a, features: []}]}",
             "augmenter.features.0.features",
         ),
-        ("preprocessor: {name: other}", "preprocessor.name: is none of the valid choices"),
+        ("preprocessor: {name: other}", "preprocessor.name: 'other' is none of the choices"),
         ("preprocessor: {class_path: a.B, name: x}", "preprocessor.name: unknown key 'name'"),
         ("preprocessor: {name: simple_scaler, params: {exclude_cols: x}}", "must be a list"),
         ("hyperparameter_tuning: {n_trials: 0}", "hyperparameter_tuning.n_trials"),
@@ -323,7 +323,7 @@ def test_an_override_reaches_recipe_and_config(project: Path) -> None:
 def test_a_wrong_override_is_blamed_on_the_command_line(project: Path) -> None:
     found = problems(project, "split.sed=7", "config.batch.chunk_rows=many")
     assert [problem.where for problem in found] == [
-        "--set:batch.chunk_rows",
+        "--set config:batch.chunk_rows",
         "--set:split.sed",
     ]
 

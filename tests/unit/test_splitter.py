@@ -95,10 +95,10 @@ def test_times_may_be_text_dates_or_arrow_timestamps(kind: str) -> None:
     assert split.test.tolist() == list(range(80, 100))
 
 
-def test_a_missing_group_column_names_the_near_one() -> None:
+def test_a_missing_group_column_is_named() -> None:
     with pytest.raises(SchemaError, match="'membr'") as caught:
         a_splitter(method="group", group_col="membr").holdout(a_frame(), None)
-    assert caught.value.hint == "did you mean 'member'?"
+    assert "SELECT" in str(caught.value.hint)
 
 
 def test_a_missing_timestamp_column_is_named() -> None:

@@ -55,10 +55,10 @@ def verify(
     for name in sorted(listed.keys() - found.keys()):
         raise ArtifactError(f"the artifact is incomplete: {name} is missing")
     for name in sorted(found.keys() - listed.keys()):
-        raise ArtifactError(f"the artifact was tampered with: {name} is not in its manifest")
+        raise _tampered(f"{name} is not in its manifest")
     for name, path in sorted(found.items()):
         if _sha256(path) != listed[name]:
-            raise ArtifactError(f"the artifact was tampered with: {name} is not what was recorded")
+            raise _tampered(f"{name} is not what was recorded")
     return digest
 
 
@@ -84,7 +84,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink():
-                raise ArtifactError(f"the artifact was tampered with: {relative} is a link")
+                raise _tampered(f"{relative} is a link")
             if name in names and not path.is_file():
                 raise ArtifactError(f"the artifact was tampered with: {relative} is no plain file")
             if name in names and relative != MANIFEST:
@@ -94,3 +94,10 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tampered(what: str) -> ArtifactError:
+    return ArtifactError(
+        f"the artifact was tampered with: {what}",
+        hint="nothing of it was loaded; restore it from a copy, or train again",
+    )

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-__all__ = ["OpenedRun", "RunRecord", "RunStore", "SavedRun", "StoredRun"]
+__all__ = ["OpenedRun", "RunRecord", "RunStore", "SavedRun", "StoredRun", "translated"]
 
 MODEL_NAME = "model"
 REPORT_NAME = "report.html"
 _REFERENCE = re.compile(r"^[0-9a-f]{4,64}$")
 _TAGS = "lodestar."
 MOST_PARAM = 6000
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class RunStore:
 
         client, experiment = self._open()
         self._end_orphans(client, experiment)
-        with _translated():
+        with translated():
             run_id = client.create_run(
                 experiment, run_name=record.name, tags=self._tags(record)
             ).info.run_id
@@ -115,7 +116,7 @@ class RunStore:
             client.set_tag(run_id, f"{_TAGS}run_id", run_id)
         status = "FAILED"
         try:
-            with _translated(), TemporaryDirectory() as scratch:
+            with translated(), TemporaryDirectory() as scratch:
                 model = client.create_logged_model(
                     experiment, name=MODEL_NAME, source_run_id=run_id, model_type=record.task
                 )
@@ -140,7 +141,7 @@ class RunStore:
 
         client, _ = self._open()
         now = _milliseconds()
-        with _translated():
+        with translated():
             client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
 
     def find(self, reference: str) -> StoredRun:
@@ -155,7 +156,7 @@ class RunStore:
                 hint="lodestar runs list shows them",
             )
         client, experiment = self._open()
-        with _translated():
+        with translated():
             found = {
                 run.info.run_id: run
                 for tag in ("run_id", "artifact_digest")
@@ -175,7 +176,7 @@ class RunStore:
         """The newest runs of this project's experiment, newest first."""
         client, experiment = self._open()
         self._end_orphans(client, experiment)
-        with _translated():
+        with translated():
             found = client.search_runs([experiment], max_results=most)
         return [_stored(run) for run in found]
 
@@ -184,7 +185,7 @@ class RunStore:
         """A run's artifact as a local folder, downloaded if it is elsewhere; verify it first."""
         run = self.find(reference)
         client, experiment = self._open()
-        with _translated():
+        with translated():
             models = [
                 model
                 for model in client.search_logged_models(
@@ -205,7 +206,7 @@ class RunStore:
         from mlflow.artifacts import download_artifacts
 
         with TemporaryDirectory() as scratch:
-            with _translated():
+            with translated():
                 copy = download_artifacts(location, dst_path=scratch, tracking_uri=self._uri)
             yield OpenedRun(run, Path(copy))
 
@@ -216,7 +217,9 @@ class RunStore:
         from mlflow.tracking import MlflowClient
 
         local = self._uri.startswith("sqlite:")
-        with _translated(), self._only_one(local=local):
+        with translated(), self._only_one(local=local):
+            if local:
+                _make_database(self._uri)
             client = MlflowClient(tracking_uri=self._uri)
             experiment = client.get_experiment_by_name(self._experiment_name)
             if experiment is None:
@@ -264,7 +267,7 @@ class RunStore:
 
     def _end_orphans(self, client: "MlflowClient", experiment: str) -> None:
         """End the runs whose process was killed on this machine; none stays RUNNING for ever."""
-        with _translated():
+        with translated():
             for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
                 owner = run.data.tags.get(f"{_TAGS}owner", "")
                 if _is_dead(owner):
@@ -303,15 +306,28 @@ def _stored(run: "Run") -> StoredRun:
     )
 
 
+def _make_database(uri: str) -> None:
+    """Let MLflow make its tables aside: it takes many steps, and half of them can never be finished."""
+    from mlflow.tracking import MlflowClient
+
+    path = Path(uri.removeprefix(_SQLITE))
+    if path.exists() or "?" in path.name:
+        return
+    aside = path.with_name(f".{path.name}.tmp")
+    for left in (aside, aside.with_name(f"{aside.name}-journal")):
+        left.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"{_SQLITE}{aside}").search_experiments(max_results=1)
+    aside.replace(path)
+
+
 def _absolute(uri: str, project: Path) -> str:
     """A SQLite file is below the project unless its path says otherwise."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
+    if not uri.startswith(_SQLITE):
         return uri
-    path = project / uri.removeprefix(prefix)
-    with _translated():
+    path = project / uri.removeprefix(_SQLITE)
+    with translated():
         path.parent.mkdir(parents=True, exist_ok=True)
-    return f"{prefix}{path}"
+    return f"{_SQLITE}{path}"
 
 
 def _readable(uri: str) -> str:
@@ -328,8 +344,10 @@ def _milliseconds() -> int:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Word what MLflow or the file system says while a run is stored as our errors."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
 
     try:
         yield
@@ -338,6 +356,11 @@ def _translated() -> Iterator[None]:
         raise ExternalError(
             f"MLflow refuses: {_without_password(reason)}",
             hint="see mlflow.tracking_uri in the config",
+        ) from error
+    except DBAPIError as error:  # raised where MLflow makes or migrates its tables
+        raise ExternalError(
+            f"the tracking database refuses: {_without_password(str(error.orig).splitlines()[0])}",
+            hint="see mlflow.tracking_uri in the config, and the space left where it lies",
         ) from error
     except ModuleNotFoundError as error:
         raise ExternalError(
@@ -354,4 +377,5 @@ def _translated() -> Iterator[None]:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
+    text = re.sub(r"//[^/@\s]+@", "//***@", text)
+    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1***", text)

@@ -17,6 +17,10 @@ __all__ = ["SimpleScaler", "TransformerPreprocessor"]
 
 FloatArray = NDArray[np.float64]
 OTHER, NULL = "(other)", "(null)"
+# Rare categories are remembered, to be told from unknown ones, up to this many per column.
+MOST_REMEMBERED = 10_000
+# More groups than this need two rows each on average to be scaled by themselves.
+MOST_GROUPS = 10
 
 
 @dataclass
@@ -30,10 +34,11 @@ class _Numeric:
 
 @dataclass
 class _Categorical:
-    """The categories that get a column of their own, the frequent first."""
+    """The categories that get a column of their own, the frequent first, and those that do not."""
 
     name: str
     categories: list[str]
+    rare: list[str]
 
 
 @dataclass
@@ -131,13 +136,20 @@ class SimpleScaler:
                 hint="list it in preprocessor.params.exclude_cols, or fill it in the SQL",
             )
         pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-        return _Categorical(name, [label for label, _ in pairs[: self.max_categories]])
+        labels = [label for label, _ in pairs[:MOST_REMEMBERED]]
+        return _Categorical(name, labels[: self.max_categories], labels[self.max_categories :])
 
     def _group(self, table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
         if self.criterion_col is None:
             return [], np.full(table.num_rows, -1)
         texts = self._criterion(table)
         groups = sorted(pc.unique(texts.drop_null()).to_pylist())
+        if len(groups) > max(MOST_GROUPS, table.num_rows // 2):
+            raise DataError(
+                f"criterion_col {self.criterion_col!r} has {len(groups):,} values in "
+                f"{table.num_rows:,} rows: too few rows each to scale by",
+                hint="choose a column with few values, or criterion_col: null",
+            )
         return groups, _positions(texts, groups)
 
     def _known_group(self, rows: pa.Table | pa.RecordBatch) -> NDArray[np.int64] | None:
@@ -156,22 +168,32 @@ class SimpleScaler:
         numbers = _numbers(values)
         mean = column.mean[-1] if group is None else column.mean[group]
         scale = column.scale[-1] if group is None else column.scale[group]
-        scaled = (numbers - mean) / scale
-        # The mean of the scaled column is 0, so that is what a missing value becomes.
-        missing = np.isnan(scaled)
-        if missing.any():
-            scaled[missing] = 0.0
-        out[:] = scaled
+        try:
+            with np.errstate(over="raise"):
+                scaled = (numbers - mean) / scale
+                # The mean of the scaled column is 0, so that is what a missing value becomes.
+                missing = np.isnan(scaled)
+                if missing.any():
+                    scaled[missing] = 0.0
+                out[:] = scaled
+        except FloatingPointError as error:
+            raise DataError(
+                f"column {column.name!r} has a value that is too large to be scaled as {out.dtype}",
+                hint="filter or clip it in the SQL",
+            ) from error
 
     @staticmethod
     def _encode(column: _Categorical, values: pa.Array, out: NDArray[Any], position: int) -> int:
         other = len(column.categories) + 1
-        codes = _positions(values, column.categories)
-        codes[codes < 0] = other
+        codes = _positions(values, [*column.categories, *column.rare])
+        unknown = codes < 0
+        codes[unknown | (codes >= len(column.categories))] = other
         if values.null_count:
-            codes[values.is_null().to_numpy(zero_copy_only=False)] = other - 1
+            missing = values.is_null().to_numpy(zero_copy_only=False)
+            codes[missing] = other - 1
+            unknown &= ~missing
         out[np.arange(len(codes)), position + codes] = 1.0
-        return int(np.count_nonzero(codes == other))
+        return int(np.count_nonzero(unknown))
 
     def to_json(self) -> dict[str, Any]:
         """Everything it learned as plain values; numbers come back bit for bit."""
@@ -183,7 +205,7 @@ class SimpleScaler:
             "columns": [
                 {"name": column.name, "mean": column.mean.tolist(), "scale": column.scale.tolist()}
                 if isinstance(column, _Numeric)
-                else {"name": column.name, "categories": column.categories}
+                else {"name": column.name, "categories": column.categories, "rare": column.rare}
                 for column in self.columns
             ],
         }
@@ -192,7 +214,7 @@ class SimpleScaler:
     def from_json(cls, value: Mapping[str, Any]) -> "SimpleScaler":
         """Read what `to_json` wrote."""
         columns: list[_Numeric | _Categorical] = [
-            _Categorical(item["name"], item["categories"])
+            _Categorical(item["name"], item["categories"], item["rare"])
             if "categories" in item
             else _Numeric(item["name"], np.array(item["mean"]), np.array(item["scale"]))
             for item in value["columns"]

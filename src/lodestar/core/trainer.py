@@ -18,7 +18,6 @@ from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.splitter import Split, Splitter
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.core.tuning.result import TuningResult
-from lodestar.errors import DataError
 from lodestar.schema import FrameSchema
 
 __all__ = ["Search", "Trainer", "TrainingResult", "strata"]
@@ -73,7 +72,6 @@ class Trainer:
             DataError: too few rows, or values that no model can use.
         """
         truth = target.read(table, roles)
-        self._refuse_infinite(table, roles)
         columns = self._split_columns(table)
         split = self._splitter.holdout(columns, strata(truth))
         rows, known = table.select(roles.inputs).take(split.train), truth.at(split.train)
@@ -113,17 +111,6 @@ class Trainer:
         wanted = [name for name in self._split_names if name in table.column_names]
         frame: pd.DataFrame = table.select(wanted).to_pandas()
         return frame if wanted else pd.DataFrame(index=pd.RangeIndex(table.num_rows))
-
-    @staticmethod
-    def _refuse_infinite(table: pa.Table, roles: Roles) -> None:
-        for name in roles.inputs:
-            column = table.column(name)
-            if pa.types.is_floating(column.type) and np.isinf(column.to_numpy()).any():
-                row = int(np.flatnonzero(np.isinf(column.to_numpy()))[0])
-                raise DataError(
-                    f"column {name!r} has an infinite value in row {row}",
-                    hint="filter or clip it in the SQL",
-                )
 
 
 def strata(truth: Truth) -> NDArray[Any] | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from lodestar.adapters.files import path_of
+from lodestar.adapters.registry import scheme_of
 from lodestar.artifact.store import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
-from lodestar.errors import DataError
+from lodestar.errors import DataError, UsageError
 from lodestar.factory import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
@@ -87,15 +89,34 @@ def loader_of(wrapper: PyfuncWrapper) -> Loader:
 def _destinations(
     environment: Environment, opened: OpenedRun, wrapper: PyfuncWrapper, output: str | None
 ) -> dict[str, str]:
-    """Frame → file. `--output` names the predictions; the others lie beside them."""
+    """Frame → file, the predictions first. `--output` names these; the others lie beside them.
+
+    Raises:
+        UsageError: `--output` leads out of the project and of the config's output root.
+    """
     section = environment.config.output
-    folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run.run_id}"
-    found: dict[str, str] = {name: f"{folder}/{name}.parquet" for name in section.save}
-    if output is not None:
-        stem, _, suffix = output.rpartition(".")
-        found = {name: f"{stem}.{name}.{suffix}" for name in section.save}
-        found["predictions"] = output
+    names = sorted(section.save, key=lambda name: name != "predictions")
+    if output is None:
+        folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run.run_id}"
+        return {name: f"{folder}/{name}.parquet" for name in names}
+    _refuse_outside(environment, output)
+    stem, _, suffix = output.rpartition(".")
+    found: dict[str, str] = {name: f"{stem}.{name}.{suffix}" for name in names}
+    found["predictions"] = output
     return found
+
+
+def _refuse_outside(environment: Environment, output: str) -> None:
+    if scheme_of(output) not in {"", "file"}:
+        return
+    project = environment.project
+    path = path_of(output, project).resolve()
+    allowed = (project, (project / environment.config.output.root).resolve())
+    if not any(path.is_relative_to(root) for root in allowed):
+        raise UsageError(
+            f"--output {output} lies outside the project",
+            hint="write below the project, or below output.root of the config",
+        )
 
 
 class _Scoring:

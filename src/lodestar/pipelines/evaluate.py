@@ -9,13 +9,14 @@ import pyarrow as pa
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.fingerprint import fingerprint
+from lodestar.core.ordering import in_content_order
 from lodestar.core.results import Evaluation, Predictions
 from lodestar.core.splitter import Splitter
 from lodestar.core.trainer import strata
-from lodestar.errors import DataError
 from lodestar.factory import EnvironmentFactory, Spine
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_inference import loader_of
+from lodestar.pipelines.reading import read_rows
 from lodestar.schema import require_columns
 from lodestar.settings.loading import Environment
 from lodestar.settings.recipe import Split
@@ -60,10 +61,10 @@ def evaluate(
     for note in (*spine.notes, *warnings):
         tell.note(note)
     tell.stage("Evaluating")
-    table = _read(wrapper, spine, tell)
-    rows = "rows"
-    if _are_those_of_training(wrapper, table):
-        table, rows = _held_out(wrapper, table), "held-out rows"
+    table = read_rows(spine.reader, tell, check=lambda schema: _check(wrapper, schema))
+    rows, ordered = "rows", in_content_order(table)
+    if _are_those_of_training(wrapper, ordered):
+        table, rows = _held_out(wrapper, ordered), "held-out rows"
     evaluation = _evaluation(wrapper, table, environment.config.batch.chunk_rows)
     store.log_metrics(
         opened.run.run_id,
@@ -79,28 +80,18 @@ def evaluate(
     )
 
 
-def _read(wrapper: PyfuncWrapper, spine: Spine, tell: Progress) -> pa.Table:
+def _check(wrapper: PyfuncWrapper, schema: pa.Schema) -> None:
     roles = wrapper.contents.roles
-    schema = spine.reader.schema()
     judged = [(roles.target, "the target")]
     judged += [(roles.treatment, "the treatment")] if roles.treatment else []
     require_columns(schema, judged)
     wrapper.check(schema)
-    batches, rows = [], 0
-    with spine.reader.read(chunk_rows=262_144) as reader:
-        for batch in reader:
-            batches.append(batch)
-            rows += batch.num_rows
-            tell.rows(rows, None)
-    if not rows:
-        raise DataError("there are no rows to evaluate", hint="check the data and its filter")
-    return pa.Table.from_batches(batches).combine_chunks()
 
 
-def _are_those_of_training(wrapper: PyfuncWrapper, table: pa.Table) -> bool:
+def _are_those_of_training(wrapper: PyfuncWrapper, ordered: pa.Table) -> bool:
     known = wrapper.contents.data_fingerprint
-    same_size: bool = table.num_rows == known["rows"]
-    return same_size and fingerprint(table) == known["sha256"]
+    same_size: bool = ordered.num_rows == known["rows"]
+    return same_size and fingerprint(ordered) == known["sha256"]
 
 
 def _held_out(wrapper: PyfuncWrapper, table: pa.Table) -> pa.Table:

@@ -26,6 +26,9 @@ def gain_insight(table: pa.Table, result: TrainingResult, *, seed: int) -> Insig
     """Look at the whole table, and at the model on the held-out rows."""
     roles, split, task = result.roles, result.split, result.target.task
     frame = table.to_pandas()
+    # An estimator without probabilities is judged by a metric that needs none.
+    known, usual = list(result.evaluation.metrics), PRIMARY_METRIC[task]
+    metric = usual if usual in known or not known else known[0]
     held_out = table.select(roles.inputs).take(split.test)
     return Insight(
         findings=inspect(
@@ -44,7 +47,7 @@ def gain_insight(table: pa.Table, result: TrainingResult, *, seed: int) -> Insig
                 held_out,
                 result.truth.at(split.test),
                 task=task,
-                metric=PRIMARY_METRIC[task],
+                metric=metric,
                 seed=seed,
             ),
             *shap_importance(result.model, held_out, seed=seed),

@@ -16,7 +16,7 @@ from lodestar.artifact.contents import ArtifactContents, Component
 from lodestar.artifact.lock import Lock, imported_packages, lock_of
 from lodestar.artifact.packaging import ModelIdentity, package
 from lodestar.artifact.probe import PROBE_ROWS
-from lodestar.artifact.store import RunRecord, SavedRun
+from lodestar.artifact.store import RunRecord, SavedRun, translated
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
 from lodestar.core.tuning.result import TuningResult, described
@@ -54,11 +54,12 @@ class Recording:
         self, table: pa.Table, result: TrainingResult, insight: Insight, scratch: Path
     ) -> SavedRun:
         """Write the parts, then let the store package and log them."""
-        components = save_components(
-            result.model,
-            model_class_path=self._recipe.model.class_path,
-            folder=scratch / "components",
-        )
+        with translated():
+            components = save_components(
+                result.model,
+                model_class_path=self._recipe.model.class_path,
+                folder=scratch / "components",
+            )
         modules = project_modules(self._classes(result), self._settings.environment.project)
         contents = self._contents(table, result, components, modules)
         probe_rows = table.select(result.roles.inputs).take(result.split.train[:PROBE_ROWS])

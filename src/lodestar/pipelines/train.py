@@ -9,23 +9,23 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from lodestar.artifact.store import SavedRun
-from lodestar.core.augmenter import Augmenter
 from lodestar.core.fingerprint import fingerprint
+from lodestar.core.ordering import in_content_order
 from lodestar.core.results import LeakageFinding
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.trainer import TrainingResult
 from lodestar.errors import DataError
-from lodestar.factory import Factory, Spine
+from lodestar.factory import Factory
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.insight import Insight, gain_insight
+from lodestar.pipelines.reading import read_rows
 from lodestar.pipelines.recording import Recording
 from lodestar.pipelines.tuning import search_of
+from lodestar.schema import refuse_infinite, require_columns
 from lodestar.settings.loading import Settings
 from lodestar.settings.recipe import Recipe, Transformer
 
 __all__ = ["TrainedRun", "roles_of", "train"]
-
-READ_ROWS = 262_144
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ def train(
     notes = (*spine.notes, *(() if factory.tunes else factory.hyperparameters.notes))
     for note in notes:
         tell.note(note)
-    table = _read(spine, factory.augmenter(), tell)
+    tell.stage("Reading the data")
+    table = read_rows(spine.reader, tell, check=factory.augmenter().check)
     roles = roles_of(settings.recipe, table.schema)
+    refuse_infinite(table, roles.inputs)
+    table = in_content_order(table)
     target = _target(settings.recipe, table, roles)
     digest = fingerprint(table)
     tell.stage(f"Training {factory.family.cls.__name__} on {table.num_rows:,} rows")
@@ -79,27 +82,15 @@ def train(
     return TrainedRun(saved, settings.recipe.model.class_path, result, insight, notes)
 
 
-def _read(spine: Spine, augmenter: Augmenter, tell: Progress) -> pa.Table:
-    tell.stage("Reading the data")
-    batches, rows = [], 0
-    with spine.reader.read(chunk_rows=READ_ROWS) as reader:
-        for batch in reader:
-            batches.append(augmenter.augment(batch, run_mode="batch"))
-            rows += batch.num_rows
-            tell.rows(rows, None)
-        schema = reader.schema
-    augmenter.check(schema)
-    if not rows:
-        raise DataError(
-            "the loader returned no rows", hint="check its filter and the context parameters"
-        )
-    return pa.Table.from_batches(batches).combine_chunks()
-
-
 def roles_of(recipe: Recipe, schema: pa.Schema) -> Roles:
     """Which column plays which part, as the recipe says."""
     data, section = recipe.data_interface, recipe.preprocessor
     scaler = None if isinstance(section, Transformer) else section.params
+    split = recipe.split
+    needed = [(split.group_col, "split.group_col")] if split.group_col else []
+    if split.method == "time":
+        needed.append((data.event_timestamp_col, "data_interface.event_timestamp_col"))
+    require_columns(schema, needed)
     return Roles.of(
         schema,
         target=data.target_col,

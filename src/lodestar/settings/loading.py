@@ -210,10 +210,10 @@ def _config(
                 f"there is no environment {name!r}: config/{name}.yaml does not exist"
                 if _NAME.match(name)
                 else f"{name!r} is no environment name",
-                hint=choices(name, [LOCAL, *known]),
+                hint=f"{choices(name, [LOCAL, *known])}; or write config/<name>.yaml",
             )
         source = source.overlay(read_yaml(path, f"config/{name}.yaml", variables=variables))
-    _apply(overrides, source)
+    _apply(overrides, source, mark="--set config")
     return _validated(Config, source, problems)
 
 
@@ -230,7 +230,7 @@ def _validated(section: type[S], source: Source, problems: list[Problem]) -> S |
         return None
 
 
-def _apply(overrides: Sequence[str], source: Source) -> None:
+def _apply(overrides: Sequence[str], source: Source, *, mark: str = "--set") -> None:
     for item in overrides:
         dotted, sign, text = item.partition("=")
         path: KeyPath = tuple(dotted.split("."))
@@ -240,4 +240,4 @@ def _apply(overrides: Sequence[str], source: Source) -> None:
                 hint="for example --set model.hyperparameters.max_depth=4",
             )
         value: Any = parse_value(text)
-        source.put(tuple(dotted.split(".")), value, "--set")
+        source.put(tuple(dotted.split(".")), value, mark)

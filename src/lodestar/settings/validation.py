@@ -40,7 +40,8 @@ def _problem(finding: Any, section: type[BaseModel], source: Source) -> Problem:
     if kind == "missing":
         return Problem(f"the key {path[-1]!r} is missing", where)
     if kind == "literal_error":
-        return Problem("is none of the valid choices", where, f"valid: {context['expected']}")
+        given = repr(finding["input"]) if isinstance(finding["input"], str | int) else "this"
+        return Problem(f"{given} is none of the choices", where, f"valid: {context['expected']}")
     if kind in _KINDS:
         given = _worded(finding["input"])
         return Problem(f"must be {_KINDS[kind]}, not {given}", where)

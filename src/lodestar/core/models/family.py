@@ -78,7 +78,7 @@ class Family:
         probabilities = None
         if hasattr(estimator, "predict_proba"):
             probabilities = spread(estimator.predict_proba(rows), estimator.classes_, len(classes))
-        return Predictions(values.astype(np.int64), probabilities, classes)
+        return Predictions(_class_positions(values, self.cls), probabilities, classes)
 
     def contributions(
         self, estimator: Estimator, features: FeatureMatrix
@@ -158,3 +158,13 @@ def _one_per_row(values: Matrix, rows: int) -> NDArray[Any]:
             hint="predict must return one value per row",
         )
     return flat
+
+
+def _class_positions(values: NDArray[Any], cls: type) -> NDArray[np.int64]:
+    positions = values.astype(np.int64)
+    if not np.array_equal(positions, values):
+        raise DataError(
+            f"{cls.__name__}.predict returns numbers that are no classes",
+            hint="it is a regressor: use task_type: regression, or a classifier's class_path",
+        )
+    return positions
