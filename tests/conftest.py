@@ -112,6 +112,13 @@ class Trained:
         return self.project / str(self.json["artifact_uri"])
 
 
+def outbox(project: Path, tmp_path: Path) -> Path:
+    """A new directory for one test's outputs; they must lie below the project."""
+    place = project / "outbox" / tmp_path.parent.name / tmp_path.name
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Every file below a folder and its sha256: equal before and after means nothing was written."""
     return {
@@ -177,5 +184,5 @@ def project(sample_project: Path, tmp_path: Path) -> Path:
 def copy_of(project: Path, target: Path) -> Path:
     """Copy a project without its runs and outputs."""
     return shutil.copytree(
-        project, target, ignore=shutil.ignore_patterns("mlruns", "outputs", "__pycache__")
+        project, target, ignore=shutil.ignore_patterns("mlruns", "outputs", "outbox", "__pycache__")
     )

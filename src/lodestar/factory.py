@@ -297,12 +297,12 @@ class Factory(EnvironmentFactory):
         )
 
     def executor(
-        self, problem: TrialProblem, *, workers: int
+        self, problem: TrialProblem, *, workers: int, threads: int
     ) -> AbstractContextManager[TrialExecutor]:
         """What runs the search's trials."""
         from lodestar.execution.local import local_executor
 
-        return local_executor(problem, workers=workers)
+        return local_executor(problem, workers=workers, threads=threads)
 
     def trainer(self, search: Search | None = None) -> Trainer:
         """Everything that learning takes; with a search it is tuned first."""

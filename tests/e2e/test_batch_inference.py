@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import SMALL, Lodestar, Trained, copy_of, edited
+from tests.conftest import SMALL, Lodestar, Trained, copy_of, edited, outbox
 
 from lodestar.artifact.wrapper import load_wrapper
 
@@ -56,7 +56,7 @@ def test_every_row_is_scored_once_and_says_where_it_comes_from(
 def test_predictions_are_bitwise_those_of_the_wrapper_on_one_frame(
     lodestar: Lodestar, studio: Trained, tmp_path: Path, chunk_rows: int
 ) -> None:
-    output = tmp_path / "predictions.parquet"
+    output = outbox(studio.project, tmp_path) / "predictions.parquet"
     lodestar(
         *("batch-inference", "--run-id", studio.run_id, "--output", output),
         *("--env", f"chunk{chunk_rows}"),
@@ -76,7 +76,9 @@ def test_the_snapshot_sql_runs_not_the_file_on_disk(
     train = lodestar("train", "-r", "breast_cancer", *SMALL, "--json", cwd=project).succeeded()
     sql = project / "recipes/sql/loaders/breast_cancer.sql"
     batch = ("batch-inference", "--run-id", train.json["run_id"], "--json", "--output")
-    before, altered, gone = (tmp_path / name for name in ("a.parquet", "b.parquet", "c.parquet"))
+    before, altered, gone = (
+        outbox(project, tmp_path) / name for name in ("a.parquet", "b.parquet", "c.parquet")
+    )
     lodestar(*batch, before, cwd=project).succeeded()
 
     edited(sql, "SELECT * FROM breast_cancer", "SELECT * FROM breast_cancer LIMIT 3")
@@ -108,7 +110,7 @@ def test_the_frames_on_the_way_are_written_where_the_config_asks(
 def test_output_may_be_of_another_kind(
     lodestar: Lodestar, studio: Trained, tmp_path: Path, suffix: str
 ) -> None:
-    output = tmp_path / "new" / f"scores.{suffix}"
+    output = outbox(studio.project, tmp_path) / "new" / f"scores.{suffix}"
     lodestar(
         *("batch-inference", "--run-id", studio.run_id, "--output", output), cwd=studio.project
     ).succeeded()
@@ -174,3 +176,25 @@ def test_no_rows_are_an_error_and_write_nothing(
     finally:
         shutil.copy(sample_project / "data/breast_cancer.parquet", data)
     assert not output.exists()
+
+
+@pytest.mark.parametrize("output", ["/elsewhere/x.parquet", "../x.parquet", "outputs/../../x.parquet"])
+def test_an_output_outside_the_project_is_refused(
+    lodestar: Lodestar, studio: Trained, output: str
+) -> None:
+    batch = ("batch-inference", "--run-id", studio.run_id, "--output", output)
+    lodestar(*batch, cwd=studio.project).refused(2, "outside the project", "output.root")
+    assert not (studio.project / output).exists()
+
+
+def test_an_output_root_of_the_config_may_lie_elsewhere(
+    lodestar: Lodestar, studio: Trained, tmp_path: Path
+) -> None:
+    (studio.project / "config/elsewhere.yaml").write_text(
+        f"output: {{root: {tmp_path}}}\n", encoding="utf-8"
+    )
+    lodestar(
+        *("batch-inference", "--run-id", studio.run_id, "--env", "elsewhere"), cwd=studio.project
+    ).succeeded()
+    (found,) = tmp_path.rglob("*.parquet")
+    assert found.name == "predictions.parquet"

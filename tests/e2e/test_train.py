@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
-from tests.conftest import ROOT, SMALL, Lodestar, Trained, edited
+from tests.conftest import ROOT, SMALL, Lodestar, Trained, edited, outbox
 
 from lodestar.artifact.wrapper import load_wrapper
 from lodestar.samples.shop import true_uplift
@@ -70,7 +70,7 @@ def test_the_uplift_recipe_finds_the_uplift_that_the_shop_was_made_with(
 
     rows = pq.read_table(run.project / "data/snapshots/uplift_model_exp3.parquet").to_pandas()
     held_out = _held_out(rows, run)
-    output = tmp_path / "uplift.parquet"
+    output = outbox(run.project, tmp_path) / "uplift.parquet"
     lodestar(
         "batch-inference", "--run-id", run.run_id, "--output", output, cwd=run.project
     ).succeeded()

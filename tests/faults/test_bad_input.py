@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import SMALL, Finished, Lodestar, copy_of, digests, edited
+from tests.conftest import SMALL, Finished, Lodestar, copy_of, digests, edited, outbox
 
 HEAD = "model: {class_path: sklearn.linear_model.LogisticRegression}\n"
 BOMB = (
@@ -357,28 +357,29 @@ def test_drift_is_refused_before_anything_is_written(
     words: list[str],
 ) -> None:
     del name
-    done, _ = scored(lodestar, rowed, table, tmp_path / "out.parquet")
+    done, _ = scored(lodestar, rowed, table, outbox(rowed[0], tmp_path) / "out.parquet")
     done.refused(3, *words)
-    assert list(tmp_path.iterdir()) == []
+    assert list(outbox(rowed[0], tmp_path).iterdir()) == []
 
 
 def test_new_order_unknown_categories_and_doubled_keys_are_scored(
     lodestar: Lodestar, rowed: "tuple[Path, str]", tmp_path: Path
 ) -> None:
-    _, plain = scored(lodestar, rowed, rows(), tmp_path / "plain.parquet")
+    out = outbox(rowed[0], tmp_path)
+    _, plain = scored(lodestar, rowed, rows(), out / "plain.parquet")
     names = ["answer", "kind", "size", "key"]
     shuffled = rows().select(names)
-    done, reordered = scored(lodestar, rowed, shuffled, tmp_path / "reordered.parquet")
+    done, reordered = scored(lodestar, rowed, shuffled, out / "reordered.parquet")
     done.succeeded()
     pd.testing.assert_frame_equal(reordered[list(plain.columns)], plain)
 
     doubled = pa.concat_tables([rows(), rows()])
-    _, twice = scored(lodestar, rowed, doubled, tmp_path / "twice.parquet")
+    _, twice = scored(lodestar, rowed, doubled, out / "twice.parquet")
     assert list(twice["key"]) == [*plain["key"], *plain["key"]]
     assert list(twice["prediction"]) == [*plain["prediction"], *plain["prediction"]]
 
     unknown = rows(kind=["a", "zz"] * (ROWS // 2))
-    done, frame = scored(lodestar, rowed, unknown, tmp_path / "unknown.parquet")
+    done, frame = scored(lodestar, rowed, unknown, out / "unknown.parquet")
     assert done.json["unknown_categories"] == {"kind": ROWS // 2}
     assert len(frame) == ROWS
 

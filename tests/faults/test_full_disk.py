@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import SMALL, Lodestar, Trained, copy_of, digests, ended
+from tests.conftest import SMALL, Lodestar, Trained, copy_of, digests, ended, outbox
 
 ROWS = 178 * 400
 LIMIT = 400_000  # bytes: less than the predictions, more than what reading the runs writes
@@ -38,20 +38,20 @@ def batch_to(run: Trained, output: Path) -> tuple[str, ...]:
 def test_a_batch_that_outgrows_its_quota_keeps_the_old_output(
     lodestar: Lodestar, scoring: Trained, tmp_path: Path, suffix: str
 ) -> None:
-    output = tmp_path / f"scores.{suffix}"
+    output = outbox(scoring.project, tmp_path) / f"scores.{suffix}"
     output.write_bytes(b"what stood there before")
     done = lodestar(
         *batch_to(scoring, output), cwd=scoring.project, under=("prlimit", f"--fsize={LIMIT}")
     )
     done.refused(4, "no space left", output.name)
-    assert digests(tmp_path).keys() == {output.name}
+    assert digests(output.parent).keys() == {output.name}
     assert output.read_bytes() == b"what stood there before"
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    place = tmp_path / "disk"
+def tiny_disk(scoring: Trained, tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, below the project."""
+    place = outbox(scoring.project, tmp_path) / "disk"
     place.mkdir()
     mount = ("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -117,19 +117,23 @@ def test_a_training_without_room_for_its_artifact_ends_as_failed(
 def test_an_output_directory_that_cannot_be_made_or_written_is_named(
     lodestar: Lodestar, scoring: Trained, tmp_path: Path
 ) -> None:
-    blocker = tmp_path / "file"
+    blocker = outbox(scoring.project, tmp_path) / "file"
     blocker.write_text("no directory", encoding="utf-8")
     done = lodestar(*batch_to(scoring, blocker / "scores.parquet"), cwd=scoring.project)
     done.refused(4, str(blocker))
-    done = lodestar(*batch_to(scoring, Path("/proc/scores.parquet")), cwd=scoring.project)
-    done.refused(4, "/proc/scores.parquet")
-    assert digests(tmp_path).keys() == {"file"}
+    # Not even root can make a directory there.
+    (scoring.project / "config/proc.yaml").write_text("output: {root: /proc}\n", encoding="utf-8")
+    done = lodestar(
+        *("batch-inference", "--run-id", scoring.run_id, "--env", "proc"), cwd=scoring.project
+    )
+    done.refused(4, "/proc/")
+    assert digests(blocker.parent).keys() == {"file"}
 
 
 def test_two_writers_to_one_output_leave_one_whole_file(
     lodestar: Lodestar, scoring: Trained, tmp_path: Path
 ) -> None:
-    output = tmp_path / "scores.parquet"
+    output = outbox(scoring.project, tmp_path) / "scores.parquet"
     other = lodestar(
         *("train", "-r", "wine", *SMALL, "--set", "loader.source_uri=data/old.parquet", "--json"),
         cwd=_with_old_data(scoring.project),
@@ -139,7 +143,7 @@ def test_two_writers_to_one_output_leave_one_whole_file(
     done = [ended(process) for process in processes]
     assert [item.code for item in done] == [0, 0], [item.stderr for item in done]
     table = pq.read_table(output)
-    assert list(tmp_path.iterdir()) == [output]
+    assert list(output.parent.iterdir()) == [output]
     (writer,) = set(table.column("run_id").to_pylist())
     assert len(table) == {scoring.run_id: ROWS, runs[1].run_id: 178}[writer]
     assert len(set(table.column("sample_id").to_pylist())) == len(table)

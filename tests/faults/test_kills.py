@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import SMALL, Lodestar, Trained, copy_of, ended
+from tests.conftest import SMALL, Lodestar, Trained, copy_of, ended, outbox
 
 from lodestar.artifact.wrapper import load_wrapper
 from lodestar.errors import ArtifactError
@@ -71,7 +71,8 @@ def test_a_batch_killed_at_the_worst_moment_leaves_the_old_output(
     published: bool | None,
 ) -> None:
     old, new = scoring
-    output, fired = tmp_path / "out" / "scores.parquet", tmp_path / "fired"
+    output = outbox(old.project, tmp_path) / "scores.parquet"
+    fired = tmp_path / "fired"
     lodestar(*batch_of(old, output), cwd=old.project).succeeded()
     killed = lodestar(*batch_of(new, output), cwd=new.project, env=injected(moment, fired))
     if published is None:
@@ -98,7 +99,7 @@ def test_a_batch_killed_while_it_writes_leaves_the_old_output_or_the_new(
     lodestar: Lodestar, scoring: "tuple[Trained, Trained]", tmp_path: Path, seed: int
 ) -> None:
     old, new = scoring
-    output = tmp_path / "scores.parquet"
+    output = outbox(old.project, tmp_path) / "scores.parquet"
     lodestar(*batch_of(old, output), cwd=old.project).succeeded()
     process = lodestar.start(*batch_of(new, output), cwd=new.project)
     deadline = time.monotonic() + 60
@@ -121,9 +122,9 @@ def test_the_temporary_file_of_a_living_writer_is_left_alone(
     lodestar: Lodestar, scoring: "tuple[Trained, Trained]", tmp_path: Path
 ) -> None:
     _, new = scoring
-    output = tmp_path / "scores.parquet"
-    living = tmp_path / f".scores.parquet.{os.getpid()}-00000000.tmp"
-    dead = tmp_path / ".scores.parquet.4194305-00000000.tmp"  # above the largest process id
+    output = outbox(new.project, tmp_path) / "scores.parquet"
+    living = output.parent / f".scores.parquet.{os.getpid()}-00000000.tmp"
+    dead = output.parent / ".scores.parquet.4194305-00000000.tmp"  # above the largest process id
     living.touch()
     dead.touch()
     lodestar(*batch_of(new, output), cwd=new.project).succeeded()

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import ROOT, SMALL, Lodestar, Trained
+from tests.conftest import ROOT, SMALL, Lodestar, Trained, outbox
 
 UV = Path(sys.executable).with_name("uv")
 
@@ -50,8 +50,9 @@ def plain_mlflow(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ours(lodestar: Lodestar, run: Trained, out: Path) -> pd.DataFrame:
+def ours(lodestar: Lodestar, run: Trained, tmp_path: Path, name: str = "ours") -> pd.DataFrame:
     """What batch-inference says of the same rows."""
+    out = outbox(run.project, tmp_path) / f"{name}.parquet"
     lodestar(
         "batch-inference", "--run-id", run.run_id, "--output", out, cwd=run.project
     ).succeeded()
@@ -68,7 +69,7 @@ def test_plain_mlflow_loads_a_run_and_predicts_the_same(
     assert said["frames"].keys() == {"predictions", "augmented", "preprocessed"}
     assert {shape[0] for shape in said["frames"].values()} == {569}
     plain = pd.read_parquet(out)
-    expected = ours(lodestar, run, tmp_path / "ours.parquet")
+    expected = ours(lodestar, run, tmp_path)
     pd.testing.assert_frame_equal(plain, expected[list(plain.columns)], check_exact=True)
 
 
@@ -91,7 +92,7 @@ def test_a_clean_environment_from_its_own_requirements_predicts_the_same(
     assert Path(said["lodestar"]).is_relative_to(run.artifact / "code")
     assert not Path(said["lodestar"]).is_relative_to(ROOT / "src")
     plain = pd.read_parquet(out)
-    expected = ours(lodestar, run, tmp_path / "ours.parquet")
+    expected = ours(lodestar, run, tmp_path)
     pd.testing.assert_frame_equal(plain, expected[list(plain.columns)], check_exact=True)
 
 
@@ -156,15 +157,15 @@ def test_the_projects_own_classes_travel_in_the_artifact(
     run = Trained(project, done.json)
     carried = sorted(path.name for path in (run.artifact / "code/own").iterdir())
     assert carried == ["__init__.py", "arithmetic.py", "learning.py"]
-    before = ours(lodestar, run, tmp_path / "before.parquet")
+    before = ours(lodestar, run, tmp_path, "before")
 
     # What the module says now is not what was trained; then it is gone.
     (own / "arithmetic.py").write_text("raise SystemExit('not the carried one')\n")
     (own / "learning.py").write_text("raise SystemExit('not the carried one')\n")
-    changed = ours(lodestar, run, tmp_path / "changed.parquet")
+    changed = ours(lodestar, run, tmp_path, "changed")
     for path in own.glob("*.py"):
         path.unlink()
-    gone = ours(lodestar, run, tmp_path / "gone.parquet")
+    gone = ours(lodestar, run, tmp_path, "gone")
     pd.testing.assert_frame_equal(before, changed)
     pd.testing.assert_frame_equal(before, gone)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -17,6 +17,9 @@ from optuna.storages.journal._file import BaseJournalFileLock  # its base class 
 from lodestar.errors import ExternalError, UsageError
 
 __all__ = ["opened_study"]
+
+# Where a database's studies are locked, below the project.
+LOCKS = ".lodestar/studies"
 
 
 @contextmanager
@@ -29,41 +32,33 @@ def opened_study(
     pruner: optuna.pruners.BasePruner,
     resume: bool,
 ) -> Iterator[optuna.Study]:
-    """A new study, or with `resume` the one of this name as it was left.
+    """A new study, or with `resume` the latest of this name as it was left.
 
-    `storage` is a directory below the project, or a database URL. A study that is in the way of a
-    new one is kept under another name.
+    `storage` is a directory below the project, or a database URL. A journal that is in the way of a
+    new one is renamed; in a database the new study's name gets the time behind it. One command at a
+    time runs a study of a project; of a database's, that is not known of other machines.
 
     Raises:
         UsageError: there is nothing to resume.
         ExternalError: it cannot be read or written, or another command is running it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "://" in storage:
-        with _translated(name):
-            database = optuna.storages.RDBStorage(storage)
-            yield _study(database, name, direction, pruner, resume=resume)
-        return
-    folder = project / storage
-    path = folder / f"{name}.journal"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".{name}.lock").open("w")
-    except OSError as error:
-        raise ExternalError(
-            f"the study cannot be kept in {folder}: {error.strerror}",
-            hint="see hyperparameter_tuning.storage in the config",
-        ) from error
-    with lock:
-        _hold(lock.fileno(), name)
+    in_database = "://" in storage
+    folder = project / (LOCKS if in_database else storage)
+    with _locked(folder, name):
+        if in_database:
+            with _database(storage, name) as database:
+                yield _of_database(database, name, direction, pruner, resume=resume)
+            return
+        path = folder / f"{name}.journal"
         if path.exists() and not resume:
-            path.rename(folder / f"{name}.{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.journal")
+            path.rename(folder / f"{name}.{_now()}.journal")
         if resume:
             _mend(path)
         with _translated(name):
-            backend = JournalFileBackend(str(path), lock_obj=_Held())
-            kept = JournalStorage(backend)
-        yield _study(kept, name, direction, pruner, resume=resume)
+            kept = JournalStorage(_Journal(str(path), lock_obj=_Held()))
+            study = _loaded(kept, name, pruner) if resume else _new(kept, name, direction, pruner)
+        yield study
 
 
 class _Held(BaseJournalFileLock):
@@ -76,20 +71,83 @@ class _Held(BaseJournalFileLock):
         return None
 
 
-def _study(
-    storage: BaseStorage,
+class _Journal(JournalFileBackend):
+    """A journal whose disk may be full."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            raise ExternalError(
+                f"the study cannot be written: {error.strerror}",
+                where=self._file_path,
+                hint="make room, then go on with train --resume",
+            ) from error
+
+
+@contextmanager
+def _database(url: str, name: str) -> Iterator[optuna.storages.RDBStorage]:
+    with _translated(name):
+        database = optuna.storages.RDBStorage(url)
+    try:
+        yield database
+    except optuna.exceptions.StorageInternalError as error:
+        raise _unusable(name, error) from error
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def _of_database(
+    database: optuna.storages.RDBStorage,
     name: str,
     direction: Literal["maximize", "minimize"],
     pruner: optuna.pruners.BasePruner,
     *,
     resume: bool,
 ) -> optuna.Study:
-    if resume:
-        try:
-            return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-        except KeyError as error:
-            raise _nothing(name) from error
+    with _translated(name):
+        names = [study.study_name for study in database.get_all_studies()]
+        known = [found for found in names if found == name or found.startswith(f"{name}@")]
+        if resume:
+            return _loaded(database, max(known, default=name), pruner)
+        return _new(database, f"{name}@{_now()}" if known else name, direction, pruner)
+
+
+def _loaded(storage: BaseStorage, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    except KeyError as error:
+        raise _nothing(name) from error
+
+
+def _new(
+    storage: BaseStorage,
+    name: str,
+    direction: Literal["maximize", "minimize"],
+    pruner: optuna.pruners.BasePruner,
+) -> optuna.Study:
     return optuna.create_study(storage=storage, study_name=name, direction=direction, pruner=pruner)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+
+
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{name}.lock").open("w")
+    except OSError as error:
+        raise ExternalError(
+            f"the study cannot be kept in {folder}: {error.strerror}",
+            hint="see hyperparameter_tuning.storage in the config",
+        ) from error
+    with lock:
+        _hold(lock.fileno(), name)
+        yield
 
 
 def _nothing(name: str) -> UsageError:
@@ -132,9 +190,17 @@ def _mend(path: Path) -> None:
 def _translated(name: str) -> Iterator[None]:
     try:
         yield
-    except (optuna.exceptions.OptunaError, OSError, ValueError) as error:
-        reason = re.sub(r"//[^/@\s]+@", "//***@", str(error).splitlines()[0])
-        raise ExternalError(
-            f"the study {name} cannot be opened: {reason}",
-            hint="see hyperparameter_tuning.storage in the config",
-        ) from error
+    except (optuna.exceptions.OptunaError, OSError, ValueError, ImportError) as error:
+        raise _unusable(name, error) from error
+    except (KeyError, TypeError, AssertionError) as error:
+        # A journal that holds something else than a study.
+        raise _unusable(name, ValueError("it holds no study of Optuna's")) from error
+
+
+def _unusable(name: str, error: Exception) -> ExternalError:
+    said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    reason = re.sub(r"//[^/@\s]+@", "//***@", said[0])
+    return ExternalError(
+        f"the study {name} cannot be used: {reason}",
+        hint="see hyperparameter_tuning.storage in the config",
+    )

@@ -22,7 +22,9 @@ __all__ = ["ModelIdentity", "package"]
 
 # The parts of Lodestar that predicting needs; the others stay at home.
 _CARRIED = ("__init__.py", "errors.py", "schema.py", "artifact", "core", "interface")
-_NOT_CARRIED = shutil.ignore_patterns("__pycache__", "entry.py", "packaging.py", "store.py")
+_NOT_CARRIED = shutil.ignore_patterns(
+    "__pycache__", "entry.py", "packaging.py", "register.py", "store.py"
+)
 _MLFLOW_TYPES = {
     "bool": "boolean",
     "int": "long",

@@ -17,13 +17,14 @@ from urllib.parse import unquote, urlsplit
 import psutil
 
 from lodestar.artifact.packaging import ModelIdentity
+from lodestar.artifact.register import OpenedRun, Register
 from lodestar.errors import ArtifactError, ExternalError, UsageError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-__all__ = ["OpenedRun", "RunRecord", "RunStore", "SavedRun", "StoredRun", "translated"]
+__all__ = ["RunRecord", "RunStore", "SavedRun", "StoredRun", "translated"]
 
 MODEL_NAME = "model"
 REPORT_NAME = "report.html"
@@ -73,14 +74,6 @@ class StoredRun:
     params: dict[str, str]
 
 
-@dataclass(frozen=True)
-class OpenedRun:
-    """A run and a local copy of its artifact, not yet verified."""
-
-    run: StoredRun
-    folder: Path
-
-
 class RunStore:
     """One MLflow tracking store and the experiment of this project in it."""
 
@@ -91,6 +84,7 @@ class RunStore:
         self._artifact_root = project / artifact_root
         self._experiment_name = experiment
         self._lock_file = project / "mlruns" / ".lock"
+        self._register = Register(self._artifact_root / "register")
 
     def save(
         self,
@@ -130,6 +124,8 @@ class RunStore:
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status=status)
+        if (folder := _local(model.artifact_location)) is not None:
+            self._register.add(OpenedRun(run_id, record.name, digest, folder))
         report_place = f"{artifacts}/{REPORT_NAME}"
         return SavedRun(
             run_id, record.name, digest, _readable(model.artifact_location), _readable(report_place)
@@ -150,11 +146,7 @@ class RunStore:
         Raises:
             UsageError: no such run, or more than one.
         """
-        if not _REFERENCE.match(reference):
-            raise UsageError(
-                f"{reference!r} is no run id: run ids and digests are 4 to 64 of 0-9 and a-f",
-                hint="lodestar runs list shows them",
-            )
+        _check_reference(reference)
         client, experiment = self._open()
         with translated():
             found = {
@@ -183,6 +175,10 @@ class RunStore:
     @contextmanager
     def opened(self, reference: str) -> Iterator[OpenedRun]:
         """A run's artifact as a local folder, downloaded if it is elsewhere; verify it first."""
+        _check_reference(reference)
+        if self._uri.startswith("sqlite:") and (known := self._register.find(reference)):
+            yield known
+            return
         run = self.find(reference)
         client, experiment = self._open()
         with translated():
@@ -199,16 +195,15 @@ class RunStore:
                 hint="it failed or was killed before its artifact was logged; train again",
             )
         location = models[0].artifact_location
-        parts = urlsplit(location)
-        if parts.scheme in ("", "file"):
-            yield OpenedRun(run, Path(unquote(parts.path)))
+        if (folder := _local(location)) is not None:
+            yield OpenedRun(run.run_id, run.run_name, run.digest, folder)
             return
         from mlflow.artifacts import download_artifacts
 
         with TemporaryDirectory() as scratch:
             with translated():
                 copy = download_artifacts(location, dst_path=scratch, tracking_uri=self._uri)
-            yield OpenedRun(run, Path(copy))
+            yield OpenedRun(run.run_id, run.run_name, run.digest, Path(copy))
 
     def _open(self) -> tuple["MlflowClient", str]:
         """The client and the experiment's id; both are made on first use, by one process at a time."""
@@ -274,6 +269,20 @@ class RunStore:
                     client.set_terminated(run.info.run_id, status="KILLED")
 
 
+def _check_reference(reference: str) -> None:
+    if not _REFERENCE.match(reference):
+        raise UsageError(
+            f"{reference!r} is no run id: run ids and digests are 4 to 64 of 0-9 and a-f",
+            hint="lodestar runs list shows them",
+        )
+
+
+def _local(location: str) -> Path | None:
+    """The folder of a `file:` location; None where it is elsewhere."""
+    parts = urlsplit(location)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
 def _owner() -> str:
     process = psutil.Process()
     return f"{socket.gethostname()}/{process.pid}/{process.create_time():.0f}"
@@ -314,6 +323,7 @@ def _make_database(uri: str) -> None:
     if path.exists() or "?" in path.name:
         return
     aside = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)
     MlflowClient(tracking_uri=f"{_SQLITE}{aside}").search_experiments(max_results=1)
@@ -324,10 +334,7 @@ def _absolute(uri: str, project: Path) -> str:
     """A SQLite file is below the project unless its path says otherwise."""
     if not uri.startswith(_SQLITE):
         return uri
-    path = project / uri.removeprefix(_SQLITE)
-    with translated():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return f"{_SQLITE}{path}"
+    return f"{_SQLITE}{project / uri.removeprefix(_SQLITE)}"
 
 
 def _readable(uri: str) -> str:

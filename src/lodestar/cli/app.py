@@ -302,4 +302,7 @@ def main() -> None:
     # Imports make a million objects that stay; the collector looking through them over and over is a
     # tenth of a command's time.
     gc.set_threshold(50_000, 20, 100)
+    # Read when OpenMP loads. Its threads else spin while they wait for each other, and two of them on
+    # a core that others use as well are 20 times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

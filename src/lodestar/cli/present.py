@@ -1,25 +1,32 @@
-"""How each command's result looks: a JSON object for programs, a few calm lines for people."""
+"""How each command's result looks: a JSON object for programs, a few calm lines for people.
+
+The results' types are only named: showing one command's result must not load the others' pipelines.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lodestar.artifact.store import StoredRun
 from lodestar.cli.edge import described, escape_control
-from lodestar.core.results import Evaluation
-from lodestar.core.tuning.result import TuningResult
-from lodestar.errors import LodestarError
-from lodestar.pipelines.batch_inference import ScoredBatch
-from lodestar.pipelines.check import CheckedRecipe
-from lodestar.pipelines.evaluate import EvaluatedRun
-from lodestar.pipelines.train import TrainedRun
-from lodestar.pipelines.verify import VerifiedRun
+
+if TYPE_CHECKING:
+    from lodestar.artifact.store import StoredRun
+    from lodestar.core.results import Evaluation
+    from lodestar.core.tuning.result import TuningResult
+    from lodestar.errors import LodestarError
+    from lodestar.pipelines.batch_inference import ScoredBatch
+    from lodestar.pipelines.check import CheckedRecipe
+    from lodestar.pipelines.evaluate import EvaluatedRun
+    from lodestar.pipelines.train import TrainedRun
+    from lodestar.pipelines.verify import VerifiedRun
 
 __all__ = [
     "BatchView",

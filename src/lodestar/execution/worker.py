@@ -1,7 +1,13 @@
 """Runs trials that come over a connection; reports go back and wait for a verdict."""
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,9 @@ from lodestar.core.tuning.problem import TrialProblem
 from lodestar.interface.execution import TrialReport, TrialTask
 
 __all__ = ["SharedProblem", "serve", "serve_shared"]
+
+# What OpenMP and BLAS libraries read when they are loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -27,28 +36,60 @@ class SharedProblem:
         return self.problem
 
 
-def serve(connection: "Connection[Any, Any]", problem: TrialProblem) -> None:
-    """Run trials until the connection closes or None comes."""
-    while True:
+def serve(
+    connection: "Connection[Any, Any]", problem: TrialProblem, halted: Callable[[], bool]
+) -> None:
+    """Run trials until the connection closes."""
+    try:
+        while True:
+            task, seconds = connection.recv()
+            _serve_one(connection, problem, task, seconds, halted)
+    except (EOFError, OSError):
+        return  # whoever asked is gone
+
+
+def _serve_one(
+    connection: "Connection[Any, Any]",
+    problem: TrialProblem,
+    task: TrialTask,
+    seconds: float | None,
+    halted: Callable[[], bool],
+) -> None:
+    due = None if seconds is None else time.monotonic() + seconds
+
+    def overdue() -> bool:
+        return halted() or (due is not None and time.monotonic() >= due)
+
+    def tell(step: int, value: float) -> None:
         try:
-            message: tuple[TrialTask, float | None] | None = connection.recv()
-        except EOFError:
-            return
-        if message is None:
-            return
-        task, seconds = message
+            connection.send(TrialReport(task.number, step, value))
+            verdict = connection.recv()
+        except (EOFError, OSError) as error:
+            raise StoppedError from error
+        if verdict != "go on":
+            raise StoppedError
 
-        def tell(step: int, value: float, number: int = task.number) -> None:
-            connection.send(TrialReport(number, step, value))
-            if connection.recv() != "go on":
-                raise StoppedError
-
-        connection.send(problem.run(task, tell, seconds=seconds))
+    connection.send(problem.run(task, tell, overdue))
 
 
-def serve_shared(connection: "Connection[Any, Any]", shared: SharedProblem) -> None:
+def serve_shared(
+    connection: "Connection[Any, Any]", shared: SharedProblem, *, threads: int
+) -> None:
     """Run trials in a process of its own; Ctrl-C is the main process's business."""
-    import signal
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(connection, shared.opened())
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    problem = shared.opened()
+    pa.set_cpu_count(threads)
+    with threadpool_limits(threads):
+        serve(connection, problem, halted=lambda: False)
+
+
+def _end_with_parent() -> None:
+    """A command that was killed leaves no worker that goes on fitting for nobody."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

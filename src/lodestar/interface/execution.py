@@ -59,6 +59,10 @@ class TrialExecutor(Protocol):
         """Answer a report."""
         ...
 
+    def halt(self) -> None:
+        """Stop what runs as soon as it can be; each comes back as stopped. Nothing is run later."""
+        ...
+
     def close(self) -> None:
         """End all workers."""
         ...

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lodestar.adapters.files import path_of
 from lodestar.adapters.registry import scheme_of
-from lodestar.artifact.store import OpenedRun
+from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
 from lodestar.errors import DataError, UsageError
 from lodestar.factory import EnvironmentFactory, Loader
@@ -53,21 +53,21 @@ def batch_inference(
     factory = EnvironmentFactory(environment)
     tell.stage("Verifying the artifact")
     with factory.store().opened(reference) as opened:
-        wrapper, warnings = load_wrapper(opened.folder, digest=opened.run.digest)
+        wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
     spine = factory.spine(loader_of(wrapper), params)
     notes = (*spine.notes, *warnings)
     for note in notes:
         tell.note(note)
     wrapper.check(spine.reader.schema())
     destinations = _destinations(environment, opened, wrapper, output)
-    tell.stage(f"Scoring with {opened.run.run_name}")
+    tell.stage(f"Scoring with {opened.run_name}")
     scoring = _Scoring(wrapper, opened, factory, destinations, tell)
     chunk_rows = environment.config.batch.chunk_rows
     with spine.reader.read(chunk_rows=chunk_rows) as reader:
         scoring.run(reader)
     return ScoredBatch(
-        run_id=opened.run.run_id,
-        digest=opened.run.digest or "",
+        run_id=opened.run_id,
+        digest=opened.digest,
         rows=scoring.rows,
         outputs=destinations,
         unknown_categories=scoring.unknown,
@@ -97,7 +97,7 @@ def _destinations(
     section = environment.config.output
     names = sorted(section.save, key=lambda name: name != "predictions")
     if output is None:
-        folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run.run_id}"
+        folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run_id}"
         return {name: f"{folder}/{name}.parquet" for name in names}
     _refuse_outside(environment, output)
     stem, _, suffix = output.rpartition(".")
@@ -131,7 +131,7 @@ class _Scoring:
         tell: Progress,
     ) -> None:
         self._wrapper = wrapper
-        self._run = opened.run
+        self._run = opened
         self._factory = factory
         self._destinations = destinations
         self._tell = tell
@@ -180,7 +180,7 @@ class _Scoring:
             columns["row"] = pa.array(np.arange(self.rows, self.rows + batch.num_rows))
         columns |= scored.predictions
         columns["run_id"] = _constant(self._run.run_id, batch.num_rows)
-        columns["artifact_digest"] = _constant(self._run.digest or "", batch.num_rows)
+        columns["artifact_digest"] = _constant(self._run.digest, batch.num_rows)
         return pa.RecordBatch.from_pydict(columns)
 
     def _sink(self, name: str, schema: pa.Schema) -> FrameSink:

@@ -56,7 +56,7 @@ def evaluate(
     tell.stage("Verifying the artifact")
     store = factory.store()
     with store.opened(reference) as opened:
-        wrapper, warnings = load_wrapper(opened.folder, digest=opened.run.digest)
+        wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
     spine = Spine(factory.reader(data)) if data else factory.spine(loader_of(wrapper), params)
     for note in (*spine.notes, *warnings):
         tell.note(note)
@@ -67,12 +67,12 @@ def evaluate(
         table, rows = _held_out(wrapper, ordered), "held-out rows"
     evaluation = _evaluation(wrapper, table, environment.config.batch.chunk_rows)
     store.log_metrics(
-        opened.run.run_id,
+        opened.run_id,
         {f"evaluate.{name}": value for name, value in evaluation.values().items()},
     )
     return EvaluatedRun(
-        run_id=opened.run.run_id,
-        digest=opened.run.digest or "",
+        run_id=opened.run_id,
+        digest=opened.digest,
         data=f"{rows} of {data or 'its own loader'}",
         evaluation=evaluation,
         trained=wrapper.contents.metrics,

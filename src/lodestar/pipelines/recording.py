@@ -220,6 +220,7 @@ class Recording:
                 ("python", contents.lock.python),
                 *sorted(contents.lock.direct.items()),
             ),
+            tuning=result.tuning,
         )
 
     def _command(self) -> str:

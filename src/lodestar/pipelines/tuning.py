@@ -7,6 +7,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from lodestar.core.trainer import Search
 from lodestar.core.tuning.problem import TrialProblem, with_threads
@@ -16,7 +19,15 @@ from lodestar.interface.progress import Progress
 from lodestar.settings.config import HyperparameterTuning
 from lodestar.settings.loading import Settings
 
+if TYPE_CHECKING:
+    from lodestar.core.tuning.search import SearchProgress
+
 __all__ = ["search_of"]
+
+ONE_SPLIT = (
+    "by time there is one split and no other to compare on: the score is the best of many on it, "
+    "which flatters it, and has no standard error"
+)
 
 
 def search_of(
@@ -41,7 +52,8 @@ def _search(
     *,
     resume: bool,
 ) -> TuningResult | None:
-    from lodestar.core.tuning.search import NoTrialInTimeError, SearchProgress, pruner_of
+    from lodestar.core.tuning.algorithms import pruner_of
+    from lodestar.core.tuning.search import NoTrialInTimeError
     from lodestar.core.tuning.search import Search as Exploration
 
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
@@ -50,19 +62,11 @@ def _search(
     threads = max(1, _cores() // workers)
     space = factory.search_space()
 
-    def listen(progress: SearchProgress) -> None:
-        best = "" if progress.best is None else f", best {progress.best:.4f}"
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        tell.detail(
-            f"{progress.done}/{progress.total} {progress.stage}, {progress.pruned} pruned{failed}"
-            f"{best}, at most {progress.seconds_left:.0f} s left"
-        )
-
     name = _study_name(settings, data_digest)
     tell.stage(f"Searching, {workers} at a time")
     with (
         factory.study(name, problem.metric.direction, pruner_of(limits), resume=resume) as study,
-        factory.executor(problem, workers=workers) as executor,
+        factory.executor(problem, workers=workers, threads=threads) as executor,
         _interruptible(tell) as interrupted,
     ):
         exploration = Exploration(
@@ -74,7 +78,7 @@ def _search(
             hyperparameters=lambda found: with_threads(
                 problem.learner.family, {**space.fixed, **found}, threads
             ),
-            listener=listen,
+            listener=partial(_show, tell),
             interrupted=interrupted,
         )
         try:
@@ -84,9 +88,20 @@ def _search(
                 raise
             tell.note("no trial ended in time: the recipe trains with its defaults")
             return None
+    if recipe.split.method == "time":
+        result = replace(result, notes=(*result.notes, ONE_SPLIT))
     for note in result.notes:
         tell.note(note)
     return result
+
+
+def _show(tell: Progress, progress: "SearchProgress") -> None:
+    best = "" if progress.best is None else f", best {progress.best:.4f}"
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    tell.detail(
+        f"{progress.done}/{progress.total} {progress.stage}, {progress.pruned} pruned{failed}"
+        f"{best}, at most {progress.seconds_left:.0f} s left"
+    )
 
 
 def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
@@ -95,7 +110,8 @@ def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
         n_trials=asked.n_trials,
         seconds=float(config.timeout),
         candidates=asked.finalists.candidates,
-        splits=asked.finalists.splits,
+        splits=1 if settings.recipe.split.method == "time" else asked.finalists.splits,
+        validation_size=settings.recipe.split.validation_size,
         seed=settings.recipe.split.seed,
         sampler=config.sampler,
         pruning=config.pruning.enabled,
@@ -125,7 +141,7 @@ def _workers(config: HyperparameterTuning) -> int:
 @contextmanager
 def _interruptible(tell: Progress) -> Iterator[Callable[[], bool]]:
     """Ctrl-C once: stop searching and finish with the best so far; twice: abort, resumable."""
-    asked = threading.Event()
+    asked, told = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
@@ -135,10 +151,18 @@ def _interruptible(tell: Progress) -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        tell.note("stopping the search; Ctrl-C again aborts (train --resume goes on from there)")
+
+    def interrupted() -> bool:
+        # Said here and not in the handler, which may have come in the middle of a line.
+        if asked.is_set() and not told.is_set():
+            told.set()
+            tell.note(
+                "stopping the search; Ctrl-C again aborts (train --resume goes on from there)"
+            )
+        return asked.is_set()
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield asked.is_set
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)

@@ -29,12 +29,12 @@ def verify(environment: Environment, reference: str) -> VerifiedRun:
         ArtifactError: naming the first thing that is not as it was.
     """
     with EnvironmentFactory(environment).store().opened(reference) as opened:
-        _, warnings = load_wrapper(opened.folder, digest=opened.run.digest)
+        _, warnings = load_wrapper(opened.folder, digest=opened.digest)
         files = sum(1 for path in opened.folder.rglob("*") if path.is_file())
     return VerifiedRun(
-        run_id=opened.run.run_id,
-        run_name=opened.run.run_name,
-        digest=opened.run.digest or "",
+        run_id=opened.run_id,
+        run_name=opened.run_name,
+        digest=opened.digest,
         files=files,
         probe_rows=PROBE_ROWS,
         warnings=warnings,

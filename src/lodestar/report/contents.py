@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lodestar.core.results import DataProfile, Evaluation, Importance, LeakageFinding, Task
+from lodestar.core.tuning.result import TuningResult
 
 __all__ = ["RunReport", "SplitSummary"]
 
@@ -24,7 +25,8 @@ class RunReport:
 
     `created` is ISO text with an offset; `sql` is None where a data URI was loaded; `notes` are
     what the run had to say about itself ("snapshot stands in for loader"); `reproduce` is the
-    exact shell command; `versions` are (distribution, version).
+    exact shell command; `versions` are (distribution, version); `tuning` is the search, if there was
+    one.
     """
 
     run_name: str
@@ -46,3 +48,4 @@ class RunReport:
     sql: str | None
     reproduce: str
     versions: tuple[tuple[str, str], ...]
+    tuning: TuningResult | None = None

@@ -1,13 +1,6 @@
-"""The performance figures as plain plotly specifications.
+"""The performance figures as plain plotly specifications."""
 
-A colour is the name of a style sheet variable (`--c1`): the page's script puts in the theme's value
-and draws again when the theme changes. Text from the data is escaped, for plotly reads tags in it.
-"""
-
-import html
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,26 +13,14 @@ from lodestar.core.results import (
     Curves,
     RegressionCurves,
 )
+from lodestar.report.plots import UNIT_RANGE, Figure, Spec, escaped, floats, guide, layout
 
-__all__ = ["Figure", "figures"]
+__all__ = ["figures"]
 
-Spec = dict[str, Any]
 PALETTE = ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6")
 DASHES = ("solid", "dash", "dot", "dashdot")
-UNIT_RANGE = [-0.01, 1.02]
 RESIDUAL_BINS = 40
 MOST_CELLS_IN_WORDS = 12
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure: `name` is its id on the page, `alt` tells in a sentence what is drawn."""
-
-    name: str
-    title: str
-    alt: str
-    data: tuple[Spec, ...]
-    layout: Spec
 
 
 def figures(curves: Curves) -> tuple[Figure, ...]:
@@ -71,8 +52,8 @@ def _roc(curves: Sequence[Curve]) -> Figure | None:
         "ROC curve",
         f"ROC curve of {_names(curves)}: true positive rate against false positive rate, with the "
         "diagonal of a random guess.",
-        (_guide("random", (0.0, 1.0), (0.0, 1.0)), *_lines(curves)),
-        _layout("False positive rate", "True positive rate", unit="xy", legend=len(curves) > 1),
+        (guide("random", (0.0, 1.0), (0.0, 1.0)), *_lines(curves)),
+        layout("False positive rate", "True positive rate", unit="xy", legend=len(curves) > 1),
     )
 
 
@@ -81,14 +62,14 @@ def _precision_recall(curves: ClassificationCurves) -> Figure | None:
     if not lines:
         return None
     prevalence = _prevalence(curves)
-    level = () if prevalence is None else (_guide("prevalence", (0.0, 1.0), (prevalence,) * 2),)
+    level = () if prevalence is None else (guide("prevalence", (0.0, 1.0), (prevalence,) * 2),)
     return Figure(
         "precision-recall",
         "Precision and recall",
         f"Precision against recall of {_names(lines)}"
         + ("." if prevalence is None else f"; a random guess has precision {prevalence:.3f}."),
         (*level, *_lines(lines)),
-        _layout("Recall", "Precision", unit="xy", legend=len(lines) > 1),
+        layout("Recall", "Precision", unit="xy", legend=len(lines) > 1),
     )
 
 
@@ -111,8 +92,8 @@ def _calibration(curves: Sequence[Curve]) -> Figure | None:
         "Calibration",
         f"Calibration of {_names(curves)}: observed share against mean predicted probability; on "
         "the diagonal the probabilities can be taken at their word.",
-        (_guide("calibrated", (0.0, 1.0), (0.0, 1.0)), *_lines(curves, mode="lines+markers")),
-        _layout("Mean predicted probability", "Observed share", unit="xy", legend=len(curves) > 1),
+        (guide("calibrated", (0.0, 1.0), (0.0, 1.0)), *_lines(curves, mode="lines+markers")),
+        layout("Mean predicted probability", "Observed share", unit="xy", legend=len(curves) > 1),
     )
 
 
@@ -122,12 +103,12 @@ def _confusion_heatmap(curves: ClassificationCurves) -> Figure | None:
         return None
     totals = curves.confusion.sum(axis=1, keepdims=True)
     shares = curves.confusion / np.maximum(totals, 1)
-    names = [_text(name) for name in curves.classes]
+    names = [escaped(name) for name in curves.classes]
     trace: Spec = {
         "type": "heatmap",
         "x": names,
         "y": names,
-        "z": [_floats(row) for row in shares],
+        "z": [floats(row) for row in shares],
         "customdata": curves.confusion.tolist(),
         "colorscale": [[0, "--surface"], [1, "--c1"]],
         "zmin": 0,
@@ -136,11 +117,11 @@ def _confusion_heatmap(curves: ClassificationCurves) -> Figure | None:
         "hovertemplate": "true %{y}, predicted %{x}<br>%{customdata:,} rows, %{z:.1%} of the class"
         "<extra></extra>",
     }
-    layout = _layout("Predicted class", "True class")
-    layout["xaxis"] |= {"type": "category", "showgrid": False}
-    layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
+    arranged = layout("Predicted class", "True class")
+    arranged["xaxis"] |= {"type": "category", "showgrid": False}
+    arranged["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
     alt = f"Confusion matrix of {len(names)} classes as shares of the true class."
-    return Figure("confusion", "Confusion matrix", alt, (trace,), layout)
+    return Figure("confusion", "Confusion matrix", alt, (trace,), arranged)
 
 
 def _regression(curves: RegressionCurves) -> tuple[Figure, ...]:
@@ -159,8 +140,8 @@ def _regression(curves: RegressionCurves) -> tuple[Figure, ...]:
             "Actual and predicted",
             f"{len(actual):,} held-out rows: predicted against actual values, with the diagonal of "
             "a perfect model.",
-            (_points(actual, predicted, "actual", "predicted"), _guide("perfect", ends, ends)),
-            _layout("Actual", "Predicted"),
+            (_points(actual, predicted, "actual", "predicted"), guide("perfect", ends, ends)),
+            layout("Actual", "Predicted"),
         ),
         Figure(
             "residuals",
@@ -168,7 +149,7 @@ def _regression(curves: RegressionCurves) -> tuple[Figure, ...]:
             "Residuals (actual minus predicted) against predicted values; around the zero line "
             "without a pattern is good.",
             (_points(predicted, residual, "predicted", "residual"),),
-            _layout("Predicted", "Actual \N{MINUS SIGN} predicted", zero=True),
+            layout("Predicted", "Actual \N{MINUS SIGN} predicted", zero=True),
         ),
         _residual_histogram(residual),
     )
@@ -178,38 +159,38 @@ def _residual_histogram(residual: NDArray[Any]) -> Figure:
     counts, edges = np.histogram(residual, bins=min(RESIDUAL_BINS, max(5, len(residual) // 10)))
     trace: Spec = {
         "type": "bar",
-        "x": _floats((edges[:-1] + edges[1:]) / 2),
+        "x": floats((edges[:-1] + edges[1:]) / 2),
         "y": counts.tolist(),
-        "width": _floats(np.diff(edges)),
+        "width": floats(np.diff(edges)),
         "marker": {"color": "--c1", "line": {"width": 1, "color": "--surface"}},
         "hovertemplate": "around %{x:.4~g}: %{y:,} rows<extra></extra>",
     }
-    layout = _layout("Actual \N{MINUS SIGN} predicted", "Rows")
-    layout["xaxis"]["showgrid"] = False
+    arranged = layout("Actual \N{MINUS SIGN} predicted", "Rows")
+    arranged["xaxis"]["showgrid"] = False
     alt = (
         f"Histogram of residuals: mean {residual.mean():.4g}, standard deviation "
         f"{residual.std():.4g}."
     )
-    return Figure("residual-histogram", "Residual distribution", alt, (trace,), layout)
+    return Figure("residual-histogram", "Residual distribution", alt, (trace,), arranged)
 
 
 def _qini(curves: CausalCurves) -> Figure | None:
     if not len(curves.qini.x):
         return None
-    random = _guide("random targeting", curves.random.x, curves.random.y) | {"showlegend": True}
+    random = guide("random targeting", curves.random.x, curves.random.y) | {"showlegend": True}
     line = _line(curves.qini, 0) | {
         "name": "model",
         "fill": "tonexty",
         "fillcolor": "--c1-wash",
         "hovertemplate": "%{x:.1%} of rows: %{y:.4~g}<extra></extra>",
     }
-    layout = _layout("Share of rows targeted", "Incremental outcomes per row", legend=True)
-    layout["xaxis"] |= {"tickformat": ".0%", "range": UNIT_RANGE}
+    arranged = layout("Share of rows targeted", "Incremental outcomes per row", legend=True)
+    arranged["xaxis"] |= {"tickformat": ".0%", "range": UNIT_RANGE}
     alt = (
         "Qini curve: incremental outcomes per row against the share of rows targeted in the order "
         "of predicted uplift, over the line of random targeting."
     )
-    return Figure("qini", "Qini curve", alt, (random, line), layout)
+    return Figure("qini", "Qini curve", alt, (random, line), arranged)
 
 
 def _uplift_by_decile(curves: CausalCurves) -> Figure | None:
@@ -221,14 +202,14 @@ def _uplift_by_decile(curves: CausalCurves) -> Figure | None:
         "type": "bar",
         "name": "observed, 95 % interval",
         "x": place,
-        "y": _floats(each.observed for each in deciles),
-        "customdata": [[each.rows, *_floats((each.low, each.high))] for each in deciles],
+        "y": floats(each.observed for each in deciles),
+        "customdata": [[each.rows, *floats((each.low, each.high))] for each in deciles],
         "marker": {"color": "--c1-soft", "line": {"color": "--c1", "width": 1}},
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": _floats(each.high - each.observed for each in deciles),
-            "arrayminus": _floats(each.observed - each.low for each in deciles),
+            "array": floats(each.high - each.observed for each in deciles),
+            "arrayminus": floats(each.observed - each.low for each in deciles),
             "color": "--c1",
             "thickness": 1.5,
             "width": 4,
@@ -241,16 +222,16 @@ def _uplift_by_decile(curves: CausalCurves) -> Figure | None:
         "mode": "lines+markers",
         "name": "predicted",
         "x": place,
-        "y": _floats(each.predicted for each in deciles),
+        "y": floats(each.predicted for each in deciles),
         "line": {"color": "--c2", "width": 2},
         "marker": {"symbol": "diamond", "size": 8, "color": "--c2"},
         "hovertemplate": "predicted %{y:.4~g}<extra></extra>",
     }
-    layout = _layout("Decile, highest predicted uplift first", "Uplift", legend=True, zero=True)
-    layout["xaxis"] |= {"type": "category", "showgrid": False}
-    layout["bargap"] = 0.3
+    arranged = layout("Decile, highest predicted uplift first", "Uplift", legend=True, zero=True)
+    arranged["xaxis"] |= {"type": "category", "showgrid": False}
+    arranged["bargap"] = 0.3
     alt = f"Predicted and observed uplift in {len(deciles)} parts of the rows, highest first."
-    return Figure("uplift-deciles", "Uplift by decile", alt, (observed, predicted), layout)
+    return Figure("uplift-deciles", "Uplift by decile", alt, (observed, predicted), arranged)
 
 
 def _lines(curves: Sequence[Curve], *, mode: str = "lines") -> tuple[Spec, ...]:
@@ -262,9 +243,9 @@ def _line(curve: Curve, place: int, *, mode: str = "lines") -> Spec:
     return {
         "type": "scatter",
         "mode": mode,
-        "name": _text(curve.name),
-        "x": _floats(curve.x),
-        "y": _floats(curve.y),
+        "name": escaped(curve.name),
+        "x": floats(curve.x),
+        "y": floats(curve.y),
         "line": {
             "color": colour,
             "width": 2,
@@ -275,55 +256,16 @@ def _line(curve: Curve, place: int, *, mode: str = "lines") -> Spec:
     }
 
 
-def _guide(name: str, x: Iterable[float], y: Iterable[float]) -> Spec:
-    """A thin dashed line to compare with."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": _floats(x),
-        "y": _floats(y),
-        "line": {"color": "--faint", "width": 1.5, "dash": "dash"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
 def _points(x: NDArray[Any], y: NDArray[Any], x_name: str, y_name: str) -> Spec:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": _floats(x),
-        "y": _floats(y),
+        "x": floats(x),
+        "y": floats(y),
         "marker": {"color": "--c1", "size": 5, "opacity": 0.45},
         "hovertemplate": f"{x_name} %{{x:.4~g}}<br>{y_name} %{{y:.4~g}}<extra></extra>",
     }
 
 
-def _layout(
-    x: str, y: str, *, unit: str = "", legend: bool = False, zero: bool = False
-) -> dict[str, Any]:
-    """Axes named x and y; those in `unit` go from 0 to 1; `zero` draws the line y = 0."""
-    return {
-        "xaxis": _axis(x, unit="x" in unit),
-        "yaxis": _axis(y, unit="y" in unit) | {"zeroline": zero},
-        "showlegend": legend,
-    }
-
-
-def _axis(title: str, *, unit: bool) -> Spec:
-    axis: Spec = {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False}
-    return axis | {"range": UNIT_RANGE, "tickformat": ".1f", "dtick": 0.2} if unit else axis
-
-
 def _names(curves: Sequence[Curve]) -> str:
     return f"class {curves[0].name}" if len(curves) == 1 else f"{len(curves)} classes"
-
-
-def _text(name: str) -> str:
-    return html.escape(name, quote=False)
-
-
-def _floats(values: Iterable[float]) -> list[float | None]:
-    """Five significant digits are more than a pixel shows; JSON has no NaN."""
-    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]

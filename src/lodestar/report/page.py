@@ -20,6 +20,7 @@ from lodestar.report.provenance import (
     reproduce,
     split_and_leakage,
 )
+from lodestar.report.search import search
 
 __all__ = ["render"]
 
@@ -29,6 +30,7 @@ NAVIGATION = (
     ("metrics", "Metrics"),
     ("performance", "Performance"),
     ("importance", "Importance"),
+    ("search", "Search"),
     ("data", "Data"),
     ("split", "Leakage"),
     ("hyperparameters", "Hyperparameters"),
@@ -53,7 +55,7 @@ def render(report: RunReport) -> str:
         tag(
             "body",
             tag("a", "Skip to the metrics", href="#metrics", class_="skip"),
-            _bar(),
+            _bar(searched=report.tuning is not None),
             _title(report),
             tag("main", _sections(report), id="content"),
             tag("footer", f"Lodestar run report \N{MIDDLE DOT} {report.run_id}"),
@@ -78,8 +80,12 @@ def _head(report: RunReport, *, policy: str) -> Html:
     )
 
 
-def _bar() -> Html:
-    links = (tag("a", title, href=f"#{name}") for name, title in NAVIGATION)
+def _bar(*, searched: bool) -> Html:
+    links = (
+        tag("a", title, href=f"#{name}")
+        for name, title in NAVIGATION
+        if searched or name != "search"
+    )
     return tag(
         "div",
         tag("span", marks.brand(), "Lodestar", class_="name"),
@@ -112,7 +118,7 @@ def _title(report: RunReport) -> Html:
             _fact("Rows", rows),
             _fact("Leakage", _verdict(len(report.findings))),
         ),
-        _notes(report.notes),
+        _notes(_own_notes(report)),
     )
 
 
@@ -125,6 +131,12 @@ def _verdict(findings: int) -> Html:
         return tag("a", marks.icon("ok"), "nothing found", href="#split", class_="verdict ok")
     text = wording.count(findings, "warning")
     return tag("a", marks.icon("warning"), text, href="#split", class_="verdict warning")
+
+
+def _own_notes(report: RunReport) -> tuple[str, ...]:
+    """The run's notes without those of the search, which stand in its section."""
+    searched = report.tuning.notes if report.tuning else ()
+    return tuple(note for note in report.notes if note not in searched)
 
 
 def _notes(notes: tuple[str, ...]) -> Html | None:
@@ -141,6 +153,7 @@ def _sections(report: RunReport) -> tuple[Html, ...]:
         metrics(report.evaluation),
         performance(report.evaluation),
         importance(report.importances),
+        *((search(report.tuning),) if report.tuning else ()),
         data_profile(report.profile),
         split_and_leakage(report.split, report.findings),
         hyperparameters(report.hyperparameters),

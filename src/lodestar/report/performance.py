@@ -1,6 +1,5 @@
 """How good the model is and what it goes by: metrics, performance figures, importance."""
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -11,7 +10,8 @@ from lodestar.core.results import (
     MetricEstimate,
 )
 from lodestar.report import figures, marks, wording
-from lodestar.report.markup import Html, Node, details, join, json_text, table, tag
+from lodestar.report.markup import Html, Node, details, join, table, tag
+from lodestar.report.plots import figure_panel
 
 __all__ = ["importance", "metrics", "performance", "section"]
 
@@ -62,7 +62,7 @@ def metrics(evaluation: Evaluation) -> Html:
 def performance(evaluation: Evaluation) -> Html:
     """The figures of the task; the confusion matrix is a table while it can be read as one."""
     drawn = figures.figures(evaluation.curves)
-    panels = [_figure(each) for each in drawn]
+    panels = [figure_panel(each) for each in drawn]
     if (
         isinstance(evaluation.curves, ClassificationCurves)
         and all(each.name != "confusion" for each in drawn)
@@ -112,20 +112,6 @@ def _scale(name: str, estimate: MetricEstimate) -> marks.Scale:
     if inside and name.startswith(BOUNDED):
         return marks.Scale(0.0, 1.0)
     return marks.Scale.over((estimate.low, estimate.value, estimate.high), room=0.15)
-
-
-def _figure(figure: figures.Figure) -> Html:
-    """The place of a figure and, beside it, its specification as data that is never executed."""
-    spec = json.dumps(
-        {"data": figure.data, "layout": figure.layout}, allow_nan=False, separators=(",", ":")
-    )
-    return tag(
-        "figure",
-        tag("figcaption", tag("h3", figure.title)),
-        tag("div", class_="plot", id=figure.name, role="img", aria_label=figure.alt),
-        tag("script", json_text(spec), type="application/json", data_figure=figure.name),
-        class_="panel",
-    )
 
 
 def _confusion(curves: ClassificationCurves) -> Html:
@@ -187,8 +173,10 @@ def _feature(name: str) -> Html:
 
 
 def _bar(each: Importance, scale: marks.Scale) -> tuple[Html, Html]:
-    mean = wording.number(each.mean)
-    spread = f" \N{PLUS-MINUS SIGN} {wording.number(each.std)}" if each.std else ""
+    largest = max(-scale.low, scale.high)
+    mean = wording.short(each.mean, largest=largest)
+    deviation = wording.short(each.std, largest=largest)
+    spread = f" \N{PLUS-MINUS SIGN} {deviation}" if each.std else ""
     bar = marks.whisker_bar(each.mean, each.std, scale, alt=f"{each.feature}: {mean}{spread}")
     return bar, join((mean, tag("span", spread, class_="muted") if spread else None))
 

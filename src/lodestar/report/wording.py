@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-__all__ = ["count", "instant", "label", "number", "share", "title"]
+__all__ = ["count", "instant", "label", "number", "share", "short", "title"]
 
 MISSING = "\N{EN DASH}"
 ACRONYMS = {
@@ -27,6 +27,13 @@ def number(value: float) -> str:
     else:
         text = f"{value:,.{max(0, 3 - int(math.log10(size)))}f}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def short(value: float, *, largest: float = 0.0) -> str:
+    """A number that stays narrow: what is tiny beside the largest of its column is 0.0000."""
+    if not 0 < abs(value) < TINY:
+        return number(value)
+    return "0.0000" if largest >= TINY else f"{value:.1e}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int, noun: str = "") -> str:

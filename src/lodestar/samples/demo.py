@@ -17,13 +17,15 @@ def main() -> None:
 
     _say("writing the sample data to data/")
     write_sample_data(Path("data"))
-    trained = _lodestar("train", "--recipe-file", RECIPE)
+    search = ("--set", "config.hyperparameter_tuning.enabled=true")
+    trained = _lodestar("train", "--recipe-file", RECIPE, *search)
     run = trained["run_id"]
     scored = _lodestar("batch-inference", "--run-id", run)
     evaluated = _lodestar("evaluate", "--run-id", run)
     _say("")
     _say(f"run          {run}")
     _say(f"             {trained['run_name']}")
+    _say(f"search       {_search(trained['tuning'])}")
     _say(f"held out     {_metrics(trained)}")
     _say(f"evaluated    {_metrics(evaluated)}  ({evaluated['rows']} {evaluated['data']})")
     _say(f"predictions  {scored['outputs']['predictions']}  ({scored['rows']} rows)")
@@ -53,6 +55,11 @@ def _metrics(result: dict[str, Any]) -> str:
         f"{name} {result['metrics'][name]:.4f} ({intervals[name][0]:.4f} … {intervals[name][1]:.4f})"
         for name in shown
     )
+
+
+def _search(tuning: dict[str, Any]) -> str:
+    chosen = ", ".join(f"{name} {value:.4g}" for name, value in tuning["best_params"].items())
+    return f"{tuning['completed']} trials, {tuning['pruned']} pruned; chosen: {chosen}"
 
 
 def _say(line: str) -> None:

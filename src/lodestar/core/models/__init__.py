@@ -26,4 +26,17 @@ def family_of(cls: type, task: Task) -> Family:
         from lodestar.core.models.catboost import CatBoostFamily
 
         return CatBoostFamily(cls, task)
+    if "sklearn" in libraries:
+        return _of_sklearn(cls, task)
+    return Family(cls, task)
+
+
+def _of_sklearn(cls: type, task: Task) -> Family:
+    from lodestar.core.models.boosting import GradientBoostingFamily, HistGradientBoostingFamily
+
+    names = {base.__name__ for base in cls.__mro__ if base.__module__.startswith("sklearn.")}
+    if "BaseHistGradientBoosting" in names:
+        return HistGradientBoostingFamily(cls, task)
+    if "BaseGradientBoosting" in names:
+        return GradientBoostingFamily(cls, task)
     return Family(cls, task)

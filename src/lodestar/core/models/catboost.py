@@ -1,6 +1,7 @@
 """CatBoost: its own file format and TreeSHAP, and no training folder left behind."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,22 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.models.family import Estimator, Family, Matrix
+from lodestar.core.models.watching import CHECKPOINTS, StoppedError, Watch, checkpoints
+from lodestar.core.results import Truth
 from lodestar.interface.learning import FeatureMatrix
 
 __all__ = ["CatBoostFamily"]
+
+
+_ROUNDS = ("iterations", "n_estimators", "num_boost_round", "num_trees")
+# With these the recipe has plans of its own for what CatBoost computes while it learns.
+_OWN = frozenset({"custom_metric", "eval_metric", "metric_period"})
+_USUAL = {None, "RMSE", "MAE", "Logloss", "MultiClass"}
+# (task, more than two classes, our metric) → the same figure in CatBoost's words.
+_NATIVE = {
+    ("classification", False, "roc_auc"): "AUC",
+    ("classification", False, "log_loss"): "Logloss",
+    ("classification", False, "accuracy"): "Accuracy",
+    ("classification", True, "accuracy"): "Accuracy",
+    ("classification", True, "log_loss"): "MultiClass",
+    ("regression", False, "rmse"): "RMSE",
+    ("regression", False, "mae"): "MAE",
+    ("regression", False, "r2"): "R2",
+}
 
 
 class CatBoostFamily(Family):
     """CatBoostClassifier and CatBoostRegressor."""
 
     name: ClassVar[str] = "catboost"
+    needs_validation: ClassVar[frozenset[str]] = frozenset(
+        {"early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"}
+    )
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """CatBoost's own error is no ValueError."""
         from catboost import CatBoostError
 
-        return (ValueError, CatBoostError)
+        return (ValueError, TypeError, CatBoostError)
 
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Seeded, quiet and without writing `catboost_info/` unless the recipe asks otherwise."""
@@ -33,6 +56,38 @@ class CatBoostFamily(Family):
         if not {"random_seed", "random_state"} & set(hyperparameters):
             quiet["random_seed"] = seed
         return self.cls(**{**quiet, **hyperparameters})
+
+    def fit_watched(
+        self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
+    ) -> None:
+        """Fit, telling CatBoost's own figure of the same metric at every tenth of the rounds.
+
+        Its training cannot be asked for predictions half-way, but computes some metrics itself, one
+        round after each tenth. A metric that it does not know, or a recipe that gives CatBoost
+        metrics or an objective of its own, is judged on a third of the rows instead.
+        """
+        from catboost import Pool
+
+        parameters = estimator.get_params()
+        native = _NATIVE.get((self.task, len(watch.classes) > 2, watch.metric))  # noqa: PLR2004
+        rounds = next((parameters[name] for name in _ROUNDS if name in parameters), 1000)
+        objectives = {parameters.get(name) for name in ("loss_function", "objective")}
+        own = _OWN & parameters.keys() or not objectives <= _USUAL
+        if native is None or own or not checkpoints(rounds):
+            super().fit_watched(estimator, features, truth, watch)
+            return
+        period = max(1, rounds // CHECKPOINTS)
+        estimator.set_params(custom_metric=[native], metric_period=period)
+        watching = _Watching(watch, native.partition(":")[0])
+        estimator.fit(
+            self._input(features),
+            truth.target,
+            eval_set=Pool(self._input(watch.features), watch.truth.target),
+            use_best_model=False,
+            callbacks=[watching],
+        )
+        if watching.stopped:
+            raise StoppedError
 
     def contributions(
         self, estimator: Estimator, features: FeatureMatrix
@@ -54,3 +109,27 @@ class CatBoostFamily(Family):
 
     def _input(self, features: FeatureMatrix) -> Matrix:
         return features.data
+
+
+@dataclass
+class _Watching:
+    """CatBoost's callback. It turns exceptions into its own error, so stopping is remembered."""
+
+    watch: Watch
+    metric: str
+    told: int = 0
+    stopped: bool = False
+
+    def after_iteration(self, info: Any) -> bool:  # noqa: ANN401 -- catboost's, without a public class
+        """Tell a new value; False ends the training."""
+        values = info.metrics["validation"][self.metric]
+        try:
+            if self.watch.overdue():
+                raise StoppedError
+            # The first value is that of the first round alone.
+            if self.told < len(values) - 1 < CHECKPOINTS:
+                self.told = len(values) - 1
+                self.watch.tell(self.told * 100 // CHECKPOINTS, float(values[-1]))
+        except StoppedError:
+            self.stopped = True
+        return not self.stopped

@@ -22,6 +22,7 @@ class CausalFamily(Family):
     """
 
     name: ClassVar[str] = "causal"
+    needs_validation: ClassVar[frozenset[str]] = frozenset({"early_stopping_rounds"})
 
     def parameters(self) -> frozenset[str] | None:
         """The signature's names; the XGB* learners pass the others on to XGBRegressor."""

@@ -1,5 +1,6 @@
 """How to build, fit, ask, save and load an estimator; each library that differs overrides a part."""
 
+import copy
 import inspect
 import pickle
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ class Family:
     """Any class with pandas `fit` and `predict`; scikit-learn's in particular."""
 
     name: ClassVar[str] = "generic"
+    # Hyperparameters that only work with validation rows inside `fit`, which it is not given here.
+    needs_validation: ClassVar[frozenset[str]] = frozenset()
     # What the estimator computes in. Features are made in it at once instead of being cast later.
     dtype: ClassVar[type[np.floating[Any]]] = np.float64
 
@@ -37,11 +40,11 @@ class Family:
 
     def parameters(self) -> frozenset[str] | None:
         """The hyperparameters that the class takes; None where it takes any name."""
-        return named_parameters(self.cls)
+        return None if _takes_any_name(self.cls) else named_parameters(self.cls)
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """What the library raises for values that it does not take."""
-        return (ValueError,)
+        return (ValueError, TypeError)
 
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Make an unfitted estimator, seeded where it can be and the recipe does not."""
@@ -58,11 +61,17 @@ class Family:
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling intermediate values: here a third of the rows first, then all of them."""
+        """Fit, telling intermediate values: here a third of the rows first, then all of them.
+
+        A third that lacks a class, or treated or control rows, would say nothing and is left out.
+        """
         third = np.arange(0, len(truth), GROWING)
-        part = FeatureMatrix(features.rows(third), features.names)
-        self.fit(estimator, part, truth.at(third))
-        watch.at(100 // GROWING, self.predict(estimator, watch.features, watch.classes))
+        if _kinds(truth) == _kinds(truth.at(third)):
+            # A copy, because `warm_start` would make the second fit go on from the first.
+            early = copy.deepcopy(estimator)
+            part = FeatureMatrix(features.rows(third), features.names)
+            self.fit(early, part, truth.at(third))
+            watch.at(100 // GROWING, self.predict(early, watch.features, watch.classes))
         if watch.overdue():
             raise StoppedError
         self.fit(estimator, features, truth)
@@ -107,6 +116,13 @@ class Family:
         return features.frame()
 
 
+def _kinds(truth: Truth) -> tuple[set[Any], set[Any]]:
+    """The classes and the treatments that occur."""
+    classes = set(np.unique(truth.target).tolist()) if truth.classes else set()
+    treatments = set() if truth.treatment is None else set(np.unique(truth.treatment).tolist())
+    return classes, treatments
+
+
 def named_parameters(cls: type) -> frozenset[str] | None:
     """Every name that `cls(...)` takes, following **kwargs up the inheritance; None if any goes."""
     names: set[str] = set()
@@ -120,6 +136,13 @@ def named_parameters(cls: type) -> frozenset[str] | None:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return frozenset(names)
     return None
+
+
+def _takes_any_name(cls: type) -> bool:
+    """Whether **kwargs reach up to the last constructor, which then does with them what it likes."""
+    found = [vars(base)["__init__"] for base in cls.__mro__[:-1] if "__init__" in vars(base)]
+    kinds = [{p.kind for p in inspect.signature(init).parameters.values()} for init in found]
+    return bool(kinds) and all(inspect.Parameter.VAR_KEYWORD in kind for kind in kinds)
 
 
 def refuse_absent_classes(truth: Truth) -> None:

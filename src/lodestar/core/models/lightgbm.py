@@ -1,6 +1,7 @@
 """LightGBM: arrays straight to the booster, its text format, its own TreeSHAP."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,10 +22,19 @@ from lodestar.interface.learning import FeatureMatrix
 __all__ = ["LightGBMFamily"]
 
 
+# Objectives whose transformation from margins to predictions is known here, and the parameters that
+# change it.
+_ADDITIVE = frozenset({"regression", "regression_l1", "huber", "binary", "multiclass"})
+_CHANGING = frozenset({"sigmoid", "reg_sqrt"})
+
+
 class LightGBMFamily(Family):
     """LGBMClassifier and LGBMRegressor. A loaded model is the Booster, which the class wraps."""
 
     name: ClassVar[str] = "lightgbm"
+    needs_validation: ClassVar[frozenset[str]] = frozenset(
+        {"early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change"}
+    )
 
     def parameters(self) -> frozenset[str]:
         """The signature's names and every alias that LightGBM knows, as the library lists them."""
@@ -39,7 +49,7 @@ class LightGBMFamily(Family):
         """LightGBM's own error is no ValueError."""
         from lightgbm.basic import LightGBMError
 
-        return (ValueError, LightGBMError)
+        return (ValueError, TypeError, LightGBMError)
 
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Seeded, and quiet unless the recipe asks for LightGBM's own log."""
@@ -53,45 +63,31 @@ class LightGBMFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling the metric at every tenth of the rounds; only new trees are evaluated."""
-        rounds = estimator.get_params()["n_estimators"]
-        marks = checkpoints(rounds)
-        rows, seen = self._input(watch.features), 0
-        margins: Any = 0.0
+        """Fit, telling the metric at every tenth of the rounds.
+
+        Only new trees are evaluated where the objective's transformation is known here, all of them
+        for other objectives and for boosting that changes trees later (dart, rf).
+        """
+        refuse_absent_classes(truth)
+        looks = _Looks(watch, self._input(watch.features))
 
         def look(environment: Any) -> None:  # noqa: ANN401 -- lightgbm's CallbackEnv
-            nonlocal margins, seen
             if watch.overdue():
                 raise StoppedError
             done = environment.iteration + 1
-            if done in marks:
-                margins = margins + environment.model.predict(
-                    rows, raw_score=True, start_iteration=seen, num_iteration=done - seen
-                )
-                seen = done
-                watch.at(marks[done], self._judged(margins, watch.classes))
+            # Lightgbm knows the number of rounds by many names, and this is what it settled on.
+            percent = checkpoints(environment.end_iteration).get(done)
+            if percent is not None:
+                watch.at(percent, looks.look(environment.model, environment.params, done))
 
         estimator.fit(self._input(features), truth.target, callbacks=[look])
-
-    def _judged(self, margins: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
-        """Predictions from raw margins, for ranking trials while they learn."""
-        if self.task != "classification":
-            return Predictions(margins)
-        if margins.ndim == 1:
-            made = 1.0 / (1.0 + np.exp(-margins))
-            return _classified(np.column_stack([1.0 - made, made]), classes)
-        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
-        return _classified(powers / powers.sum(axis=1, keepdims=True), classes)
 
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
     ) -> Predictions:
         """Ask the booster, before and after saving alike."""
         booster = _booster(estimator)
-        made = booster.predict(self._input(features))
-        if self.task != "classification":
-            return Predictions(made)
-        return _classified(np.column_stack([1.0 - made, made]) if made.ndim == 1 else made, classes)
+        return _predictions(booster.predict(self._input(features)), classes)
 
     def contributions(
         self, estimator: Estimator, features: FeatureMatrix
@@ -120,9 +116,52 @@ class LightGBMFamily(Family):
         return features.data
 
 
+@dataclass
+class _Looks:
+    """What the trees so far say of the validation rows."""
+
+    watch: Watch
+    rows: Matrix
+    margins: Any = 0.0
+    seen: int = 0
+
+    def look(self, model: Estimator, params: Mapping[str, Any], done: int) -> Predictions:
+        if not _additive(params):
+            return _predictions(model.predict(self.rows, num_iteration=done), self.watch.classes)
+        self.margins = self.margins + model.predict(
+            self.rows, raw_score=True, start_iteration=self.seen, num_iteration=done - self.seen
+        )
+        self.seen = done
+        margins, classes = self.margins, self.watch.classes
+        if not classes:
+            return Predictions(margins)
+        if margins.ndim == 1:
+            return _predictions(1.0 / (1.0 + np.exp(-margins)), classes)
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return _predictions(powers / powers.sum(axis=1, keepdims=True), classes)
+
+
+def _additive(params: Mapping[str, Any]) -> bool:
+    """Whether margins of trees add up, and become predictions in a way that is known here."""
+    boosting = {params.get(name, "gbdt") for name in ("boosting", "boosting_type", "boost")}
+    changed = _CHANGING & params.keys()
+    return (
+        not changed
+        and boosting <= {"gbdt", "gbrt", "goss"}
+        and params.get("objective") in _ADDITIVE
+    )
+
+
 def _booster(estimator: Estimator) -> Estimator:
     """A fitted class's booster; a loaded model is one."""
     return getattr(estimator, "booster_", estimator)
+
+
+def _predictions(made: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
+    """Predictions from what the booster says: values, or the probabilities of the classes."""
+    if not classes:
+        return Predictions(made)
+    return _classified(np.column_stack([1.0 - made, made]) if made.ndim == 1 else made, classes)
 
 
 def _classified(probabilities: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:

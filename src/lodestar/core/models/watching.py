@@ -22,9 +22,10 @@ class Watch:
     """Validation rows, the metric on them, and whom to tell.
 
     `tell(step, value)` raises StoppedError where the trial shall not go on; `overdue()` is cheap and
-    may be asked every round.
+    may be asked every round. `metric` is the name of what `score` computes.
     """
 
+    metric: str
     features: FeatureMatrix
     truth: Truth
     classes: tuple[object, ...]

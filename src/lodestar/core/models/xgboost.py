@@ -1,5 +1,7 @@
 """XGBoost: float32 arrays straight to the booster, its own file format, its own TreeSHAP."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +16,7 @@ from lodestar.core.models.family import (
     refuse_absent_classes,
 )
 from lodestar.core.models.watching import StoppedError, Watch, checkpoints
-from lodestar.core.results import Predictions, Truth
+from lodestar.core.results import Predictions, Task, Truth
 from lodestar.interface.learning import FeatureMatrix
 
 __all__ = ["BOOSTER_PARAMETERS", "XGBoostFamily"]
@@ -32,10 +34,19 @@ BOOSTER_PARAMETERS = frozenset(
 )
 
 
+# Objectives whose transformation from margins to predictions is known here; None is the default.
+_ADDITIVE: dict[Task, frozenset[str | None]] = {
+    "classification": frozenset({None, "binary:logistic", "multi:softprob", "multi:softmax"}),
+    "regression": frozenset({None, "reg:squarederror"}),
+    "causal": frozenset(),
+}
+
+
 class XGBoostFamily(Family):
     """XGBClassifier, XGBRegressor and their kin."""
 
     name: ClassVar[str] = "xgboost"
+    needs_validation: ClassVar[frozenset[str]] = frozenset({"early_stopping_rounds"})
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def parameters(self) -> frozenset[str]:
@@ -50,24 +61,23 @@ class XGBoostFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling the metric at every tenth of the rounds; only new trees are evaluated."""
-        estimator.set_params(
-            callbacks=[_watching(self, watch, estimator.get_num_boosting_rounds())]
-        )
+        """Fit, telling the metric at every tenth of the rounds.
+
+        Only new trees are evaluated where the objective's transformation is known here, all of them
+        for other objectives. Boosters that cannot be asked half-way (a forest in one round, linear,
+        an objective of one's own) are judged on a third of the rows instead.
+        """
+        parameters = estimator.get_params()
+        looks = _looks(self.task, parameters)
+        rounds = estimator.get_num_boosting_rounds()
+        if looks is None or not checkpoints(rounds):
+            super().fit_watched(estimator, features, truth, watch)
+            return
+        estimator.set_params(callbacks=[_watching(looks(watch, parameters["missing"]), rounds)])
         try:
             self.fit(estimator, features, truth)
         finally:
             estimator.set_params(callbacks=None)
-
-    def judged(self, margins: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
-        """Predictions from raw margins, for ranking trials while they learn."""
-        if self.task != "classification":
-            return Predictions(margins)
-        if margins.ndim == 1:
-            positive = 1.0 / (1.0 + np.exp(-margins))
-            return _classified(np.column_stack([1.0 - positive, positive]), classes)
-        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
-        return _classified(powers / powers.sum(axis=1, keepdims=True), classes)
 
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]
@@ -128,19 +138,67 @@ def _classified(probabilities: NDArray[Any], classes: tuple[Any, ...]) -> Predic
     return Predictions(values, probabilities, classes)
 
 
-def _watching(family: XGBoostFamily, watch: Watch, rounds: int) -> Any:  # noqa: ANN401 -- xgboost's class
+@dataclass
+class _NewTrees:
+    """Adds the margins of the trees since the last look to those before."""
+
+    watch: Watch
+    missing: float
+    margins: NDArray[Any] | None = None
+    seen: int = 0
+
+    def look(self, model: Estimator, done: int) -> Predictions:
+        self.margins = model.inplace_predict(
+            self.watch.features.data,
+            iteration_range=(self.seen, done),
+            predict_type="margin",
+            missing=self.missing,
+            base_margin=self.margins,
+        )
+        self.seen = done
+        margins: NDArray[Any] = np.asarray(self.margins)
+        if not self.watch.classes:
+            return Predictions(margins)
+        if margins.ndim == 1:
+            positive = 1.0 / (1.0 + np.exp(-margins))
+            return _classified(np.column_stack([1.0 - positive, positive]), self.watch.classes)
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return _classified(powers / powers.sum(axis=1, keepdims=True), self.watch.classes)
+
+
+@dataclass
+class _AllTrees:
+    """Asks every tree anew: right for any objective, as XGBoost transforms the values itself."""
+
+    watch: Watch
+    missing: float
+
+    def look(self, model: Estimator, done: int) -> Predictions:
+        return Predictions(
+            model.inplace_predict(
+                self.watch.features.data, iteration_range=(0, done), missing=self.missing
+            )
+        )
+
+
+def _looks(task: Task, parameters: Mapping[str, Any]) -> type[_NewTrees] | type[_AllTrees] | None:
+    """How to judge half-way; None where that cannot be."""
+    objective, booster = parameters["objective"], parameters["booster"] or "gbtree"
+    if callable(objective) or booster == "gblinear":
+        return None
+    additive = booster == "gbtree" and objective in _ADDITIVE[task]
+    if additive:
+        return _NewTrees
+    return _AllTrees if task == "regression" else None
+
+
+def _watching(looks: _NewTrees | _AllTrees, rounds: int) -> Any:  # noqa: ANN401 -- xgboost's class
     from xgboost.callback import TrainingCallback
 
-    marks = checkpoints(rounds)
-    rows = watch.features.data
+    marks, watch = checkpoints(rounds), looks.watch
 
     class Watching(TrainingCallback):
-        """Adds the margins of the trees since the last look to those before."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.margins: NDArray[Any] | None = None
-            self.seen = 0
+        """Looks at every tenth of the rounds, and at the clock at every one."""
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401
             del evals_log
@@ -148,14 +206,7 @@ def _watching(family: XGBoostFamily, watch: Watch, rounds: int) -> Any:  # noqa:
                 raise StoppedError
             percent = marks.get(epoch + 1)
             if percent is not None:
-                self.margins = model.inplace_predict(
-                    rows,
-                    iteration_range=(self.seen, epoch + 1),
-                    predict_type="margin",
-                    base_margin=self.margins,
-                )
-                self.seen = epoch + 1
-                watch.at(percent, family.judged(self.margins, watch.classes))
+                watch.at(percent, looks.look(model, epoch + 1))
             return False
 
     return Watching()

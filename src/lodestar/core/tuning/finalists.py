@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
 
 from lodestar.core.metrics import Metric
-from lodestar.core.tuning.result import Finalist
+from lodestar.core.tuning.result import Finalist, TrialRecord
+from lodestar.errors import DataError
 from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask
 
-__all__ = ["Finals", "common_split_seed"]
+__all__ = ["FEWEST_PAIRS", "Finals", "common_split_seed"]
 
 FIRST_COMMON_SEED = 1_000_000
 # Wilcoxon's one-sided test cannot reach its level with fewer pairs.
 FEWEST_PAIRS = 5
 LEVEL = 0.1
-# The validation part is a quarter of the rows by default: n_test / n_train of the correction.
-VALIDATION_TO_TRAIN = 1 / 3
 TICK = 0.25
 FINAL_SCORES = "finalist_scores"
 
@@ -31,12 +29,16 @@ def common_split_seed(position: int) -> int:
 
 @dataclass
 class Finals:
-    """A paired comparison, split by split, of trials that the exploration ranked highest."""
+    """A paired comparison, split by split, of trials that the exploration ranked highest.
+
+    `validation_to_train` is the ratio of a split's rows, for the standard error.
+    """
 
     study: optuna.Study
-    trials: Sequence[FrozenTrial]
+    trials: Sequence[TrialRecord]
     metric: Metric
     splits: int
+    validation_to_train: float
     executor: TrialExecutor
     hyperparameters: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     seconds_left: Callable[[], float]
@@ -45,28 +47,46 @@ class Finals:
     notes: list[str] = field(default_factory=list)
     _scores: dict[int, list[float]] = field(default_factory=dict)
     _dropped: set[int] = field(default_factory=set)
+    _errors: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[Finalist, ...]:
         """Judge split by split until one is left, the splits are used up or the time is.
 
         The winner first; those with fewer splits than it after it.
+
+        Raises:
+            DataError: every one of them fails on the first common split.
         """
         self._scores = {trial.number: [] for trial in self.trials}
         self._recall()
         for split in range(self.splits):
-            if self.seconds_left() <= 0 or self.interrupted():
-                self.notes.append(f"the finalists were compared on {split} of {self.splits} splits")
+            if self.seconds_left() <= 0 or self.interrupted() or not self._judge(split):
+                self._note_end(split)
                 break
-            if not self._judge(split):
-                self.notes.append(f"the finalists were compared on {split} of {self.splits} splits")
-                break
-            self._drop()
-            if len(self._active()) == 1:
+            self._drop(split + 1)
+            if not any(self._scores.values()):
+                raise DataError(f"every finalist failed; the first: {self._errors[0]}")
+            if self._decided(split + 1):
                 break
             self.tell(split + 1, self.splits)
         return self._ranked()
 
-    def _active(self) -> list[FrozenTrial]:
+    def _note_end(self, done: int) -> None:
+        reason = "interrupted" if self.interrupted() else "the time was up"
+        if done:
+            self.notes.append(f"{reason}: the finalists were compared on {done} common splits")
+        else:
+            self.notes.append(
+                f"{reason} before the best trials were compared on a common split: the score is "
+                "that of the best trial on its own split, which flatters it"
+            )
+
+    def _decided(self, judged: int) -> bool:
+        """Whether one is left of several. One that was alone from the start is judged to the end."""
+        left = len(self._active())
+        return left == 0 or (left == 1 < len(self.trials) and judged >= FEWEST_PAIRS)
+
+    def _active(self) -> list[TrialRecord]:
         return [trial for trial in self.trials if trial.number not in self._dropped]
 
     def _judge(self, split: int) -> bool:
@@ -74,70 +94,78 @@ class Finals:
         waiting = [trial for trial in self._active() if len(self._scores[trial.number]) <= split]
         found: dict[int, float] = {}
         running: set[int] = set()
-        failed: set[int] = set()
+        cut_off = False
         while waiting or running:
+            if self.interrupted():
+                waiting, cut_off = [], True
+                self.executor.halt()
             while waiting and len(running) < self.executor.capacity:
                 trial = waiting.pop(0)
                 running.add(trial.number)
-                task = TrialTask(
-                    number=trial.number,
-                    hyperparameters=self.hyperparameters(trial.params),
-                    split_seed=common_split_seed(split),
-                    watched=False,
-                )
-                self.executor.submit(task, seconds=self.seconds_left())
+                self.executor.submit(self._task(trial, split), seconds=self.seconds_left())
             for event in self.executor.events(timeout=TICK):
                 if isinstance(event, TrialReport):
                     self.executor.answer(event.number, "go on")
                     continue
                 running.discard(event.number)
-                self._take(event, found, failed)
-        if failed:
+                cut_off = cut_off or event.state == "stopped"
+                self._take(event, found)
+        if cut_off:
             return False
         for number, value in found.items():
             self._scores[number].append(value)
         self._remember()
         return True
 
-    def _take(self, outcome: TrialOutcome, found: dict[int, float], failed: set[int]) -> None:
+    def _task(self, trial: TrialRecord, split: int) -> TrialTask:
+        return TrialTask(
+            number=trial.number,
+            hyperparameters=self.hyperparameters(trial.params),
+            split_seed=common_split_seed(split),
+            watched=False,
+        )
+
+    def _take(self, outcome: TrialOutcome, found: dict[int, float]) -> None:
         if outcome.value is not None:
             found[outcome.number] = outcome.value
         elif outcome.state == "failed":
             # It worked on its own split and fails on another: not a configuration to choose.
             self._dropped.add(outcome.number)
+            self._errors.append(outcome.error)
             self.notes.append(f"finalist {outcome.number} failed: {outcome.error}")
-        else:
-            failed.add(outcome.number)
 
-    def _drop(self) -> None:
-        """Drop those that are worse than the leader by Wilcoxon's signed-rank test."""
+    def _drop(self, judged: int) -> None:
+        """Drop those that are worse than the leader by Wilcoxon's signed-rank test.
+
+        It looks at the first `judged` splits alone, so that a resumed comparison drops the same.
+        """
         from scipy.stats import wilcoxon
 
-        active = [trial.number for trial in self._active()]
-        if not active:
-            return
         sign = 1.0 if self.metric.direction == "maximize" else -1.0
-        means = {number: sign * float(np.mean(self._scores[number])) for number in active}
-        leader = max(active, key=lambda number: means[number])
-        for number in active:
-            gaps = sign * (np.array(self._scores[leader]) - np.array(self._scores[number]))
-            if number == leader or len(gaps) < FEWEST_PAIRS or not gaps.any():
-                continue
-            if wilcoxon(gaps, alternative="greater").pvalue < LEVEL:
+        scores = {
+            trial.number: sign * np.array(self._scores[trial.number][:judged])
+            for trial in self._active()
+        }
+        if judged < FEWEST_PAIRS or not scores:
+            return
+        leader = max(scores, key=lambda number: float(np.mean(scores[number])))
+        for number, found in scores.items():
+            gaps = scores[leader] - found
+            if gaps.any() and wilcoxon(gaps, alternative="greater").pvalue < LEVEL:
                 self._dropped.add(number)
 
     def _ranked(self) -> tuple[Finalist, ...]:
         finalists = [self._finalist(trial) for trial in self.trials]
         sign = 1.0 if self.metric.direction == "maximize" else -1.0
         return tuple(
-            sorted(finalists, key=lambda item: (-len(item.scores), item.dropped, -sign * item.mean))
+            sorted(finalists, key=lambda item: (item.dropped, -len(item.scores), -sign * item.mean))
         )
 
-    def _finalist(self, trial: FrozenTrial) -> Finalist:
+    def _finalist(self, trial: TrialRecord) -> Finalist:
         scores = self._scores[trial.number]
         searched = trial.value or 0.0
         variance = float(np.var(scores, ddof=1)) if len(scores) > 1 else float("nan")
-        corrected = (1 / max(len(scores), 1) + VALIDATION_TO_TRAIN) * variance
+        corrected = (1 / max(len(scores), 1) + self.validation_to_train) * variance
         return Finalist(
             number=trial.number,
             params=trial.params,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,11 @@ from lodestar.interface.execution import TrialOutcome, TrialTask
 from lodestar.interface.learning import FeatureMatrix
 
 __all__ = ["TrialProblem", "with_threads"]
+
+State: TypeAlias = Literal["complete", "stopped", "failed"]
+# What libraries call their number of threads.
+THREADS = ("n_jobs", "thread_count", "nthread")
+THREAD_ALIASES = frozenset({*THREADS, "nthreads", "num_threads", "num_thread"})
 
 
 @dataclass(frozen=True)
@@ -47,32 +52,29 @@ class TrialProblem:
     _last: _Prepared | None = None
 
     def run(
-        self, task: TrialTask, tell: Callable[[int, float], None], *, seconds: float | None
+        self, task: TrialTask, tell: Callable[[int, float], None], overdue: Callable[[], bool]
     ) -> TrialOutcome:
         """Fit on the split's train part, judge on its validation part.
 
-        `tell` is given intermediate values, and raises StoppedError where the trial shall end.
+        `tell` is given intermediate values, and raises StoppedError where the trial shall end;
+        `overdue` says so between them.
         """
         began = time.monotonic()
-        deadline = None if seconds is None else began + seconds
 
-        def overdue() -> bool:
-            return deadline is not None and time.monotonic() >= deadline
-
-        def spent() -> float:
-            return time.monotonic() - began
+        def ended(state: State, value: float | None = None, error: str = "") -> TrialOutcome:
+            return TrialOutcome(task.number, state, value, time.monotonic() - began, error)
 
         try:
-            prepared = self._prepare(task.split_seed)
-            value = self._value(prepared, task, tell, overdue)
+            if overdue():
+                return ended("stopped")
+            value = self._value(self._prepare(task.split_seed), task, tell, overdue)
         except StoppedError:
-            return TrialOutcome(task.number, "stopped", None, spent())
+            return ended("stopped")
         except Exception as error:  # noqa: BLE001 -- the estimator's own code: its trial fails, not the search
-            return TrialOutcome(task.number, "failed", None, spent(), _worded(error))
+            return ended("failed", error=_worded(error))
         if not np.isfinite(value):
-            words = f"{self.metric.name} is {value} on its validation rows"
-            return TrialOutcome(task.number, "failed", None, spent(), words)
-        return TrialOutcome(task.number, "complete", value, spent())
+            return ended("failed", error=f"{self.metric.name} is {value} on its validation rows")
+        return ended("complete", value)
 
     def _value(
         self,
@@ -82,6 +84,7 @@ class TrialProblem:
         overdue: Callable[[], bool],
     ) -> float:
         watch = Watch(
+            metric=self.metric.name,
             features=prepared.validation,
             truth=prepared.truth,
             classes=self.truth.classes,
@@ -92,8 +95,7 @@ class TrialProblem:
         model = self.learner.single_training_iteration(
             prepared.train, task.hyperparameters, watch=watch
         )
-        if overdue():
-            raise StoppedError
+        # Whatever the clock says by now: the work is done, and its value costs next to nothing.
         predictions = model.family.predict(model.estimator, prepared.validation, self.truth.classes)
         return self._score(prepared.truth, predictions)
 
@@ -129,7 +131,7 @@ def with_threads(
 ) -> dict[str, Any]:
     """Tell the estimator how many threads it has, where it takes that and the recipe is silent."""
     accepted = family.parameters() or frozenset()
-    names = [name for name in ("n_jobs", "thread_count", "nthread") if name in accepted]
-    if not names or any(name in hyperparameters for name in names):
+    names = [name for name in THREADS if name in accepted]
+    if not names or THREAD_ALIASES & hyperparameters.keys():
         return dict(hyperparameters)
     return {**hyperparameters, names[0]: threads}

@@ -12,7 +12,8 @@ __all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described
 class SearchLimits:
     """What the recipe thinks the search is worth, and what the config allows.
 
-    `seconds` bounds exploration and finalists together. Pruning looks at no trial before
+    `validation_size` is the share of a split's rows that judge. `seconds` bounds exploration and
+    finalists together. Pruning looks at no trial before
     `startup_trials` are complete, and at none before `warmup_percent` of its own rounds.
     """
 
@@ -26,6 +27,7 @@ class SearchLimits:
     pruner: str = "MedianPruner"
     startup_trials: int = 5
     warmup_percent: int = 10
+    validation_size: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -84,31 +86,38 @@ class TuningResult:
 
 
 def described(tuning: TuningResult) -> dict[str, Any]:
-    """The artifact's `hyperparameter_optimization`: blueprint 2.4, the finalists and the optimism."""
-    return {
-        "enabled": True,
-        "engine": "optuna",
-        "metric": tuning.metric,
-        "direction": tuning.direction,
-        "best_params": dict(tuning.best_params),
-        "best_score": tuning.best_score,
-        "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
-        "optimism": tuning.optimism,
-        "asked_trials": tuning.asked,
-        "total_trials": len(tuning.history),
-        "completed_trials": tuning.count("complete"),
-        "pruned_trials": tuning.count("pruned"),
-        "failed_trials": tuning.count("failed"),
-        "optimization_time": tuning.seconds,
-        "search_space": dict(tuning.search_space),
-        "finalists": [_without_nan(asdict(item)) for item in tuning.finalists],
-        "optimization_history": [asdict(record) for record in tuning.history],
-        "notes": list(tuning.notes),
-    }
+    """The artifact's `hyperparameter_optimization`: blueprint 2.4, the finalists and the optimism.
+
+    Plain values that JSON keeps as they are; what is not a number is None.
+    """
+    found: dict[str, Any] = _plain(
+        {
+            "enabled": True,
+            "engine": "optuna",
+            "metric": tuning.metric,
+            "direction": tuning.direction,
+            "best_params": tuning.best_params,
+            "best_score": tuning.best_score,
+            "best_score_error": tuning.best_error,
+            "optimism": tuning.optimism,
+            "asked_trials": tuning.asked,
+            "total_trials": len(tuning.history),
+            "completed_trials": tuning.count("complete"),
+            "pruned_trials": tuning.count("pruned"),
+            "failed_trials": tuning.count("failed"),
+            "optimization_time": tuning.seconds,
+            "search_space": tuning.search_space,
+            "finalists": [asdict(item) for item in tuning.finalists],
+            "optimization_history": [asdict(record) for record in tuning.history],
+            "notes": tuning.notes,
+        }
+    )
+    return found
 
 
-def _without_nan(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(item, float) and math.isnan(item) else item
-        for name, item in value.items()
-    }
+def _plain(value: object) -> Any:  # noqa: ANN401 -- whatever JSON has
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

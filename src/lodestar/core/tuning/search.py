@@ -1,6 +1,8 @@
 """The search: ask Optuna, run trials side by side, prune, stop in time; then the finalists decide."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lodestar.core.metrics import Metric
-from lodestar.core.tuning.finalists import Finals
-from lodestar.core.tuning.result import SearchLimits, TrialRecord, TuningResult
+from lodestar.core.tuning.algorithms import sampler_of
+from lodestar.core.tuning.finalists import FEWEST_PAIRS, Finals
+from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import DataError
 from lodestar.interface.execution import (
@@ -21,26 +24,22 @@ from lodestar.interface.execution import (
     Verdict,
 )
 
-__all__ = [
-    "NoTrialInTimeError",
-    "Search",
-    "SearchListener",
-    "SearchProgress",
-    "pruner_of",
-    "sampler_of",
-]
+__all__ = ["NoTrialInTimeError", "Search", "SearchListener", "SearchProgress"]
 
 SLOT = "slot"
 SECONDS = "seconds"
 ERROR = "error"
+SHORT = "trials_are_short"
 # An objective that has not moved by then never will: it does not depend on what is searched.
 CONSTANT_AFTER = 10
 FAILING_AFTER = 5
-# Looking at trials that take milliseconds costs more than it saves.
-SHORT_TRIAL = 0.1
-# The share of the time that is kept for the finalists, and how often the loop looks at the clock.
-FINALISTS_SHARE = 0.3
+# Looking at a trial costs some 20 ms: one that takes less than twice that is not worth it (seconds).
+SHORT_TRIAL = 0.05
+# The share of the time that may be kept for the finalists, and the one that may be for the first of
+# their common splits.
+FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.3, 0.5
 TICK = 0.25
+PERFECT = {"maximize": 1.0, "minimize": 0.0}
 
 SearchListener = Callable[["SearchProgress"], None]
 
@@ -65,8 +64,8 @@ class SearchProgress:
 @dataclass
 class _Running:
     trial: Trial
-    slot: int
-    began: float
+    params: dict[str, Any]
+    curve: list[tuple[int, float]] = field(default_factory=list)
     pruned: bool = False
 
 
@@ -75,7 +74,8 @@ class Search:
     """One study, explored to its budget or its deadline.
 
     `slot` counts trials from 0 to n_trials - 1 and seeds split and sampler; a trial whose process
-    was killed gives its slot to the trial that repeats it, so that a resumed search goes the same way.
+    was killed gives its slot to the trial that repeats it, so that a resumed search goes the same
+    way. (Not with HyperbandPruner, which draws brackets by Optuna's own trial numbers.)
     """
 
     study: optuna.Study
@@ -88,7 +88,10 @@ class Search:
     interrupted: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
     _running: dict[int, _Running] = field(default_factory=dict)
+    _history: list[TrialRecord] = field(default_factory=list)
+    _errors: list[str] = field(default_factory=list)
     _began: float = 0.0
+    _reserved: float = 0.0
 
     def run(self) -> TuningResult:
         """Explore, then judge the best on common splits.
@@ -97,94 +100,118 @@ class Search:
             DataError: every trial fails, the objective is constant, or none ended in time.
         """
         self._began = time.monotonic()
-        waiting = self._requeue()
-        self._explore(waiting)
+        self._explore(self._resume())
         best = self._complete()
         if not best:
             raise self._nothing_complete()
-        finals = Finals(
-            study=self.study,
-            trials=best[: self.limits.candidates],
-            metric=self.metric,
-            splits=self.limits.splits,
-            executor=self.executor,
-            hyperparameters=self.hyperparameters,
-            seconds_left=self._seconds_left,
-            interrupted=self.interrupted,
-            tell=lambda done, total: self._tell("finalists", done, total),
-        )
+        finals = self._finals(best)
         finalists = finals.run()
-        winner = finalists[0]
         naive = next(item for item in finalists if item.number == best[0].number)
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
+        return self._result(finalists, naive, (*self.notes, *finals.notes))
+
+    def _result(
+        self, finalists: tuple[Finalist, ...], naive: Finalist, notes: tuple[str, ...]
+    ) -> TuningResult:
+        winner = finalists[0]
         return TuningResult(
             metric=self.metric.name,
             direction=self.metric.direction,
             best_params=winner.params,
             best_score=winner.mean,
             best_error=winner.error,
-            optimism=sign * (naive.searched - naive.mean),
+            optimism=self._sign() * (naive.searched - naive.mean),
             finalists=finalists,
-            history=self._history(),
+            history=tuple(sorted(self._history, key=lambda record: record.number)),
             search_space=self.space.described(),
             seconds=time.monotonic() - self._began,
             asked=self.limits.n_trials,
-            notes=(*self.notes, *finals.notes),
+            notes=notes,
         )
 
-    def _requeue(self) -> list[int]:
-        """Fail the trials that a killed process left running; their slots are tried again first."""
-        done = set()
+    def _finals(self, best: list[TrialRecord]) -> Finals:
+        """As many of the best as the time that is left lets be compared on several splits."""
+        wanted = min(self.limits.candidates, len(best))
+        fits = self._seconds_left() / max(self._seconds_each(best[:wanted]), 1e-9)
+        kept = max(1, min(wanted, int(fits / min(FEWEST_PAIRS, self.limits.splits))))
+        if kept < wanted and not self.interrupted():
+            self.notes.append(
+                f"the time that was left is enough to compare {kept} of {wanted} finalists"
+            )
+        share = self.limits.validation_size
+        return Finals(
+            study=self.study,
+            trials=best[:kept],
+            metric=self.metric,
+            splits=self.limits.splits,
+            validation_to_train=share / (1 - share),
+            executor=self.executor,
+            hyperparameters=self.hyperparameters,
+            seconds_left=self._seconds_left,
+            interrupted=self.interrupted,
+            tell=lambda done, total: self._tell("finalists", done, total),
+        )
+
+    def _resume(self) -> list[int]:
+        """Take up what the study holds; the slots that are still to be tried.
+
+        Trials that a killed process left running are failed, and their slots are tried again, unless
+        the failure was theirs.
+        """
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING:
                 self.study.tell(trial.number, state=TrialState.FAIL)
-            elif SLOT in trial.user_attrs and (
-                trial.state != TrialState.FAIL or ERROR in trial.user_attrs
-            ):
-                done.add(trial.user_attrs[SLOT])
+            if SLOT in trial.user_attrs and _has_ended(trial):
+                self._history.append(_record(trial, self.space.chosen(trial.params)))
+                self._errors += [trial.user_attrs[ERROR]] if ERROR in trial.user_attrs else []
+        self._reserved = self._reserve()
+        done = {record.number for record in self._history}
         if done:
             self.notes.append(f"resumed after {len(done)} of {self.limits.n_trials} trials")
         return [slot for slot in range(self.limits.n_trials) if slot not in done]
 
     def _explore(self, waiting: list[int]) -> None:
-        until = self._began + self.limits.seconds * (1 - FINALISTS_SHARE)
+        left = len(waiting)
         while waiting or self._running:
-            late = time.monotonic() >= until or self.interrupted()
+            late = self._until() <= time.monotonic() or self.interrupted()
             while waiting and not late and len(self._running) < self.executor.capacity:
-                self._start(waiting.pop(0), until)
+                self._start(waiting.pop(0))
             if late and not self._running:
                 break
+            if self.interrupted():
+                self.executor.halt()
             for event in self.executor.events(timeout=TICK):
                 if isinstance(event, TrialReport):
                     self._answer(event)
                 else:
                     self._finish(event)
-            self._tell("trials", self._ended(), self.limits.n_trials)
-        if waiting:
+            self._tell("trials", len(self._history), self.limits.n_trials)
+        if left and len(self._history) < self.limits.n_trials:
             reason = "interrupted" if self.interrupted() else "the time was up"
-            done = self.limits.n_trials - len(waiting)
+            done = len(self._history)
             self.notes.append(f"{reason} after {done} of {self.limits.n_trials} trials")
 
-    def _start(self, slot: int, until: float) -> None:
+    def _start(self, slot: int) -> None:
         self.study.sampler = sampler_of(self.limits, slot)
         trial = self.study.ask(self.space.distributions())
         trial.set_user_attr(SLOT, slot)
-        self._running[trial.number] = _Running(trial, slot, time.monotonic())
+        params = self.space.chosen(trial.params)
+        self._running[slot] = _Running(trial, params)
         task = TrialTask(
-            number=trial.number,
-            hyperparameters=self.hyperparameters(trial.params),
+            number=slot,
+            hyperparameters=self.hyperparameters(params),
             split_seed=slot,
             watched=self.limits.pruning and not self._trials_are_short(),
         )
-        self.executor.submit(task, seconds=max(until - time.monotonic(), 0.0))
+        self.executor.submit(task, seconds=max(self._until() - time.monotonic(), 0.0))
 
     def _answer(self, report: TrialReport) -> None:
         running = self._running[report.number]
         running.trial.report(report.value, report.step)
+        running.curve.append((report.step, report.value))
         verdict: Verdict = "go on"
-        if self.interrupted():
+        if self.interrupted() or self._until() <= time.monotonic():
             verdict = "stop"
-        elif running.trial.should_prune():
+        elif _should_prune(running.trial):
             running.pruned = True
             verdict = "prune"
         self.executor.answer(report.number, verdict)
@@ -194,44 +221,62 @@ class Search:
         running.trial.set_user_attr(SECONDS, round(outcome.seconds, 4))
         if outcome.state == "complete":
             self.study.tell(running.trial, outcome.value)
+            self._keep(outcome, running, "complete", outcome.value)
             self._refuse_constant()
         elif running.pruned:
             self.study.tell(running.trial, state=TrialState.PRUNED)
+            self._keep(outcome, running, "pruned", running.curve[-1][1])
         elif outcome.state == "stopped":
             # The deadline came before its end: it says nothing, and its slot stays open.
             self.study.tell(running.trial, state=TrialState.FAIL)
         else:
             running.trial.set_user_attr(ERROR, outcome.error)
             self.study.tell(running.trial, state=TrialState.FAIL)
+            self._errors.append(outcome.error)
+            self._keep(outcome, running, "failed", None)
             self._refuse_failing()
 
+    def _keep(
+        self, outcome: TrialOutcome, running: _Running, state: str, value: float | None
+    ) -> None:
+        record = TrialRecord(
+            number=outcome.number,
+            state=state,
+            value=value,
+            params=running.params,
+            curve=tuple(running.curve),
+            seconds=round(outcome.seconds, 4),
+        )
+        self._history.append(record)
+        self._reserved = self._reserve()
+
     def _refuse_constant(self) -> None:
-        values = [trial.value for trial in self._complete()]
-        if len(values) == CONSTANT_AFTER and len(set(values)) == 1:
-            raise DataError(
-                f"{self.metric.name} is {values[0]:g} in each of the first {len(values)} trials: it "
-                "does not depend on what is searched",
-                hint="search other hyperparameters or wider ranges, or choose another metric",
-            )
+        values = [record.value for record in self._history if record.state == "complete"]
+        if len(values) != CONSTANT_AFTER or len(set(values)) != 1:
+            return
+        words = f"{self.metric.name} is {values[0]:g} in each of the first {len(values)} trials"
+        if values[0] == PERFECT[self.metric.direction]:
+            self.notes.append(f"{words}: nothing is left to search for")
+            return
+        raise DataError(
+            f"{words}: it does not depend on what is searched",
+            hint="search other hyperparameters or wider ranges, or choose another metric",
+        )
 
     def _refuse_failing(self) -> None:
-        trials = self.study.get_trials(deepcopy=False)
-        failed = [trial for trial in trials if ERROR in trial.user_attrs]
-        ended = [
-            trial for trial in trials if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
-        ]
-        if not ended and len(failed) >= min(FAILING_AFTER, self.limits.n_trials):
+        enough = min(FAILING_AFTER, self.limits.n_trials)
+        if len(self._errors) >= enough and len(self._errors) == len(self._history):
             raise DataError(
-                f"every one of the first {len(failed)} trials failed; the first: "
-                f"{failed[0].user_attrs[ERROR]}",
+                f"every one of the first {len(self._errors)} trials failed; the first: "
+                f"{self._errors[0]}",
                 hint="check model.hyperparameters and the data",
             )
 
     def _nothing_complete(self) -> DataError:
-        trials = self.study.get_trials(deepcopy=False)
-        errors = [trial.user_attrs[ERROR] for trial in trials if ERROR in trial.user_attrs]
-        if errors:
-            return DataError(f"no trial succeeded; the first failure: {errors[0]}")
+        if self._errors:
+            return DataError(f"no trial succeeded; the first failure: {self._errors[0]}")
+        if self.interrupted():
+            return DataError("interrupted before a single trial had ended", hint="train --resume")
         return NoTrialInTimeError(
             f"no trial ended within {self.limits.seconds:g} s",
             hint="raise hyperparameter_tuning.timeout in the config, or narrow the ranges to "
@@ -239,91 +284,88 @@ class Search:
             "without a search",
         )
 
-    def _complete(self) -> list[FrozenTrial]:
-        """The complete trials, the best first."""
-        done = [
-            trial
-            for trial in self.study.get_trials(deepcopy=False)
-            if trial.state == TrialState.COMPLETE and trial.value is not None
-        ]
-        best_first = self.metric.direction == "maximize"
-        return sorted(done, key=lambda trial: trial.value or 0.0, reverse=best_first)
+    def _complete(self) -> list[TrialRecord]:
+        """The complete trials, the best first; of equal ones the first."""
+        done = [record for record in self._history if record.state == "complete"]
+        return sorted(done, key=lambda item: (-self._sign() * (item.value or 0.0), item.number))
 
     def _trials_are_short(self) -> bool:
-        known = [
-            trial.user_attrs.get(SECONDS, 0.0)
-            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        ]
-        if len(known) < self.limits.startup_trials:
-            return False
-        short: bool = sorted(known)[len(known) // 2] < SHORT_TRIAL
+        """Whether pruning saves nothing; decided once, so that a resumed search goes the same way."""
+        short = self.study.user_attrs.get(SHORT)
+        if short is None:
+            known = sorted(item.seconds for item in self._history if item.state == "complete")
+            if len(known) < max(self.limits.startup_trials, 1):
+                return False
+            short = known[len(known) // 2] < SHORT_TRIAL
+            self.study.set_user_attr(SHORT, short)
         note = f"trials take less than {SHORT_TRIAL:g} s: pruning them would save nothing"
         if short and note not in self.notes:
             self.notes.append(note)
-        return short
+        return bool(short)
 
-    def _history(self) -> tuple[TrialRecord, ...]:
-        states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-        return tuple(
-            TrialRecord(
-                number=trial.user_attrs[SLOT],
-                state=states.get(trial.state, "failed"),
-                value=trial.value,
-                params=trial.params,
-                curve=tuple(sorted(trial.intermediate_values.items())),
-                seconds=trial.user_attrs.get(SECONDS, 0.0),
-            )
-            for trial in self.study.get_trials(deepcopy=False)
-            if trial.state in states or ERROR in trial.user_attrs
-        )
+    def _until(self) -> float:
+        """When the exploration ends."""
+        return self._began + self.limits.seconds - self._reserved
 
-    def _ended(self) -> int:
-        return len(self._history())
+    def _reserve(self) -> float:
+        """The seconds that the finalists need, by what the best trials took."""
+        best = self._complete()[: self.limits.candidates]
+        if not best:
+            return 0.0
+        count, splits = self.limits.candidates, self.limits.splits
+        each = self._seconds_each(best)
+        sure = min(splits, FEWEST_PAIRS)
+        # By then the test has dropped half of them, or so.
+        wanted = count * each * (sure + (splits - sure) / 2)
+        first = min(count * each, FIRST_SPLIT_SHARE * self.limits.seconds)
+        return min(wanted, max(FINALISTS_SHARE * self.limits.seconds, first))
+
+    def _seconds_each(self, best: list[TrialRecord]) -> float:
+        """What a fit of one of these costs in wall time, with all workers busy."""
+        return sum(item.seconds for item in best) / len(best) / self.executor.capacity
 
     def _seconds_left(self) -> float:
         return max(self._began + self.limits.seconds - time.monotonic(), 0.0)
 
+    def _sign(self) -> float:
+        return 1.0 if self.metric.direction == "maximize" else -1.0
+
     def _tell(self, stage: str, done: int, total: int) -> None:
-        history = self._history()
-        values = [record.value for record in history if record.value is not None]
-        pick = max if self.metric.direction == "maximize" else min
+        values = [record.value for record in self._complete()[:1]]
+        states = [record.state for record in self._history]
         self.listener(
             SearchProgress(
                 stage=stage,
                 done=done,
                 total=total,
-                pruned=sum(record.state == "pruned" for record in history),
-                failed=sum(record.state == "failed" for record in history),
-                best=pick(values) if values else None,
+                pruned=states.count("pruned"),
+                failed=states.count("failed"),
+                best=values[0] if values else None,
                 seconds_left=self._seconds_left(),
             )
         )
 
 
-def sampler_of(limits: SearchLimits, slot: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one slot: seeded by it, so that a resumed search does not repeat itself."""
-    seed = (limits.seed * 1_000_003 + slot) % 2**32
-    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "TPESampler": lambda: optuna.samplers.TPESampler(seed=seed, n_startup_trials=10),
-        "RandomSampler": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "QMCSampler": lambda: optuna.samplers.QMCSampler(seed=limits.seed),
-    }
-    return samplers[limits.sampler]()
+def _should_prune(trial: Trial) -> bool:
+    """Ask the pruner; no trial of ours runs meanwhile that could warn of something else."""
+    with warnings.catch_warnings():
+        # WilcoxonPruner warns where two trials were not looked at at the same shares.
+        warnings.simplefilter("ignore")
+        return trial.should_prune()
 
 
-def pruner_of(limits: SearchLimits) -> optuna.pruners.BasePruner:
-    """The pruner by name; steps are percent of a trial's own rounds."""
-    if not limits.pruning:
-        return optuna.pruners.NopPruner()
-    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "MedianPruner": lambda: optuna.pruners.MedianPruner(
-            n_startup_trials=limits.startup_trials, n_warmup_steps=limits.warmup_percent
-        ),
-        "HyperbandPruner": lambda: optuna.pruners.HyperbandPruner(
-            min_resource=max(limits.warmup_percent, 1), max_resource=100
-        ),
-        "WilcoxonPruner": lambda: optuna.pruners.WilcoxonPruner(
-            p_threshold=0.1, n_startup_steps=max(2, limits.warmup_percent // 10)
-        ),
-    }
-    return pruners[limits.pruner]()
+def _has_ended(trial: FrozenTrial) -> bool:
+    return trial.state in {TrialState.COMPLETE, TrialState.PRUNED} or ERROR in trial.user_attrs
+
+
+def _record(trial: FrozenTrial, params: dict[str, Any]) -> TrialRecord:
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+    value = trial.value
+    return TrialRecord(
+        number=trial.user_attrs[SLOT],
+        state=states.get(trial.state, "failed"),
+        value=None if value is None or math.isnan(value) else value,
+        params=params,
+        curve=tuple(sorted(trial.intermediate_values.items())),
+        seconds=trial.user_attrs.get(SECONDS, 0.0),
+    )

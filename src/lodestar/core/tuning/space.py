@@ -1,5 +1,7 @@
 """The recipe's ranges as Optuna's distributions."""
 
+import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,10 @@ class SearchSpace:
         """For Optuna, which is imported when a search begins and not before."""
         return {name: _distribution(found) for name, found in self.ranges.items()}
 
+    def chosen(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What Optuna suggested, as the estimator takes it."""
+        return {name: _decoded(self.ranges[name], value) for name, value in params.items()}
+
     def described(self) -> dict[str, dict[str, Any]]:
         """The ranges as plain values, for the artifact."""
         return {
@@ -39,9 +45,29 @@ def _distribution(found: HyperparameterRange) -> "BaseDistribution":
     )
 
     if found.type == "categorical":
-        return CategoricalDistribution(list(found.choices or ()))
+        choices = found.choices or ()
+        return CategoricalDistribution(choices if _storable(found) else _texts(found))
     low, high = found.low or 0.0, found.high or 0.0
+    if found.step is not None:
+        # The last step below the upper bound; Optuna would cut it there as well, but warn.
+        high = low + math.floor((high - low) / found.step + 1e-9) * found.step
     if found.type == "int":
-        step = int(found.step or 1)
-        return IntDistribution(int(low), int(high), log=found.log, step=step)
+        return IntDistribution(int(low), int(high), log=found.log, step=int(found.step or 1))
     return FloatDistribution(low, high, log=found.log, step=found.step)
+
+
+def _storable(found: HyperparameterRange) -> bool:
+    """Whether a study can keep the choices; lists, such as layer sizes, it keeps as text."""
+    return all(
+        choice is None or isinstance(choice, str | int | float) for choice in found.choices or ()
+    )
+
+
+def _texts(found: HyperparameterRange) -> list[str]:
+    return [json.dumps(choice) for choice in found.choices or ()]
+
+
+def _decoded(found: HyperparameterRange, value: object) -> object:
+    if found.choices is None or _storable(found):
+        return value
+    return found.choices[_texts(found).index(str(value))]
