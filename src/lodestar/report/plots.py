@@ -116,5 +116,7 @@ def floats(values: Iterable[float], *, digits: int = 5) -> list[float | None]:
 
 
 def _axis(title: str, *, unit: bool) -> Spec:
-    axis: Spec = {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False}
+    axis: Spec = {"automargin": True, "zeroline": False}
+    if title:
+        axis["title"] = {"text": title, "standoff": 10}
     return axis | {"range": UNIT_RANGE, "tickformat": ".1f", "dtick": 0.2} if unit else axis

@@ -11,7 +11,7 @@ from lodestar.report.search_traces import DIGITS, marked, polylines, span, whole
 __all__ = ["curves", "finals", "history"]
 
 MOST_LINES = 300
-MOST_POINTS = 6000
+MOST_POINTS = 4000
 POINTS_OF_A_LINE = 3
 
 
@@ -25,9 +25,7 @@ def history(story: Story) -> Figure:
     outside = sum(not low <= last(each) <= high for each in (*story.complete, *story.pruned))
     lead = "Every trial has a split of its own: some of the ups and downs are luck."
     if outside:
-        lead += (
-            f" {wording.count(outside, 'far worse value')} beyond the edge: double-click to see."
-        )
+        lead += f" {wording.count(outside, 'far worse value')} at the edge."
     alt = (
         f"Optimisation history: the values of {wording.count(len(story.complete), 'complete trial')}"
         f" and {len(story.pruned)} pruned in the order of trials, and the best so far."
@@ -113,11 +111,11 @@ def _common_level(story: Story, end: int) -> tuple[Spec, ...]:
     level: Spec = {
         "type": "scatter",
         "mode": "lines",
-        "name": "chosen, on the common splits",
+        "name": "chosen, on common splits",
         "x": [-end - 1, 2 * end + 1],
         "y": floats([winner.mean] * 2, digits=DIGITS),
         "line": {"color": "--c2", "width": 1.5, "dash": "dash"},
-        "hovertemplate": "chosen, on the common splits<br><b>%{y:.5~g}</b><extra></extra>",
+        "hovertemplate": "chosen, on common splits<br><b>%{y:.5~g}</b><extra></extra>",
     }
     return (level,)
 
@@ -166,7 +164,7 @@ def _curves(name: str, records: Sequence[TrialRecord], style: Spec, *, of: int) 
         return ()
     most = max(MOST_POINTS // of, 8)
     lines = [_thinned(record.curve, most) for record in records]
-    trace = polylines(name, lines, [f"trial {each.number}, {name}" for each in records], style)
+    trace = polylines(name, [each.number for each in records], lines, style)
     if min(map(len, lines)) < POINTS_OF_A_LINE:
         trace |= {"mode": "lines+markers", "marker": {"color": style["color"], "size": 5}}
     return (trace,)
@@ -180,7 +178,6 @@ def _thinned(curve: Sequence[tuple[int, float]], most: int) -> list[tuple[float,
 
 def _scores(name: str, finalists: Sequence[Finalist], story: Story, style: Spec) -> Spec:
     lines = [[(float(n), score) for n, score in enumerate(e.scores, 1)] for e in finalists]
-    words = [f"trial {story.number(each)}, {name}" for each in finalists]
-    trace = polylines(name, lines, words, style)
+    trace = polylines(name, [story.number(each) for each in finalists], lines, style)
     size = 8 if name == "chosen" else 5
     return trace | {"mode": "lines+markers", "marker": {"color": style["color"], "size": size}}

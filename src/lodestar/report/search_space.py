@@ -11,7 +11,7 @@ from lodestar.report.search_traces import DIGITS, cut, marked, polylines, span
 
 __all__ = ["parallel", "slices"]
 
-MOST_LINES = 300
+MOST_VERTICES = 1500
 FEWEST = 2
 AXIS_WIDTH = 112
 LEVELS = ("--s1", "--s2", "--s3", "--s4", "--s5")
@@ -28,7 +28,7 @@ def parallel(story: Story) -> Figure | None:
     Made of plain lines, for plotly's own parallel coordinates need WebGL and compile code in the
     browser, which the page's policy forbids.
     """
-    records = spread_out(story.complete, MOST_LINES)
+    records = spread_out(story.complete, MOST_VERTICES // max(len(story.dimensions), 1))
     if min(len(story.dimensions), len(records)) < FEWEST:
         return None
     low, high = reach(map(last, records), maximize=story.maximize)
@@ -44,6 +44,7 @@ def parallel(story: Story) -> Figure | None:
         "tickangle": 0,
         "range": [-0.5, len(axes) - 0.5],
         "gridcolor": "--faint",
+        "showline": False,
         "fixedrange": True,
     }
     arranged["yaxis"] |= {"visible": False, "range": [-0.1, 1.1], "fixedrange": True}
@@ -87,7 +88,7 @@ def _slice_axis(dimension: Dimension) -> Spec:
     if dimension.log:
         low, high = math.log10(low), math.log10(high)
     room = 0.05 * (high - low) or 0.5
-    kind = {"type": "log"} if dimension.log else {"type": "linear"}
+    kind = {"type": "log", "exponentformat": "power"} if dimension.log else {"type": "linear"}
     return {**kind, "range": floats((low - room, high + room)), "nticks": 5}
 
 
@@ -114,9 +115,9 @@ def _coloured(
 
 def _lines(records: Sequence[TrialRecord], axes: Sequence[Dimension], style: Spec) -> Spec:
     lines = [_line(record, axes) for record in records]
-    trace = polylines("trials", lines, [""] * len(lines), style)
+    trace = polylines("complete", [record.number for record in records], lines, style)
     words = [text for record in records for text in (*_words(record, axes), "")][:-1]
-    return trace | {"text": words, "hovertemplate": "%{text}<extra></extra>"}
+    return trace | {"customdata": words, "hovertemplate": "%{customdata}<extra></extra>"}
 
 
 def _line(record: TrialRecord, axes: Sequence[Dimension]) -> list[tuple[float, float]]:

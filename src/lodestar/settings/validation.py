@@ -7,6 +7,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from lodestar.errors import Problem, choices
+from lodestar.settings.section import EnvText
 from lodestar.settings.yaml_source import KeyPath, Source
 
 __all__ = ["problems_of"]
@@ -40,7 +41,10 @@ def _problem(finding: Any, section: type[BaseModel], source: Source) -> Problem:
     if kind == "missing":
         return Problem(f"the key {path[-1]!r} is missing", where)
     if kind == "literal_error":
-        given = repr(finding["input"]) if isinstance(finding["input"], str | int) else "this"
+        plain = isinstance(finding["input"], str | int)
+        # A variable's value is not repeated: it may be a secret in the wrong place.
+        secret = isinstance(finding["input"], EnvText)
+        given = repr(finding["input"]) if plain and not secret else "this"
         return Problem(f"{given} is none of the choices", where, f"valid: {context['expected']}")
     if kind in _KINDS:
         given = _worded(finding["input"])

@@ -1,8 +1,8 @@
 """The recipe's ranges as Optuna's distributions."""
 
 import json
-import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lodestar.settings.recipe import HyperparameterRange
@@ -50,7 +50,8 @@ def _distribution(found: HyperparameterRange) -> "BaseDistribution":
     low, high = found.low or 0.0, found.high or 0.0
     if found.step is not None:
         # The last step below the upper bound; Optuna would cut it there as well, but warn.
-        high = low + math.floor((high - low) / found.step + 1e-9) * found.step
+        first, last, step = (Decimal(str(value)) for value in (low, high, found.step))
+        high = float(first + (last - first) // step * step)
     if found.type == "int":
         return IntDistribution(int(low), int(high), log=found.log, step=int(found.step or 1))
     return FloatDistribution(low, high, log=found.log, step=found.step)
