@@ -15,6 +15,9 @@ import pytest
 
 from lodestar.samples.project import create_project
 
+# Before any library loads OpenMP, whose threads else spin on cores that the suite's others use.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-c", "from lodestar.cli.app import main; main()")
 DEADLINE = 120

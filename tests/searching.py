@@ -1,5 +1,6 @@
 """Small searches on real estimators, and an executor that plays a script, for the search's tests."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,10 +54,10 @@ def rows_of(count: int, task: Task, *, classes: int = 2, seed: int = 0) -> tuple
     random = np.random.default_rng(seed)
     values = random.normal(size=(count, 6))
     signal = values[:, 0] + 0.7 * values[:, 1] * values[:, 2] + random.normal(size=count) * 0.6
-    columns: dict[str, Any] = {f"x{position}": values[:, position] for position in range(6)}
-    columns["x5"] = pd.Series(values[:, 5]).where(random.random(count) > 0.1)
-    columns["kind"] = random.choice(["red", "green", "blue"], size=count)
-    table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+    columns = {f"x{position}": pa.array(values[:, position]) for position in range(6)}
+    columns["x5"] = pa.array(values[:, 5], mask=random.random(count) < 0.1)
+    columns["kind"] = pa.array(random.choice(["red", "green", "blue"], size=count), pa.string())
+    table = pa.table(columns)
     if task == "regression":
         return table, Truth(np.exp(signal / 2))
     if task == "causal":
@@ -132,15 +133,17 @@ def searched(
 class Script:
     """An executor that runs nothing: `play` gives a task's value, or the words of its failure.
 
-    Outcomes come one after the other; `curve` gives the intermediate values of watched trials.
+    None is a trial that its deadline stopped. Outcomes come one after the other; `curve` gives the
+    intermediate values of watched trials. With `sleeps` a trial takes the time that it says.
     """
 
-    play: Callable[[TrialTask], float | str]
+    play: Callable[[TrialTask], float | str | None]
     seconds: float = 1.0
     capacity: int = 1
     curve: Callable[[TrialTask], Mapping[int, float]] = lambda task: {}
     submitted: list[TrialTask] = field(default_factory=list)
     allowed: list[float | None] = field(default_factory=list)
+    sleeps: bool = False
     halted: bool = False
     _ended: set[int] = field(default_factory=set)
     _queue: list[tuple[TrialTask, list[tuple[int, float]]]] = field(default_factory=list)
@@ -161,7 +164,11 @@ class Script:
             step, value = reports.pop(0)
             return [TrialReport(task.number, step, value)]
         self._queue.pop(0)
+        if self.sleeps:
+            time.sleep(self.seconds)
         played = self.play(task)
+        if played is None:
+            return [TrialOutcome(task.number, "stopped", None, self.seconds)]
         if isinstance(played, str):
             return [TrialOutcome(task.number, "failed", None, self.seconds, played)]
         return [TrialOutcome(task.number, "complete", played, self.seconds)]

@@ -117,6 +117,15 @@ class FileWriterContract(InTemporaryDirectory, FrameWriterContract):
         files = [path for path in self.place.rglob("*") if path.is_file()]
         return [path for path in files if path != self.place / self.destination()]
 
+    def test_whoever_has_the_old_file_open_reads_it_to_the_end(self) -> None:
+        self.write(pa.table({"row": [1], "name": ["old"]}))
+        path = self.place / self.destination()
+        old = path.read_bytes()
+        with path.open("rb") as file:
+            self.write(every_kind_of_value())
+            assert file.read() == old
+        assert path.read_bytes() != old
+
 
 class TestParquetFileWriter(FileWriterContract):
     suffix = ".parquet"

@@ -178,7 +178,9 @@ def test_no_rows_are_an_error_and_write_nothing(
     assert not output.exists()
 
 
-@pytest.mark.parametrize("output", ["/elsewhere/x.parquet", "../x.parquet", "outputs/../../x.parquet"])
+@pytest.mark.parametrize(
+    "output", ["/elsewhere/x.parquet", "../x.parquet", "outputs/../../x.parquet"]
+)
 def test_an_output_outside_the_project_is_refused(
     lodestar: Lodestar, studio: Trained, output: str
 ) -> None:

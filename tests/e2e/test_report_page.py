@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lodestar.core.results import (
     RegressionCurves,
     UpliftDecile,
 )
+from lodestar.core.tuning.result import Finalist, TrialRecord, TuningResult
 from lodestar.report import RunReport, SplitSummary, render
 
 HOSTILE = "</script><script>document.documentElement.dataset.owned = 1</script>"
@@ -88,6 +90,41 @@ def chromium() -> str:
     return found
 
 
+def search() -> TuningResult:
+    def params(place: int) -> dict[str, object]:
+        return {HOSTILE: 0.001 * (place + 1), "kind": [HOSTILE, None][place % 2]}
+
+    def curve(place: int) -> tuple[tuple[int, float], ...]:
+        return tuple((step, 0.8 + place / 100 + step / 1000) for step in range(10, 101, 10))
+
+    trials = tuple(
+        TrialRecord(n, "pruned" if n % 3 else "complete", 0.9 + n / 100, params(n), curve(n), 1.0)
+        for n in range(9)
+    )
+    finalists = tuple(
+        Finalist(n, params(n), 0.9 + n / 100, (0.9, 0.91), 0.905, 0.01, dropped=n == 0)
+        for n in (6, 3, 0)
+    )
+    space = {
+        HOSTILE: {"type": "float", "low": 0.001, "high": 0.1, "log": True},
+        "kind": {"type": "categorical", "choices": [HOSTILE, None]},
+    }
+    return TuningResult(
+        metric="roc_auc",
+        direction="maximize",
+        best_params=params(6),
+        best_score=0.905,
+        best_error=0.01,
+        optimism=0.055,
+        finalists=finalists,
+        history=(*trials, TrialRecord(9, "failed", None, params(9), (), 0.1)),
+        search_space=space,
+        seconds=9.0,
+        asked=10,
+        notes=(HOSTILE,),
+    )
+
+
 @pytest.mark.parametrize(
     ("task", "figures"),
     [("classification", 3), ("many classes", 2), ("regression", 3), ("causal", 2)],
@@ -95,8 +132,19 @@ def chromium() -> str:
 def test_a_browser_draws_every_figure_from_disk_without_an_error(
     chromium: str, tmp_path: Path, task: str, figures: int
 ) -> None:
+    opened_without_error(chromium, tmp_path, report(curves(task)), figures)
+
+
+def test_a_browser_draws_the_figures_of_a_search(chromium: str, tmp_path: Path) -> None:
+    searched = replace(report(curves("regression")), tuning=search())
+
+    # History, intermediate values, finalists, two slices, parallel coordinates.
+    opened_without_error(chromium, tmp_path, searched, 3 + 6)
+
+
+def opened_without_error(chromium: str, tmp_path: Path, made: RunReport, figures: int) -> None:
     page = tmp_path / "report.html"
-    page.write_text(render(report(curves(task))), encoding="utf-8")
+    page.write_text(render(made), encoding="utf-8")
 
     opened = subprocess.run(
         [chromium, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],

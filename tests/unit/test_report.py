@@ -219,6 +219,22 @@ def test_features_after_the_twentieth_are_folded() -> None:
     assert "feature_24" in folded
 
 
+def test_a_tiny_importance_is_nothing_beside_a_large_one_and_a_number_among_its_like() -> None:
+    tiny = (
+        Importance("tiny", 5.205e-6, 4.1e-7, "permutation", "mse"),
+        Importance("negative", -5.205e-6, 0.0, "permutation", "mse"),
+    )
+    large = Importance("large", 0.25, 0.002, "permutation", "mse")
+
+    beside = Page(render(replace(report(), importances=(*tiny, large)))).words
+    alone = Page(render(replace(report(), importances=tiny))).words
+
+    assert "e\N{MINUS SIGN}" not in beside
+    assert "0.0000  \N{PLUS-MINUS SIGN} 0.0000" in beside
+    assert "0.2500  \N{PLUS-MINUS SIGN} 0.0020" in beside
+    assert "5.2e\N{MINUS SIGN}06  \N{PLUS-MINUS SIGN} 4.1e\N{MINUS SIGN}07" in alone
+
+
 def test_few_classes_have_a_confusion_table_and_many_a_heatmap() -> None:
     few = Page(render(report(curves=classification(("a", "b", "c")))))
     many = Page(render(report(curves=classification(tuple(f"c{n}" for n in range(13))))))

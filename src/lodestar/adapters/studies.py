@@ -13,6 +13,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock  # its base class has no public name
+from sqlalchemy.exc import SQLAlchemyError
 
 from lodestar.errors import ExternalError, UsageError
 
@@ -91,7 +92,7 @@ def _database(url: str, name: str) -> Iterator[optuna.storages.RDBStorage]:
         database = optuna.storages.RDBStorage(url)
     try:
         yield database
-    except optuna.exceptions.StorageInternalError as error:
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         raise _unusable(name, error) from error
     finally:
         database.remove_session()
@@ -190,7 +191,13 @@ def _mend(path: Path) -> None:
 def _translated(name: str) -> Iterator[None]:
     try:
         yield
-    except (optuna.exceptions.OptunaError, OSError, ValueError, ImportError) as error:
+    except (
+        optuna.exceptions.OptunaError,
+        SQLAlchemyError,
+        OSError,
+        ImportError,
+        ValueError,
+    ) as error:
         raise _unusable(name, error) from error
     except (KeyError, TypeError, AssertionError) as error:
         # A journal that holds something else than a study.

@@ -39,13 +39,15 @@ class SharedProblem:
 def serve(
     connection: "Connection[Any, Any]", problem: TrialProblem, halted: Callable[[], bool]
 ) -> None:
-    """Run trials until the connection closes."""
+    """Run trials until the connection closes, and close it when an estimator ends this worker."""
     try:
         while True:
             task, seconds = connection.recv()
             _serve_one(connection, problem, task, seconds, halted)
     except (EOFError, OSError):
         return  # whoever asked is gone
+    finally:
+        connection.close()
 
 
 def _serve_one(

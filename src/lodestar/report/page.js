@@ -46,7 +46,7 @@
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 12, r: 12, t: 12, b: 12 },
-    legend: { orientation: "h", entrywidth: 0, x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     hoverlabel: {
       bgcolor: colour("--surface"),
       bordercolor: colour("--border"),

@@ -84,7 +84,7 @@ def _flattery(story: Story) -> Node:
         return None
     chosen = "which was also chosen" if naive is story.winner else "which was not chosen"
     begin = (
-        f"The trial that looked best, number {story.number(naive)}, {chosen}, had "
+        f"The trial that looked best, number {naive.number}, {chosen}, had "
         f"{wording.number(naive.searched)} on its own split and {wording.number(naive.mean)} on the "
         "common ones: "
     )
@@ -128,10 +128,13 @@ def _finalist(story: Story, finalist: Finalist, rank: int) -> tuple[Node, ...]:
         chip = tag(
             "span", "dropped", class_="chip", title="worse than the leader by Wilcoxon's test"
         )
+    mean = wording.number(finalist.mean) if finalist.scores else wording.MISSING
     return (
         str(rank),
-        str(story.number(finalist)),
-        tag("b", wording.number(finalist.mean)) if finalist.scores else wording.MISSING,
+        str(finalist.number),
+        tag(
+            "span" if finalist.dropped else "b", mean, class_="muted" if finalist.dropped else None
+        ),
         wording.short(finalist.error),
         wording.number(finalist.searched),
         str(len(finalist.scores)),

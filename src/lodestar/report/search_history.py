@@ -24,6 +24,8 @@ def history(story: Story) -> Figure:
     arranged["yaxis"] |= {"range": floats((low, high), digits=DIGITS)}
     outside = sum(not low <= last(each) <= high for each in (*story.complete, *story.pruned))
     lead = "Every trial has a split of its own: some of the ups and downs are luck."
+    if story.winner and story.winner.scores:
+        lead += " Dashed: the chosen one on the common splits."
     if outside:
         lead += f" {wording.count(outside, 'far worse value')} at the edge."
     alt = (
@@ -87,19 +89,21 @@ def finals(story: Story) -> Figure | None:
         ("finalist", [e for e in others if not e.dropped], {"color": "--c1-mid", "width": 1.25}),
         ("chosen", [winner], {"color": "--c2", "width": 3}),
     )
-    drawn = tuple(
-        _scores(name, finalists, story, style) for name, finalists, style in groups if finalists
-    )
+    drawn = tuple(_scores(name, finalists, style) for name, finalists, style in groups if finalists)
     splits = max(len(each.scores) for each in judged)
     arranged = layout("Common split", wording.title(story.tuning.metric), legend=True)
     arranged["xaxis"] |= whole(splits) | {"range": [0.7, splits + 0.3]}
+    scores = [score for each in judged for score in each.scores]
+    arranged["yaxis"] |= {"range": floats(reach(scores, maximize=story.maximize), digits=DIGITS)}
     alt = (
         f"{wording.label(story.tuning.metric)} of {wording.count(len(judged), 'finalist')} on "
-        f"{wording.count(splits, 'common split')}; chosen: trial {story.number(winner)}."
+        f"{wording.count(splits, 'common split')}; chosen: trial {winner.number}."
     )
     lead = (
         "Compare split by split: an easy split lifts all of them, only the order within it counts."
     )
+    if any(each.dropped for each in judged):
+        lead += " A dropped one has fewer splits: its mean stands beside no other."
     return Figure("search-finals", "Finalists on common splits", alt, drawn, arranged, lead)
 
 
@@ -115,6 +119,7 @@ def _common_level(story: Story, end: int) -> tuple[Spec, ...]:
         "x": [-end - 1, 2 * end + 1],
         "y": floats([winner.mean] * 2, digits=DIGITS),
         "line": {"color": "--c2", "width": 1.5, "dash": "dash"},
+        "showlegend": False,
         "hovertemplate": "chosen, on common splits<br><b>%{y:.5~g}</b><extra></extra>",
     }
     return (level,)
@@ -176,8 +181,8 @@ def _thinned(curve: Sequence[tuple[int, float]], most: int) -> list[tuple[float,
     return [*curve[:-1][::step], curve[-1]]
 
 
-def _scores(name: str, finalists: Sequence[Finalist], story: Story, style: Spec) -> Spec:
+def _scores(name: str, finalists: Sequence[Finalist], style: Spec) -> Spec:
     lines = [[(float(n), score) for n, score in enumerate(e.scores, 1)] for e in finalists]
-    trace = polylines(name, [story.number(each) for each in finalists], lines, style)
+    trace = polylines(name, [each.number for each in finalists], lines, style)
     size = 8 if name == "chosen" else 5
     return trace | {"mode": "lines+markers", "marker": {"color": style["color"], "size": size}}

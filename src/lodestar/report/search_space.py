@@ -11,7 +11,8 @@ from lodestar.report.search_traces import DIGITS, cut, marked, polylines, span
 
 __all__ = ["parallel", "slices"]
 
-MOST_VERTICES = 1500
+MOST_VERTICES = 1000
+SMALL_DECADE, DECADES = -4, 5
 FEWEST = 2
 AXIS_WIDTH = 112
 LEVELS = ("--s1", "--s2", "--s3", "--s4", "--s5")
@@ -88,8 +89,12 @@ def _slice_axis(dimension: Dimension) -> Spec:
     if dimension.log:
         low, high = math.log10(low), math.log10(high)
     room = 0.05 * (high - low) or 0.5
-    kind = {"type": "log", "exponentformat": "power"} if dimension.log else {"type": "linear"}
-    return {**kind, "range": floats((low - room, high + room)), "nticks": 5}
+    axis: Spec = {"type": "linear", "range": floats((low - room, high + room)), "nticks": 5}
+    if dimension.log:
+        axis |= {"type": "log", "exponentformat": "power" if low < SMALL_DECADE else "none"}
+        if high - low > 1:
+            axis["dtick"] = max(round((high - low) / DECADES), 1)
+    return axis
 
 
 def _coloured(

@@ -112,34 +112,18 @@ class Story:
         pick = max if self.maximize else min
         return pick(ranked, key=lambda each: each.searched, default=None)
 
-    def record(self, finalist: Finalist) -> TrialRecord | None:
-        """The trial that a finalist was; numbers alone may differ after a search was resumed."""
-        same = [
-            record
-            for record in self.complete
-            if record.value == finalist.searched and record.params == finalist.params
-        ]
-        return next(
-            (record for record in same if record.number == finalist.number),
-            next(iter(same), None),
-        )
-
-    def number(self, finalist: Finalist) -> int:
-        """The number that the finalist's trial has in the history."""
-        record = self.record(finalist)
-        return finalist.number if record is None else record.number
-
     def _records(self, finalists: Sequence[Finalist]) -> tuple[TrialRecord, ...]:
-        found = (self.record(each) for each in finalists)
-        return tuple(record for record in found if record is not None)
+        numbers = {each.number for each in finalists}
+        return tuple(record for record in self.complete if record.number in numbers)
 
     def best_so_far(self) -> list[tuple[int, float]]:
-        """The best value among a trial and those before it, for each complete trial."""
-        pick = max if self.maximize else min
+        """The number and the value of each trial that was better than all before it."""
+        sign = 1 if self.maximize else -1
         best: list[tuple[int, float]] = []
         for record in self.complete:
             value = last(record)
-            best.append((record.number, pick(best[-1][1], value) if best else value))
+            if not best or sign * value > sign * best[-1][1]:
+                best.append((record.number, value))
         return best
 
 

@@ -14,8 +14,8 @@ __all__ = ["DIGITS", "cut", "marked", "polylines", "span", "whole"]
 
 DIGITS = 7
 # Drawing more than this tells no more, and makes the page large and slow.
-MOST_DOTS = 600
-MOST_DOTS_OF_SLICES = 2000
+MOST_DOTS = 500
+MOST_DOTS_OF_SLICES = 1600
 FEWEST_DOTS = 100
 MOST_DESCRIBED = 200
 FEW_TICKS = 12
@@ -66,6 +66,7 @@ def marked(story: Story, dimension: Dimension | None = None) -> tuple[Spec, ...]
             "name": name,
             "y": floats((_within(last(each), ends) for each in records), digits=DIGITS),
             "marker": dict(MARKERS[name]),
+            "cliponaxis": False,
             **make(name, records),
         }
         for name, records in groups.items()

@@ -22,7 +22,7 @@ __all__ = ["KeyPath", "Source", "parse_value", "read_yaml"]
 
 KeyPath = tuple[str | int, ...]
 
-LARGEST_FILE = 256 * 1024
+LARGEST_FILE = 96 * 1024
 MOST_NODES = 20_000
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 _PLAIN_GROUPS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}

@@ -3,7 +3,7 @@
 import copy
 
 from lodestar.core.models.family import Estimator, Family
-from lodestar.core.models.watching import StoppedError, Watch, checkpoints
+from lodestar.core.models.watching import StoppedError, Watch
 from lodestar.core.results import Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -20,7 +20,7 @@ class GradientBoostingFamily(Family):
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
         """Fit, telling the metric at every tenth of the rounds."""
-        marks = checkpoints(estimator.n_estimators)
+        marks = watch.marks(estimator.n_estimators)
 
         def monitor(round_: int, unfinished: Estimator, frame: object) -> bool:
             del frame
@@ -44,6 +44,9 @@ class HistGradientBoostingFamily(Family):
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
         """Fit in steps by `warm_start`, telling the metric after each."""
+        if not watch.looks:
+            self.fit(estimator, features, truth)
+            return
         rounds, before = estimator.max_iter, estimator.warm_start
         steps = {after: percent for percent in STEPS if (after := rounds * percent // 100)}
         estimator.set_params(warm_start=True)

@@ -66,8 +66,9 @@ class CatBoostFamily(Family):
         round after each tenth. A metric that it does not know, or a recipe that gives CatBoost
         metrics or an objective of its own, is judged on a third of the rows instead.
         """
-        from catboost import Pool
-
+        if not watch.looks:
+            self._fit_watched(estimator, features, truth, _Watching(watch))
+            return
         parameters = estimator.get_params()
         native = _NATIVE.get((self.task, len(watch.classes) > 2, watch.metric))  # noqa: PLR2004
         rounds = next((parameters[name] for name in _ROUNDS if name in parameters), 1000)
@@ -78,11 +79,19 @@ class CatBoostFamily(Family):
             return
         period = max(1, rounds // CHECKPOINTS)
         estimator.set_params(custom_metric=[native], metric_period=period)
-        watching = _Watching(watch, native.partition(":")[0])
+        self._fit_watched(estimator, features, truth, _Watching(watch, native))
+
+    def _fit_watched(
+        self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watching: "_Watching"
+    ) -> None:
+        from catboost import Pool
+
+        rows = watching.watch
+        judged = Pool(self._input(rows.features), rows.truth.target) if rows.looks else None
         estimator.fit(
             self._input(features),
             truth.target,
-            eval_set=Pool(self._input(watch.features), watch.truth.target),
+            eval_set=judged,
             use_best_model=False,
             callbacks=[watching],
         )
@@ -116,13 +125,13 @@ class _Watching:
     """CatBoost's callback. It turns exceptions into its own error, so stopping is remembered."""
 
     watch: Watch
-    metric: str
+    metric: str = ""
     told: int = 0
     stopped: bool = False
 
     def after_iteration(self, info: Any) -> bool:  # noqa: ANN401 -- catboost's, without a public class
         """Tell a new value; False ends the training."""
-        values = info.metrics["validation"][self.metric]
+        values = info.metrics["validation"][self.metric] if self.watch.looks else ()
         try:
             if self.watch.overdue():
                 raise StoppedError

@@ -66,7 +66,7 @@ class Family:
         A third that lacks a class, or treated or control rows, would say nothing and is left out.
         """
         third = np.arange(0, len(truth), GROWING)
-        if _kinds(truth) == _kinds(truth.at(third)):
+        if watch.looks and _kinds(truth) == _kinds(truth.at(third)):
             # A copy, because `warm_start` would make the second fit go on from the first.
             early = copy.deepcopy(estimator)
             part = FeatureMatrix(features.rows(third), features.names)

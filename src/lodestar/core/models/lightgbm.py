@@ -15,7 +15,7 @@ from lodestar.core.models.family import (
     named_parameters,
     refuse_absent_classes,
 )
-from lodestar.core.models.watching import StoppedError, Watch, checkpoints
+from lodestar.core.models.watching import StoppedError, Watch
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -76,7 +76,7 @@ class LightGBMFamily(Family):
                 raise StoppedError
             done = environment.iteration + 1
             # Lightgbm knows the number of rounds by many names, and this is what it settled on.
-            percent = checkpoints(environment.end_iteration).get(done)
+            percent = watch.marks(environment.end_iteration).get(done)
             if percent is not None:
                 watch.at(percent, looks.look(environment.model, environment.params, done))
 

@@ -22,7 +22,8 @@ class Watch:
     """Validation rows, the metric on them, and whom to tell.
 
     `tell(step, value)` raises StoppedError where the trial shall not go on; `overdue()` is cheap and
-    may be asked every round. `metric` is the name of what `score` computes.
+    may be asked every round. `metric` is the name of what `score` computes. Without `looks` nobody
+    wants intermediate values, and only the deadline counts.
     """
 
     metric: str
@@ -32,6 +33,11 @@ class Watch:
     score: Callable[[Truth, Predictions], float]
     tell: Callable[[int, float], None]
     overdue: Callable[[], bool]
+    looks: bool = True
+
+    def marks(self, rounds: int) -> dict[int, int]:
+        """The checkpoints of so many rounds, or none where nobody wants to know."""
+        return checkpoints(rounds) if self.looks else {}
 
     def at(self, step: int, predictions: Predictions) -> None:
         """Judge the predictions of the validation rows and tell."""

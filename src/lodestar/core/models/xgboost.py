@@ -195,7 +195,8 @@ def _looks(task: Task, parameters: Mapping[str, Any]) -> type[_NewTrees] | type[
 def _watching(looks: _NewTrees | _AllTrees, rounds: int) -> Any:  # noqa: ANN401 -- xgboost's class
     from xgboost.callback import TrainingCallback
 
-    marks, watch = checkpoints(rounds), looks.watch
+    watch = looks.watch
+    marks = watch.marks(rounds)
 
     class Watching(TrainingCallback):
         """Looks at every tenth of the rounds, and at the clock at every one."""

@@ -1,12 +1,16 @@
 """Optuna's samplers and pruners by the names that the config uses."""
 
+import warnings
 from collections.abc import Callable
+from typing import TypeVar
 
 import optuna
 
 from lodestar.core.tuning.result import SearchLimits
 
 __all__ = ["pruner_of", "sampler_of"]
+
+Made = TypeVar("Made")
 
 
 def sampler_of(limits: SearchLimits, slot: int) -> optuna.samplers.BaseSampler:
@@ -24,7 +28,7 @@ def sampler_of(limits: SearchLimits, slot: int) -> optuna.samplers.BaseSampler:
             warn_independent_sampling=False,
         ),
     }
-    return samplers[limits.sampler]()
+    return _made(samplers[limits.sampler])
 
 
 def pruner_of(limits: SearchLimits) -> optuna.pruners.BasePruner:
@@ -42,4 +46,11 @@ def pruner_of(limits: SearchLimits) -> optuna.pruners.BasePruner:
             p_threshold=0.1, n_startup_steps=max(2, limits.warmup_percent // 10)
         ),
     }
-    return pruners[limits.pruner]()
+    return _made(pruners[limits.pruner])
+
+
+def _made(make: Callable[[], Made]) -> Made:
+    """The config names it, so the user knows; that Optuna calls some experimental helps nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return make()

@@ -25,6 +25,8 @@ __all__ = ["TrialProblem", "with_threads"]
 State: TypeAlias = Literal["complete", "stopped", "failed"]
 # What libraries call their number of threads.
 THREADS = ("n_jobs", "thread_count", "nthread")
+# scikit-learn 1.8 still takes the name here, warns, and uses one thread whatever it is told.
+DEAF = "LogisticRegression"
 THREAD_ALIASES = frozenset({*THREADS, "nthreads", "num_threads", "num_thread"})
 
 
@@ -89,8 +91,9 @@ class TrialProblem:
             truth=prepared.truth,
             classes=self.truth.classes,
             score=self._score,
-            tell=tell if task.watched else _unheard,
+            tell=tell,
             overdue=overdue,
+            looks=task.watched,
         )
         model = self.learner.single_training_iteration(
             prepared.train, task.hyperparameters, watch=watch
@@ -115,11 +118,6 @@ class TrialProblem:
         return self._last
 
 
-def _unheard(step: int, value: float) -> None:
-    """A trial that is not watched goes on whatever its intermediate values."""
-    del step, value
-
-
 def _worded(error: Exception) -> str:
     if isinstance(error, LodestarError):
         return error.what
@@ -132,6 +130,7 @@ def with_threads(
     """Tell the estimator how many threads it has, where it takes that and the recipe is silent."""
     accepted = family.parameters() or frozenset()
     names = [name for name in THREADS if name in accepted]
-    if not names or THREAD_ALIASES & hyperparameters.keys():
+    deaf = any(base.__name__ == DEAF for base in family.cls.__mro__)
+    if not names or deaf or THREAD_ALIASES & hyperparameters.keys():
         return dict(hyperparameters)
     return {**hyperparameters, names[0]: threads}

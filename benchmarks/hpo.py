@@ -1,0 +1,304 @@
+"""The search against the loop that everyone writes, in the same wall time, on the same data and space.
+
+Peers: Optuna with a split by trial number, a pipeline fit and the score at the end (its MedianPruner
+never sees a value), alone and with two workers; and Optuna with XGBoost's own pruning callback. Ours
+is `lodestar train` with two workers. Reported is what each says of its best; held out is that
+configuration fitted on all training rows and judged on rows that no search saw.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measure import (
+    LODESTAR,
+    compile_bytecode,
+    print_machine,
+    print_table,
+    print_verdict,
+    run,
+    workspace,
+)
+
+SPACE = """
+    learning_rate: {type: float, low: 0.01, high: 0.3, log: true}
+    n_estimators: {type: int, low: 50, high: 1000}
+    max_depth: {type: int, low: 3, high: 10}
+    subsample: {type: float, low: 0.5, high: 1.0}
+"""
+SETS = {
+    "regression": ("xgboost.XGBRegressor", "rmse", 50_000, 9),
+    "classification": ("xgboost.XGBClassifier", "roc_auc", 200_000, 30),
+}
+MOST = 1_000
+OURS, NAIVE, TWO, CALLBACK = "lodestar", "loop", "loop, 2 workers", "pruning callback"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What one search did in its time."""
+
+    trials: int
+    seconds: float
+    reported: float
+    held_out: float
+    peak: float
+
+
+def main() -> None:
+    """Prepare, measure and print."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--quick", action="store_true", help="10 s, one seed, a tenth of the rows")
+    options.add_argument("--seconds", type=int, default=60)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    options.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.child:
+        CHILDREN[given.child[0]](*given.child[1:])
+        return
+    print_machine()
+    compile_bytecode()
+    seconds, seeds, part = given.seconds, given.seeds, 1
+    if given.quick:
+        seconds, seeds, part = 10, 1, 10
+    for name in given.sets:
+        _compare(name, seconds, seeds, part)
+
+
+def _compare(name: str, seconds: int, seeds: int, part: int) -> None:
+    ways = (OURS, NAIVE, TWO, CALLBACK)
+    found: dict[str, list[Searched]] = {way: [] for way in ways}
+    with workspace() as folder:
+        _prepare(folder, name, part)
+        for seed in range(seeds):
+            for way in ways:
+                search = _ours if way == OURS else _theirs
+                found[way].append(search(folder, name, way, seconds, seed))
+                print(f"  {name}, seed {seed}: {way}: {found[way][-1]}", file=sys.stderr)
+    _report(name, seconds, found)
+
+
+def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
+    metric = SETS[name][1]
+
+    def mean(way: str, field: str) -> float:
+        return statistics.fmean(getattr(item, field) for item in found[way])
+
+    rows = []
+    for way, searches in found.items():
+        gap = statistics.fmean(abs(item.reported - item.held_out) for item in searches)
+        rate = mean(way, "trials") / mean(way, "seconds") * 60
+        rows.append(
+            [
+                way,
+                f"{mean(way, 'trials'):.1f}",
+                f"{rate:.1f}",
+                f"{mean(way, 'seconds'):.1f}",
+                f"{mean(way, 'held_out'):.4f}",
+                f"{gap:.4f}",
+                f"{mean(way, 'peak'):,.0f}",
+            ]
+        )
+    header = [
+        "way",
+        "trials",
+        "per minute",
+        "wall s",
+        f"held-out {metric}",
+        "|reported - held out|",
+        "peak MB",
+    ]
+    print_table(f"{name}, {seconds} s, {len(found[OURS])} seeds", header, rows)
+    rates = {way: mean(way, "trials") / mean(way, "seconds") for way in found}
+    print_verdict("trials per minute / loop", rates[OURS] / rates[NAIVE], 4, least=True)
+    print_verdict(
+        "trials per minute / loop with 2 workers", rates[OURS] / rates[TWO], 2, least=True
+    )
+    print_verdict("wall / timeout", mean(OURS, "seconds") / seconds, 1.02, least=False)
+    print_verdict("peak memory / loop", mean(OURS, "peak") / mean(NAIVE, "peak"), 1.7, least=False)
+
+
+def _prepare(folder: Path, name: str, part: int) -> None:
+    _, _, rows, columns = SETS[name]
+    child = [sys.executable, str(Path(__file__).resolve()), "--child", "data"]
+    run([*child, str(folder), name, str(rows // part), str(columns)], folder)
+
+
+def _ours(folder: Path, name: str, way: str, seconds: int, seed: int) -> Searched:
+    del way
+    class_path, metric, _, _ = SETS[name]
+    task = "regression" if name == "regression" else "classification"
+    (folder / "recipes").mkdir(exist_ok=True)
+    (folder / "recipes" / "search.yaml").write_text(
+        f"model:\n  class_path: {class_path}\n  hyperparameters:{SPACE}"
+        f"loader: {{source_uri: data/{name}.parquet}}\n"
+        f"data_interface: {{task_type: {task}, target_col: y}}\n"
+        f"hyperparameter_tuning: {{enabled: true, n_trials: {MOST}, metric: {metric}}}\n"
+    )
+    words = [
+        *("train", "-r", "search", "--json", "--set", f"split.seed={seed}"),
+        *("--set", "config.hyperparameter_tuning.enabled=true"),
+        *("--set", f"config.hyperparameter_tuning.timeout={seconds}"),
+        *("--set", "config.hyperparameter_tuning.parallelization.n_jobs=2"),
+    ]
+    cost = run([LODESTAR, *words], folder)
+    trained = json.loads(cost.stdout)
+    tuning = trained["tuning"]
+    trials = tuning["completed"] + tuning["pruned"]
+    held_out = _held_out(folder, name, tuning["best_params"], seed)
+    return Searched(trials, tuning["seconds"], tuning["best_score"], held_out, cost.peak)
+
+
+def _theirs(folder: Path, name: str, way: str, seconds: int, seed: int) -> Searched:
+    child = [sys.executable, str(Path(__file__).resolve()), "--child", "loop"]
+    cost = run([*child, str(folder), name, way, str(seconds), str(seed)], folder)
+    told = json.loads(cost.stdout)
+    held_out = _held_out(folder, name, told["params"], seed)
+    return Searched(told["trials"], told["seconds"], told["reported"], held_out, cost.peak)
+
+
+def _held_out(folder: Path, name: str, params: dict[str, Any], seed: int) -> float:
+    """The same judge for all: fitted on 80 %, judged on rows made for nothing else."""
+    child = [sys.executable, str(Path(__file__).resolve()), "--child", "judge"]
+    cost = run([*child, str(folder), name, json.dumps(params), str(seed)], folder)
+    return float(cost.stdout)
+
+
+def _child_data(folder: str, name: str, rows: str, columns: str) -> None:
+    import numpy as np
+    import pandas as pd
+    from sklearn.datasets import make_classification, make_friedman1
+
+    count, width = int(rows), int(columns)
+    total = count + max(count // 4, 10_000)
+    if name == "regression":
+        X, y = make_friedman1(total, width, noise=1.0, random_state=1)
+    else:
+        X, y = make_classification(
+            total, width, n_informative=15, n_clusters_per_class=8, flip_y=0.1, random_state=1
+        )
+    frame = pd.DataFrame(X.astype(np.float64), columns=[f"x{at}" for at in range(width)])
+    frame["y"] = y
+    data = Path(folder) / "data"
+    data.mkdir(exist_ok=True)
+    frame[:count].to_parquet(data / f"{name}.parquet")
+    frame[count:].to_parquet(data / f"{name}_held_out.parquet")
+
+
+def _child_loop(folder: str, name: str, way: str, seconds: str, seed: str) -> None:
+    """Optuna as it is usually used; the search sees the training rows alone, as ours does."""
+    import optuna
+    from sklearn.model_selection import train_test_split
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    frame = _frame(folder, name)
+    train, _ = train_test_split(
+        frame, test_size=0.2, random_state=int(seed), stratify=_strata(name, frame)
+    )
+    metric = SETS[name][1]
+
+    def objective(trial: optuna.Trial) -> float:
+        params = {
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+            "n_estimators": trial.suggest_int("n_estimators", 50, 1000),
+            "max_depth": trial.suggest_int("max_depth", 3, 10),
+            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+        }
+        fit, judge = train_test_split(
+            train, test_size=0.25, random_state=trial.number, stratify=_strata(name, train)
+        )
+        if way == CALLBACK:
+            from optuna_integration import XGBoostPruningCallback
+
+            names = {"rmse": "rmse", "roc_auc": "auc"}
+            watch = XGBoostPruningCallback(trial, f"validation_0-{names[metric]}")
+            return _fitted_score(
+                name, params, fit, judge, callback=watch, eval_metric=names[metric]
+            )
+        return _fitted_score(name, params, fit, judge)
+
+    study = optuna.create_study(
+        direction="minimize" if metric == "rmse" else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=int(seed)),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
+    )
+    began = time.monotonic()
+    study.optimize(objective, timeout=float(seconds), n_jobs=2 if way == TWO else 1)
+    ended = [trial for trial in study.trials if trial.state.is_finished()]
+    print(
+        json.dumps(
+            {
+                "trials": len(ended),
+                "seconds": time.monotonic() - began,
+                "reported": study.best_value,
+                "params": study.best_params,
+            }
+        )
+    )
+
+
+def _child_judge(folder: str, name: str, params: str, seed: str) -> None:
+    import pandas as pd
+    from sklearn.model_selection import train_test_split
+
+    frame = _frame(folder, name)
+    train, _ = train_test_split(
+        frame, test_size=0.2, random_state=int(seed), stratify=_strata(name, frame)
+    )
+    held_out = pd.read_parquet(Path(folder) / "data" / f"{name}_held_out.parquet")
+    print(_fitted_score(name, json.loads(params), train, held_out))
+
+
+def _frame(folder: str, name: str) -> Any:  # noqa: ANN401 -- a pandas frame, imported in children alone
+    import pandas as pd
+
+    return pd.read_parquet(Path(folder) / "data" / f"{name}.parquet")
+
+
+def _strata(name: str, frame: Any) -> Any:  # noqa: ANN401 -- as above
+    return None if name == "regression" else frame["y"]
+
+
+def _fitted_score(
+    name: str,
+    params: dict[str, Any],
+    fit: Any,  # noqa: ANN401 -- a pandas frame
+    judge: Any,  # noqa: ANN401 -- a pandas frame
+    *,
+    callback: Any = None,  # noqa: ANN401 -- Optuna's
+    eval_metric: str | None = None,
+) -> float:
+    import xgboost
+    from sklearn.metrics import roc_auc_score, root_mean_squared_error
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features = [column for column in fit.columns if column != "y"]
+    cls = xgboost.XGBRegressor if name == "regression" else xgboost.XGBClassifier
+    scaler = StandardScaler().fit(fit[features])
+    watched = {"callbacks": [callback], "eval_metric": eval_metric} if callback else {}
+    model = make_pipeline(scaler, cls(**params, **watched))
+    extra = {}
+    if callback:
+        step = model.steps[-1][0]
+        extra = {
+            f"{step}__eval_set": [(scaler.transform(judge[features]), judge["y"])],
+            f"{step}__verbose": False,
+        }
+    model.fit(fit[features], fit["y"], **extra)
+    if name == "regression":
+        return float(root_mean_squared_error(judge["y"], model.predict(judge[features])))
+    return float(roc_auc_score(judge["y"], model.predict_proba(judge[features])[:, 1]))
+
+
+CHILDREN: dict[str, Callable[..., None]] = {"data": _child_data, "loop": _child_loop, "judge": _child_judge}
+
+if __name__ == "__main__":
+    main()
