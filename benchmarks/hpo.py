@@ -298,7 +298,11 @@ def _fitted_score(
     return float(roc_auc_score(judge["y"], model.predict_proba(judge[features])[:, 1]))
 
 
-CHILDREN: dict[str, Callable[..., None]] = {"data": _child_data, "loop": _child_loop, "judge": _child_judge}
+CHILDREN: dict[str, Callable[..., None]] = {
+    "data": _child_data,
+    "loop": _child_loop,
+    "judge": _child_judge,
+}
 
 if __name__ == "__main__":
     main()

@@ -91,7 +91,7 @@ def problem_of(
     )
 
 
-def searching(  # noqa: PLR0913 -- the parts of a search
+def searching(
     executor: TrialExecutor,
     hyperparameters: Mapping[str, Any],
     metric: Metric,

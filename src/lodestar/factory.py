@@ -226,6 +226,17 @@ class Factory(EnvironmentFactory):
             for name in given
             if accepted is not None and name not in accepted
         ]
+        problems += [
+            self._loaded.problem(
+                f"{name} needs validation rows inside fit, and there are none",
+                "model",
+                "hyperparameters",
+                name,
+                hint="leave it out: search the number of rounds; pruning ends weak trials early",
+            )
+            for name in given
+            if name in self.family.needs_validation
+        ]
         if problems:
             raise SettingsError(problems)
         values: dict[str, Any] = {}

@@ -154,10 +154,10 @@ def test_a_prefix_that_means_two_runs_is_an_error_that_names_both(
     other = client.create_run(run.info.experiment_id, tags=tags)
     client.set_terminated(other.info.run_id)
     try:
-        lodestar("verify", "--run-id", studio.run_id[:8], cwd=studio.project).refused(
+        lodestar("runs", "show", studio.run_id[:8], cwd=studio.project).refused(
             2, "means several runs", studio.run_id, other.info.run_id
         )
-        lodestar("verify", "--run-id", studio.run_id, cwd=studio.project).succeeded()
+        lodestar("runs", "show", studio.run_id, cwd=studio.project).succeeded()
     finally:
         client.delete_run(other.info.run_id)
 

@@ -16,13 +16,13 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
+from tests.conftest import ROOT
+from tests.searching import between, problem_of, searched
 
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.execution.local import local_executor
 from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask
-from tests.conftest import ROOT
-from tests.searching import between, problem_of, searched
 
 SMALL: dict[str, Any] = {"n_estimators": 10, "max_depth": 3, "n_jobs": 1}
 
@@ -159,6 +159,7 @@ def test_an_idle_worker_that_was_killed_costs_one_trial() -> None:
         assert sorted(item.state for item in outcomes(executor, 2)) == ["complete", "failed"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_estimator_that_exits_does_not_hang_the_thread() -> None:
     with local_executor(wilful(), workers=1, threads=1) as executor:
         executor.submit(task(0, deed="exit"), seconds=None)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.searching import problem_of
 
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.preprocessor import SimpleScaler
@@ -17,7 +18,6 @@ from lodestar.core.trainer import Trainer
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.interface.execution import TrialTask
 from lodestar.interface.learning import Preprocessor
-from tests.searching import problem_of
 
 ROWS = 60
 PATH = "sklearn.linear_model.LinearRegression"

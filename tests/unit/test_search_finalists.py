@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from tests.searching import Script, between, metric_of, searching
 
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.finalists import Finals, common_split_seed
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialTask
-from tests.searching import Script, between, metric_of, searching
 
 MAXIMIZED, MINIMIZED = metric_of("roc_auc"), metric_of("rmse", "regression")
 
@@ -22,7 +22,7 @@ def record(number: int, searched: float) -> TrialRecord:
     return TrialRecord(number, "complete", searched, {"who": number}, (), 0.1)
 
 
-def finals(  # noqa: PLR0913 -- what a comparison depends on
+def finals(
     script: Script,
     searched: Mapping[int, float],
     *,

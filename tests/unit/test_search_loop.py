@@ -7,6 +7,8 @@ from dataclasses import replace
 import optuna
 import pytest
 from optuna.trial import TrialState
+from tests.searching import Script, between, metric_of, searched, searching, whole
+from tests.searching import problem_of as real_problem
 
 from lodestar.core.tuning.algorithms import pruner_of, sampler_of
 from lodestar.core.tuning.result import SearchLimits, TuningResult
@@ -14,8 +16,6 @@ from lodestar.core.tuning.search import NoTrialInTimeError, SearchProgress
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialExecutor, TrialTask
 from lodestar.settings.recipe import HyperparameterRange
-from tests.searching import Script, between, metric_of, searched, searching, whole
-from tests.searching import problem_of as real_problem
 
 LIMITS = SearchLimits(n_trials=40, seconds=60.0, candidates=3, splits=3)
 SPACE = {"x": between(-1.0, 1.0), "depth": whole(1, 8)}

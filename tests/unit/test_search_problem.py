@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.searching import metric_of, problem_of
 
 from lodestar.core.models import family_of, import_class
 from lodestar.core.models.watching import StoppedError
@@ -12,7 +13,6 @@ from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialOutcome, TrialTask
 from lodestar.settings.recipe import Split
-from tests.searching import metric_of, problem_of
 
 SMALL: dict[str, Any] = {"n_estimators": 10, "max_depth": 3, "n_jobs": 1}
 

@@ -10,12 +10,12 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from tests.conftest import ROOT
 
 from lodestar.adapters.studies import opened_study
 from lodestar.core.tuning.algorithms import pruner_of
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.errors import ExternalError, UsageError
-from tests.conftest import ROOT
 
 NAME = "wine-0123abcd-4567"
 SPACE: dict[str, optuna.distributions.BaseDistribution] = {

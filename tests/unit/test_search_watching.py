@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.searching import problem_of
 
 from lodestar.core.models.watching import StoppedError, Watch, checkpoints
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.interface.learning import FeatureMatrix
-from tests.searching import problem_of
 
 ROUNDS = 30
 

@@ -79,8 +79,8 @@ BAD = {
     "a number that is none": ("a: !!int twelve\n", "config/base.yaml:1:a: cannot be read as int"),
     "not UTF-8": (b"a: \xff\xfe\n", "not UTF-8 text"),
     "a deep nest": ("a: " + "[" * 5_000 + "]" * 5_000 + "\n", "not valid YAML: nested too deeply"),
-    "too large": ("a: " + "x" * 300_000 + "\n", "larger than 256 KiB"),
-    "ten megabytes": ("a: 1\n" * 2_000_000, "larger than 256 KiB"),
+    "too large": ("a: " + "x" * 300_000 + "\n", "larger than 96 KiB"),
+    "ten megabytes": ("a: 1\n" * 2_000_000, "larger than 96 KiB"),
     "too many values": ("a: [" + "1," * 20_001 + "]\n", "expands to more than"),
 }
 

@@ -40,10 +40,10 @@ class DuckDBReader:
 
     def schema(self) -> pa.Schema:
         """The query's columns; no rows are read."""
-        # Columns do not depend on the parameters' values, so that they are known before any is given.
-        nothing = dict.fromkeys(self._params)
+        # An empty value stands for one that is not known yet: the columns hardly depend on it.
+        known = {name: value or None for name, value in self._params.items()}
         with _translated(), self._connection() as connection:
-            relation = connection.sql(self._sql, params=nothing or None)
+            relation = connection.sql(self._sql, params=known or None)
             found = relation.limit(0).to_arrow_table()
             # A subquery such as limit() renames what stands twice; the query's own names count.
             return canonical_schema(found.rename_columns(relation.columns).schema)

@@ -64,6 +64,8 @@ def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) ->
     """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
     said = str(error).strip().splitlines() or [type(error).__name__]
     words = f"{name} refuses: {said[0]}"
-    if any(parameter in words for parameter in hyperparameters):
+    # The rows are numbers by now: what is of a wrong type is a hyperparameter.
+    mistyped = isinstance(error, TypeError)
+    if mistyped or any(parameter in words for parameter in hyperparameters):
         return UsageError(words, hint="see model.hyperparameters in the recipe")
     return DataError(words, hint="see the columns' values, or model.hyperparameters in the recipe")
