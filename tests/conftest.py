@@ -186,6 +186,5 @@ def project(sample_project: Path, tmp_path: Path) -> Path:
 
 def copy_of(project: Path, target: Path) -> Path:
     """Copy a project without its runs and outputs."""
-    return shutil.copytree(
-        project, target, ignore=shutil.ignore_patterns("mlruns", "outputs", "outbox", "__pycache__")
-    )
+    made = ("mlruns", "outputs", "outbox", ".lodestar", "__pycache__")
+    return shutil.copytree(project, target, ignore=shutil.ignore_patterns(*made))

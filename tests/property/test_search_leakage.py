@@ -52,7 +52,7 @@ def fitted_in_a_trial(problem: TrialProblem, seed: int) -> tuple[bytes, bytes]:
         problem.splitter,
         problem.metric,
     )
-    outcome = trial.run(TrialTask(0, {}, seed, False), lambda step, value: None, lambda: False)  # noqa: FBT003
+    outcome = trial.run(TrialTask(0, {}, seed, False), lambda step, value: None, lambda: False)
     assert outcome.state == "complete", outcome.error
     (only,), (model,) = made, models
     return pickle.dumps(vars(only)), pickle.dumps(model)

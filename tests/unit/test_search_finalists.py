@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from numpy.typing import NDArray
 from tests.searching import Script, between, metric_of, searching
 
 from lodestar.core.metrics import Metric
@@ -51,7 +52,7 @@ def position(task: TrialTask) -> int:
     return task.split_seed - common_split_seed(0)
 
 
-def scores(table: Mapping[int, Sequence[float]]) -> Script:
+def scores(table: Mapping[int, Sequence[float] | NDArray[np.float64]]) -> Script:
     """Each finalist's score on each common split."""
     return Script(lambda task: table[task.hyperparameters["who"]][position(task)])
 
@@ -203,7 +204,7 @@ def test_a_comparison_that_was_killed_goes_on_where_it_was(after: int) -> None:
 def test_optimism_is_positive_where_the_naive_best_was_flattered(metric: str, sign: float) -> None:
     def play(task: TrialTask) -> float:
         lucky = task.split_seed == 7  # the best trial owes its score to its split
-        return 0.5 + sign * (0.3 if lucky else 0.0) + task.hyperparameters["x"] / 100
+        return float(0.5 + sign * (0.3 if lucky else 0.0) + task.hyperparameters["x"] / 100)
 
     limits = SearchLimits(n_trials=12, seconds=60, candidates=3, splits=4)
     space: dict[str, Any] = {"x": between(0.0, 1.0)}

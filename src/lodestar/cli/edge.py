@@ -1,9 +1,11 @@
 """Where errors become exit codes, and results become text for people or JSON for programs."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from lodestar.errors import LodestarError, SettingsError
@@ -76,12 +78,14 @@ class Out:
 def guarded(*, as_json: bool) -> Iterator[Out]:
     """Turn our errors into one message and their exit code; a bug keeps its trace and exits 1."""
     try:
-        with _stdout_kept_clean(wanted=as_json) as stdout:
+        with _interruption() as interrupted, _stdout_kept_clean(wanted=as_json) as stdout:
             out = Out(as_json=as_json, stdout=stdout)
             try:
                 yield out
                 stdout.flush()
             except LodestarError as error:
+                if interrupted():
+                    raise KeyboardInterrupt from error
                 out.error(error)
                 raise
     except LodestarError as error:
@@ -93,6 +97,32 @@ def guarded(*, as_json: bool) -> Iterator[Out]:
         # Whoever read stdout has gone; say nothing more, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Remember Ctrl-C: where C code calls Python back, it ends there, and some other error follows."""
+    came: list[int] = []
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.default_int_handler(number, frame)
+
+    def unraisable(event: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(event.exc_type, KeyboardInterrupt):
+            before(event)
+
+    before = sys.unraisablehook
+    sys.unraisablehook = unraisable
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = before
 
 
 @contextmanager

@@ -131,14 +131,14 @@ class _Watching:
 
     def after_iteration(self, info: Any) -> bool:  # noqa: ANN401 -- catboost's, without a public class
         """Tell a new value; False ends the training."""
-        values = info.metrics["validation"][self.metric] if self.watch.looks else ()
+        told: list[float] = info.metrics["validation"][self.metric] if self.watch.looks else []
         try:
             if self.watch.overdue():
                 raise StoppedError
             # The first value is that of the first round alone.
-            if self.told < len(values) - 1 < CHECKPOINTS:
-                self.told = len(values) - 1
-                self.watch.tell(self.told * 100 // CHECKPOINTS, float(values[-1]))
+            if self.told < len(told) - 1 < CHECKPOINTS:
+                self.told = len(told) - 1
+                self.watch.tell(self.told * 100 // CHECKPOINTS, float(told[-1]))
         except StoppedError:
             self.stopped = True
         return not self.stopped
