@@ -40,10 +40,11 @@ class Played:
     capacity: int = 1
     _task: TrialTask | None = None
     _steps: list[int] = field(default_factory=list)
+    _stopped: bool = False
 
     def submit(self, task: TrialTask, *, seconds: float | None) -> None:
         del seconds
-        self._task = task
+        self._task, self._stopped = task, False
         self._steps = list(range(10, 100, 10)) if task.watched else []
 
     def events(self, *, timeout: float) -> list[TrialReport | TrialOutcome]:
@@ -56,12 +57,14 @@ class Played:
             step = self._steps.pop(0)
             return [TrialReport(task.number, step, value - (100 - step) / 1000)]
         self._task = None
+        if self._stopped:
+            return [TrialOutcome(task.number, "stopped", None, 1.0)]
         return [TrialOutcome(task.number, "complete", value, 1.0)]
 
     def answer(self, number: int, verdict: Verdict) -> None:
         del number
         if verdict != "go on":
-            self._steps = []
+            self._steps, self._stopped = [], True
 
     def halt(self) -> None:
         return

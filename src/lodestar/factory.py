@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
 from lodestar.artifact.store import RunStore
@@ -178,11 +179,10 @@ class Factory(EnvironmentFactory):
     def _data_uri(self, uri: str, where: str) -> str:
         """A recipe names data by a path below the project: it knows no machine."""
         local = scheme_of(uri) in {"", "file"}
-        if local and not (self._project / uri).resolve().is_relative_to(self._project):
+        path = self._project / unquote(urlsplit(uri).path) if local else self._project
+        if not path.resolve().is_relative_to(self._project):
             raise SettingsError.one(
-                "lies outside the project",
-                where=where,
-                hint="put the file, or a link to its folder, below the project",
+                "lies outside the project", where=where, hint="put the file below the project"
             )
         return uri
 

@@ -85,7 +85,7 @@ class TrainView:
             "tuning": _tuning_json(result.tuning),
             "rows": {"train": len(result.split.train), "test": len(result.split.test)},
             "leakage": [asdict(finding) for finding in self._trained.insight.findings],
-            "notes": list(self._trained.notes),
+            "notes": [*self._trained.notes, *(result.tuning.notes if result.tuning else ())],
             "artifact_digest": saved.digest,
             "artifact_uri": saved.artifact_uri,
             "report": saved.report,
@@ -331,7 +331,7 @@ def _tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
         "best_params": dict(tuning.best_params),
         "best_score": tuning.best_score,
         "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
-        "optimism": tuning.optimism,
+        "optimism": None if math.isnan(tuning.optimism) else tuning.optimism,
         "seconds": tuning.seconds,
     }
 
@@ -344,6 +344,8 @@ def _print_tuning(console: Console, tuning: TuningResult) -> None:
     chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
     honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
     flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
+    if math.isnan(tuning.optimism):
+        flattered = "there was no time to compare the best, so this score flatters"
     _facts(
         console,
         ("search", f"trials {', '.join(counted)} in {tuning.seconds:.0f} s"),

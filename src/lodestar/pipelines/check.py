@@ -43,5 +43,5 @@ def check(settings: Settings) -> CheckedRecipe:
         features=len(roles.inputs),
         columns=len(schema),
         parameters=parameters,
-        notes=(*spine.notes, *factory.hyperparameters.notes),
+        notes=(*spine.notes, *(() if factory.tunes else factory.hyperparameters.notes)),
     )

@@ -1,5 +1,6 @@
 """Turns a training result into the run that is saved: contents, record, report."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -166,10 +167,11 @@ class Recording:
             params |= {"tuning.metric": result.tuning.metric}
             metrics |= {
                 "tuning.best_score": result.tuning.best_score,
-                "tuning.optimism": result.tuning.optimism,
                 "tuning.trials": float(len(result.tuning.history)),
                 "tuning.pruned": float(result.tuning.count("pruned")),
             }
+            if not math.isnan(result.tuning.optimism):
+                metrics["tuning.optimism"] = result.tuning.optimism
         return RunRecord(
             name=self._name(result.tuning),
             recipe=contents.recipe_name,

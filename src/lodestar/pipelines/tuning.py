@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lodestar.core.trainer import Search
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
+from lodestar.errors import UsageError
 from lodestar.factory import Factory
 from lodestar.interface.progress import Progress
 from lodestar.settings.config import HyperparameterTuning
@@ -35,6 +36,11 @@ def search_of(
 ) -> Search | None:
     """The search of a recipe, or None where recipe or config switch it off."""
     if not factory.tunes:
+        if resume:
+            raise UsageError(
+                "there is no search to resume: recipe or config switch it off",
+                hint="see hyperparameter_tuning.enabled in both",
+            )
         return None
 
     def search(problem: TrialProblem) -> TuningResult | None:

@@ -119,7 +119,7 @@ class Search:
             best_params=winner.params,
             best_score=winner.mean,
             best_error=winner.error,
-            optimism=self._sign() * (naive.searched - naive.mean),
+            optimism=self._sign() * (naive.searched - naive.mean) if naive.scores else math.nan,
             finalists=finalists,
             history=tuple(sorted(self._history, key=lambda record: record.number)),
             search_space=self.space.described(),
