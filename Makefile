@@ -8,6 +8,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+# Two test processes on two cores: OpenMP threads of theirs would wait for each other in loops.
+ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
@@ -15,7 +17,8 @@ demo: $(VENV)/.installed-run
 	@$(BIN)/python -m lodestar.samples.demo
 
 test: $(VENV)/.installed-dev system-packages
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults" --cov --cov-report=term $(PYTEST)
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not faults" \
+		--cov --cov-report=term --durations=15 $(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -29,7 +32,7 @@ format: $(VENV)/.installed-dev
 
 # The long runs: kills, full disks, tampering with every file.
 faults: $(VENV)/.installed-dev system-packages
-	$(BIN)/pytest -m faults $(PYTEST)
+	$(ONE_THREAD) $(BIN)/pytest -m faults $(PYTEST)
 
 bench-quick: $(VENV)/.installed-dev
 	for script in cli train_overhead batch; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
