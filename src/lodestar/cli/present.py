@@ -136,9 +136,8 @@ class BatchView:
         console.print(f"[green]✓[/] {scored.rows:,} rows scored by run {scored.run_id[:8]}")
         _facts(console, *scored.outputs.items())
         for column, count in scored.unknown_categories.items():
-            console.print(
-                f"  {count:,} rows have a category of {column} that training had not seen"
-            )
+            words = f"  {count:,} rows have a category of {column} that training had not seen"
+            console.print(Text(escape_control(words)))
 
 
 class EvaluateView:
@@ -207,13 +206,12 @@ class CheckView:
     def print(self, console: Console) -> None:
         """One line a recipe."""
         for item in self._checked:
-            console.print(
-                f"[green]✓[/] {item.recipe}  {item.task}, {item.class_path}, "
-                f"{item.features} features"
-                + (f", parameters {', '.join(item.parameters)}" if item.parameters else "")
-            )
+            words = f"{item.recipe}  {item.task}, {item.class_path}, {item.features} features"
+            if item.parameters:
+                words += f", parameters {', '.join(item.parameters)}"
+            console.print(Text("✓ ", style="green") + Text(words), soft_wrap=True)
             for note in item.notes:
-                console.print(f"    {note}", style="dim")
+                console.print(Text(f"    {note}", style="dim"), soft_wrap=True)
         for name, error in self._failed.items():
             console.print(Text("✗ ", style="red") + Text(name))
             console.print(Text(escape_control(str(error))), soft_wrap=True)
@@ -236,7 +234,8 @@ class RunsView:
             return
         table = _table("run", "recipe", "model", "started", "status", "metrics")
         for run in self._runs:
-            table.add_row(
+            _row(
+                table,
                 run.run_id[:8],
                 run.recipe,
                 run.class_path.rpartition(".")[2],
@@ -302,12 +301,20 @@ class CompareView:
         names = (self._first.run_id[:8], self._second.run_id[:8])
         table = _table("", *names, "difference")
         for name, item in self.json()["metrics"].items():
-            table.add_row(
-                name, _number(item["first"]), _number(item["second"]), _number(item["difference"])
+            _row(
+                table,
+                name,
+                _number(item["first"]),
+                _number(item["second"]),
+                _number(item["difference"]),
             )
         for name in self._different():
-            table.add_row(
-                name, self._first.params.get(name, "-"), self._second.params.get(name, "-"), ""
+            _row(
+                table,
+                name,
+                self._first.params.get(name, "-"),
+                self._second.params.get(name, "-"),
+                "",
             )
         console.print(table)
 
@@ -368,7 +375,7 @@ def _print_evaluation(
     table = _table(*titles, *(["at training"] if trained else []))
     for name, estimate in evaluation.metrics.items():
         row = [name, f"{estimate.value:.4f}", f"{estimate.low:.4f} … {estimate.high:.4f}"]
-        table.add_row(*row, *([_number(trained.get(name))] if trained else []))
+        _row(table, *row, *([_number(trained.get(name))] if trained else []))
     console.print(table)
 
 
@@ -377,6 +384,11 @@ def _table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    """Cells as they are: names and values of the data are no markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _facts(console: Console, *facts: tuple[str, str]) -> None:
