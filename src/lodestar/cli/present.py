@@ -5,22 +5,32 @@ The results' types are only named: showing one command's result must not load th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lodestar.cli.drawing import (
+    add_row,
+    difference,
+    few_metrics,
+    intervals,
+    number,
+    print_evaluation,
+    print_facts,
+    print_next,
+    print_tuning,
+    run_json,
+    table_of,
+    tuning_json,
+)
 from lodestar.cli.edge import described, escape_control
 
 if TYPE_CHECKING:
     from lodestar.artifact.store import StoredRun
-    from lodestar.core.results import Evaluation
-    from lodestar.core.tuning.result import TuningResult
     from lodestar.errors import LodestarError
     from lodestar.pipelines.batch_inference import ScoredBatch
     from lodestar.pipelines.check import CheckedRecipe
@@ -57,7 +67,7 @@ class InitView:
     def print(self, console: Console) -> None:
         """What to do next."""
         console.print(f"[green]✓[/] {len(self._files)} files in {self._directory}")
-        _next(
+        print_next(
             console,
             (f"cd {self._directory}", ""),
             ("lodestar train --recipe-file breast_cancer", "train the first recipe"),
@@ -78,11 +88,11 @@ class TrainView:
             "run_id": saved.run_id,
             "run_name": saved.run_name,
             "metrics": result.evaluation.values(),
-            "intervals": _intervals(result.evaluation),
+            "intervals": intervals(result.evaluation),
             "task_type": result.target.task,
             "model_class_path": self._trained.class_path,
             "hyperparameters": dict(result.hyperparameters),
-            "tuning": _tuning_json(result.tuning),
+            "tuning": tuning_json(result.tuning),
             "rows": {"train": len(result.split.train), "test": len(result.split.test)},
             "leakage": [asdict(finding) for finding in self._trained.insight.findings],
             "notes": [*self._trained.notes, *(result.tuning.notes if result.tuning else ())],
@@ -95,16 +105,16 @@ class TrainView:
         """Metrics on the held-out rows, where the report lies, what to try next."""
         saved, result = self._trained.saved, self._trained.result
         if result.tuning is not None:
-            _print_tuning(console, result.tuning)
-        _print_evaluation(console, result.evaluation, "held-out rows")
-        _facts(
+            print_tuning(console, result.tuning)
+        print_evaluation(console, result.evaluation, "held-out rows")
+        print_facts(
             console,
             ("run", f"{saved.run_id}  {saved.run_name}"),
             ("artifact", f"{saved.digest[:SHORT]}  {saved.artifact_uri}"),
             ("report", saved.report),
         )
         short = saved.run_id[:8]
-        _next(
+        print_next(
             console,
             (f"lodestar batch-inference --run-id {short}", "score a batch"),
             (f"lodestar evaluate --run-id {short}", "judge it on labelled data"),
@@ -134,7 +144,7 @@ class BatchView:
         """Rows and where they lie."""
         scored = self._scored
         console.print(f"[green]✓[/] {scored.rows:,} rows scored by run {scored.run_id[:8]}")
-        _facts(console, *scored.outputs.items())
+        print_facts(console, *scored.outputs.items())
         for column, count in scored.unknown_categories.items():
             words = f"  {count:,} rows have a category of {column} that training had not seen"
             console.print(Text(escape_control(words)))
@@ -155,7 +165,7 @@ class EvaluateView:
             "data": evaluated.data,
             "rows": evaluated.evaluation.rows,
             "metrics": evaluated.evaluation.values(),
-            "intervals": _intervals(evaluated.evaluation),
+            "intervals": intervals(evaluated.evaluation),
             "trained_metrics": {name: item["value"] for name, item in evaluated.trained.items()},
             "notes": list(evaluated.notes),
         }
@@ -164,7 +174,7 @@ class EvaluateView:
         """Metrics beside those of training."""
         evaluated = self._evaluated
         trained = {name: item["value"] for name, item in evaluated.trained.items()}
-        _print_evaluation(console, evaluated.evaluation, evaluated.data, trained)
+        print_evaluation(console, evaluated.evaluation, evaluated.data, trained)
 
 
 class VerifyView:
@@ -225,23 +235,23 @@ class RunsView:
 
     def json(self) -> dict[str, Any]:
         """All of each."""
-        return {"runs": [_run_json(run) for run in self._runs]}
+        return {"runs": [run_json(run) for run in self._runs]}
 
     def print(self, console: Console) -> None:
         """A table."""
         if not self._runs:
             console.print("no runs yet; try: lodestar train --recipe-file breast_cancer")
             return
-        table = _table("run", "recipe", "model", "started", "status", "metrics")
+        table = table_of("run", "recipe", "model", "started", "status", "metrics")
         for run in self._runs:
-            _row(
+            add_row(
                 table,
                 run.run_id[:8],
                 run.recipe,
                 run.class_path.rpartition(".")[2],
                 f"{run.started:%Y-%m-%d %H:%M}",
                 run.status.lower(),
-                _few(run.metrics),
+                few_metrics(run.metrics),
             )
         console.print(table)
 
@@ -254,12 +264,12 @@ class RunView:
 
     def json(self) -> dict[str, Any]:
         """All of it."""
-        return _run_json(self._run)
+        return run_json(self._run)
 
     def print(self, console: Console) -> None:
         """Facts, metrics, parameters."""
         run = self._run
-        _facts(
+        print_facts(
             console,
             ("run", f"{run.run_id}  {run.run_name}"),
             ("status", f"{run.status.lower()}, started {run.started:%Y-%m-%d %H:%M} UTC"),
@@ -286,7 +296,7 @@ class CompareView:
                 name: {
                     "first": first.metrics.get(name),
                     "second": second.metrics.get(name),
-                    "difference": _difference(first.metrics, second.metrics, name),
+                    "difference": difference(first.metrics, second.metrics, name),
                 }
                 for name in sorted(first.metrics.keys() | second.metrics.keys())
             },
@@ -299,17 +309,17 @@ class CompareView:
     def print(self, console: Console) -> None:
         """A table of metrics, then one of differing parameters."""
         names = (self._first.run_id[:8], self._second.run_id[:8])
-        table = _table("", *names, "difference")
+        table = table_of("", *names, "difference")
         for name, item in self.json()["metrics"].items():
-            _row(
+            add_row(
                 table,
                 name,
-                _number(item["first"]),
-                _number(item["second"]),
-                _number(item["difference"]),
+                number(item["first"]),
+                number(item["second"]),
+                number(item["difference"]),
             )
         for name in self._different():
-            _row(
+            add_row(
                 table,
                 name,
                 self._first.params.get(name, "-"),
@@ -323,104 +333,3 @@ class CompareView:
         return sorted(
             name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
         )
-
-
-def _tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
-    if tuning is None:
-        return {"enabled": False}
-    return {
-        "enabled": True,
-        "n_trials": tuning.asked,
-        "completed": tuning.count("complete"),
-        "pruned": tuning.count("pruned"),
-        "failed": tuning.count("failed"),
-        "metric": tuning.metric,
-        "best_params": dict(tuning.best_params),
-        "best_score": tuning.best_score,
-        "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
-        "optimism": None if math.isnan(tuning.optimism) else tuning.optimism,
-        "seconds": tuning.seconds,
-    }
-
-
-def _print_tuning(console: Console, tuning: TuningResult) -> None:
-    """What the search tried, what it chose, and how far the naive best flattered itself."""
-    error = "" if math.isnan(tuning.best_error) else f" ± {tuning.best_error:.4f}"
-    splits = len(tuning.finalists[0].scores)
-    counted = [f"{tuning.count(state)} {state}" for state in ("complete", "pruned", "failed")]
-    chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
-    honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
-    flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
-    if math.isnan(tuning.optimism):
-        flattered = "there was no time to compare the best, so this score flatters"
-    _facts(
-        console,
-        ("search", f"trials {', '.join(counted)} in {tuning.seconds:.0f} s"),
-        ("chosen", ", ".join(chosen)),
-        (tuning.metric, f"{honest}; {flattered}"),
-    )
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print_evaluation(
-    console: Console,
-    evaluation: Evaluation,
-    what: str,
-    trained: Mapping[str, float] | None = None,
-) -> None:
-    titles = ["metric", f"{evaluation.rows:,} {what}", "95 % interval"]
-    table = _table(*titles, *(["at training"] if trained else []))
-    for name, estimate in evaluation.metrics.items():
-        row = [name, f"{estimate.value:.4f}", f"{estimate.low:.4f} … {estimate.high:.4f}"]
-        _row(table, *row, *([_number(trained.get(name))] if trained else []))
-    console.print(table)
-
-
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    """Cells as they are: names and values of the data are no markup."""
-    table.add_row(*map(Text, cells))
-
-
-def _facts(console: Console, *facts: tuple[str, str]) -> None:
-    width = max(len(name) for name, _ in facts) + 2
-    for name, value in facts:
-        console.print(Text(name.ljust(width), style="dim") + Text(value), soft_wrap=True)
-
-
-def _next(console: Console, *commands: tuple[str, str]) -> None:
-    width = max(len(command) for command, _ in commands) + 2
-    console.print("next:", style="dim")
-    for command, what in commands:
-        console.print(Text(f"  {command.ljust(width)}") + Text(what, style="dim"), soft_wrap=True)
-
-
-def _intervals(evaluation: Evaluation) -> dict[str, list[float]]:
-    return {name: [item.low, item.high] for name, item in evaluation.metrics.items()}
-
-
-def _run_json(run: StoredRun) -> dict[str, Any]:
-    return {**asdict(run), "started": run.started.isoformat()}
-
-
-def _difference(first: Mapping[str, float], second: Mapping[str, float], name: str) -> float | None:
-    return second[name] - first[name] if name in first and name in second else None
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _few(metrics: Mapping[str, float], most: int = 3) -> str:
-    preferred = ("roc_auc", "accuracy", "log_loss", "rmse", "mae", "r2", "qini", "auuc")
-    names: Iterable[str] = [name for name in preferred if name in metrics][:most]
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
