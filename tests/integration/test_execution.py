@@ -228,9 +228,17 @@ if __name__ == "__main__":
 """
 
 
-def test_a_command_that_is_killed_leaves_no_worker_and_the_next_one_its_folder() -> None:
+def test_a_command_that_is_killed_leaves_no_worker_and_the_next_one_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A temporary directory of its own: in the shared one another test's search cleans up as well.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     command = subprocess.Popen(
-        [sys.executable, "-c", MAIN], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", MAIN],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert command.stdout is not None
     workers = [int(word) for word in command.stdout.readline().split()]
@@ -243,9 +251,9 @@ def test_a_command_that_is_killed_leaves_no_worker_and_the_next_one_its_folder()
         time.sleep(0.05)
     assert not any(psutil.pid_exists(pid) for pid in workers)
     pattern = f"lodestar-search-{command.pid}-*"
-    assert list(Path(tempfile.gettempdir()).glob(pattern))
+    assert list(tmp_path.glob(pattern))
     with local_executor(wilful(), workers=2, threads=1):
-        assert not list(Path(tempfile.gettempdir()).glob(pattern))
+        assert not list(tmp_path.glob(pattern))
 
 
 def test_a_search_can_be_run_outside_of_the_main_thread() -> None:
