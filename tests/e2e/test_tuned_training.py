@@ -266,6 +266,7 @@ def test_a_timeout_that_no_trial_meets_is_an_error_with_the_ways_out(
     done.refused(3, "no trial ended within 1 s", "timeout", "on_timeout: defaults")
 
 
+@pytest.mark.slow
 def test_or_the_recipe_trains_with_its_defaults(lodestar: Lodestar, project: Path) -> None:
     fallback = ("--set", "hyperparameter_tuning.on_timeout=defaults")
     done = lodestar(
@@ -276,6 +277,7 @@ def test_or_the_recipe_trains_with_its_defaults(lodestar: Lodestar, project: Pat
     assert "no trial ended in time: the recipe trains with its defaults" in done.stderr
 
 
+@pytest.mark.slow
 def test_there_is_nothing_to_resume_without_a_search(lodestar: Lodestar, project: Path) -> None:
     train = ("train", "-r", "breast_cancer", *QUICK, *DEPTH, "--resume")
     lodestar(*train, cwd=project).refused(2, "there is no search breast_cancer-", "to resume")

@@ -191,6 +191,7 @@ def test_after_a_kill_the_first_trial_comes_at_once(lodestar: Lodestar, arena: P
     assert spent < 15, f"{spent:.1f} s to the first trial"
 
 
+@pytest.mark.faults
 def test_a_second_command_on_a_running_search_is_refused(lodestar: Lodestar, arena: Path) -> None:
     process = lodestar.start(*SEARCH, cwd=arena)
     until_trials(arena, 3, process)

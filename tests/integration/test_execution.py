@@ -145,6 +145,7 @@ def test_a_worker_that_dies_fails_its_trial_and_is_replaced(deed: str, words: st
         assert {item.state for item in outcomes(executor, 2)} == {"complete"}
 
 
+@pytest.mark.slow
 def test_an_idle_worker_that_was_killed_costs_one_trial() -> None:
     with local_executor(wilful(), workers=2, threads=1) as executor:
         executor.submit(task(0), seconds=None)
@@ -256,6 +257,7 @@ def test_a_command_that_is_killed_leaves_no_worker_and_the_next_one_its_folder(
         assert not list(tmp_path.glob(pattern))
 
 
+@pytest.mark.slow
 def test_a_search_can_be_run_outside_of_the_main_thread() -> None:
     found: list[int] = []
 
