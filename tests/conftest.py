@@ -68,7 +68,8 @@ class Lodestar:
         done = subprocess.run(
             [*under, *COMMAND, *map(str, args)],
             cwd=cwd,
-            env=_environment(env),
+            # Under limits the coverage of a child could not be written either.
+            env=_environment(env, measured=not under),
             capture_output=True,
             text=True,
             timeout=DEADLINE,
@@ -138,8 +139,10 @@ def edited(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+def _environment(extra: Mapping[str, str] | None, *, measured: bool = True) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
+    if not measured:
+        given = {name: value for name, value in given.items() if not name.startswith("COVERAGE_")}
     given |= extra or {}
     paths = ((extra or {}).get("PYTHONPATH"), os.environ.get("PYTHONPATH"))
     given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
