@@ -152,7 +152,7 @@ def test_a_variable_in_a_recipe_stays_a_name(lodestar: Lodestar, project: Path) 
 @pytest.mark.parametrize("recipe", ["breast_cancer", "diabetes", "wine"])
 def test_an_artifact_knows_no_machine(trained: Callable[..., Trained], recipe: str) -> None:
     run = trained(recipe)
-    here = {str(run.project), str(Path.home()), str(Path(__file__).parents[2]), "/tmp/"}  # noqa: S108
+    here = {str(run.project), str(Path.home()), str(Path(__file__).parents[2]), "/tmp/"}  # noqa: S108 -- only looked for
     for name, content in contents(run.artifact):
         for place in here:
             assert place.encode() not in content, f"{place} in {name}"

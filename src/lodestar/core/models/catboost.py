@@ -70,7 +70,7 @@ class CatBoostFamily(Family):
             self._fit_watched(estimator, features, truth, _Watching(watch))
             return
         parameters = estimator.get_params()
-        native = _NATIVE.get((self.task, len(watch.classes) > 2, watch.metric))  # noqa: PLR2004
+        native = _NATIVE.get((self.task, len(watch.classes) > 2, watch.metric))  # noqa: PLR2004 -- two classes
         rounds = next((parameters[name] for name in _ROUNDS if name in parameters), 1000)
         objectives = {parameters.get(name) for name in ("loss_function", "objective")}
         own = _OWN & parameters.keys() or not objectives <= _USUAL
@@ -105,7 +105,7 @@ class CatBoostFamily(Family):
         from catboost import Pool
 
         shap = np.abs(estimator.get_feature_importance(Pool(features.data), type="ShapValues"))
-        return np.asarray(shap[:, :-1] if shap.ndim == 2 else shap[:, :, :-1].sum(axis=1))  # noqa: PLR2004
+        return np.asarray(shap[:, :-1] if shap.ndim == 2 else shap[:, :, :-1].sum(axis=1))  # noqa: PLR2004 -- a matrix
 
     def save(self, estimator: Estimator, folder: Path) -> str:
         """CatBoost's binary format."""

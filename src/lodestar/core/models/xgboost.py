@@ -132,7 +132,7 @@ def _own_names(base: type) -> frozenset[str]:
 def _classified(probabilities: NDArray[Any], classes: tuple[Any, ...]) -> Predictions:
     values = (
         (probabilities[:, 1] > 0.5).astype(np.int64)  # noqa: PLR2004 -- XGBClassifier's own rule
-        if probabilities.shape[1] == 2  # noqa: PLR2004
+        if probabilities.shape[1] == 2  # noqa: PLR2004 -- two classes
         else np.argmax(probabilities, axis=1)
     )
     return Predictions(values, probabilities, classes)
@@ -201,7 +201,7 @@ def _watching(looks: _NewTrees | _AllTrees, rounds: int) -> Any:  # noqa: ANN401
     class Watching(TrainingCallback):
         """Looks at every tenth of the rounds, and at the clock at every one."""
 
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401 -- untyped
             del evals_log
             if watch.overdue():
                 raise StoppedError
