@@ -75,9 +75,11 @@ class Pruning(Section):
     """Which trials are ended early; steps are percent of a trial's own rounds."""
 
     enabled: bool = True
-    algorithm: Literal["MedianPruner", "HyperbandPruner", "WilcoxonPruner"] = "MedianPruner"
-    n_startup_trials: Whole = Field(default=5, ge=0)
-    n_warmup_steps: Whole = Field(default=10, ge=0, le=100)
+    algorithm: Literal[
+        "LearningCurvePruner", "MedianPruner", "HyperbandPruner", "WilcoxonPruner"
+    ] = "LearningCurvePruner"
+    n_startup_trials: Whole = Field(default=2, ge=0)
+    n_warmup_steps: Whole = Field(default=0, ge=0, le=100)
 
 
 class Parallelization(Section):

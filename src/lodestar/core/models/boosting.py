@@ -19,7 +19,7 @@ class GradientBoostingFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling the metric at every tenth of the rounds."""
+        """Fit, telling the metric at every checkpoint."""
         marks = watch.marks(estimator.n_estimators)
 
         def monitor(round_: int, unfinished: Estimator, frame: object) -> bool:

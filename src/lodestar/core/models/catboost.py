@@ -16,6 +16,7 @@ from lodestar.interface.learning import FeatureMatrix
 __all__ = ["CatBoostFamily"]
 
 
+_EVALUATIONS = 50  # per training; the checkpoints lie on them, or next to one
 _ROUNDS = ("iterations", "n_estimators", "num_boost_round", "num_trees")
 # With these the recipe has plans of its own for what CatBoost computes while it learns.
 _OWN = frozenset({"custom_metric", "eval_metric", "metric_period"})
@@ -60,10 +61,10 @@ class CatBoostFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling CatBoost's own figure of the same metric at every tenth of the rounds.
+        """Fit, telling CatBoost's own figure of the same metric at the checkpoints.
 
         Its training cannot be asked for predictions half-way, but computes some metrics itself, one
-        round after each tenth. A metric that it does not know, or a recipe that gives CatBoost
+        round after every fiftieth of them. A metric that it does not know, or a recipe that gives CatBoost
         metrics or an objective of its own, is judged on a third of the rows instead.
         """
         if not watch.looks:
@@ -77,9 +78,11 @@ class CatBoostFamily(Family):
         if native is None or own or not checkpoints(rounds):
             super().fit_watched(estimator, features, truth, watch)
             return
-        period = max(1, rounds // CHECKPOINTS)
+        period = max(1, rounds // _EVALUATIONS)
         estimator.set_params(custom_metric=[native], metric_period=period)
-        self._fit_watched(estimator, features, truth, _Watching(watch, native))
+        self._fit_watched(
+            estimator, features, truth, _Watching(watch, native, 100 * period / rounds)
+        )
 
     def _fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watching: "_Watching"
@@ -126,6 +129,8 @@ class _Watching:
 
     watch: Watch
     metric: str = ""
+    percent: float = 0.0  # of the rounds, between two evaluations
+    seen: int = 1  # the first value is that of the first round alone
     told: int = 0
     stopped: bool = False
 
@@ -135,10 +140,16 @@ class _Watching:
         try:
             if self.watch.overdue():
                 raise StoppedError
-            # The first value is that of the first round alone.
-            if self.told < len(told) - 1 < CHECKPOINTS:
-                self.told = len(told) - 1
-                self.watch.tell(self.told * 100 // CHECKPOINTS, float(told[-1]))
+            if len(told) > self.seen:
+                self.seen = len(told)
+                self._tell(float(told[-1]))
         except StoppedError:
             self.stopped = True
         return not self.stopped
+
+    def _tell(self, value: float) -> None:
+        done = (self.seen - 1) * self.percent
+        passed = [percent for percent in CHECKPOINTS if self.told < percent <= done < 100]  # noqa: PLR2004 -- percent
+        if passed:
+            self.told = passed[-1]
+            self.watch.tell(self.told, value)

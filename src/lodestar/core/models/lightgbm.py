@@ -63,7 +63,7 @@ class LightGBMFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling the metric at every tenth of the rounds.
+        """Fit, telling the metric at every checkpoint.
 
         Only new trees are evaluated where the objective's transformation is known here, all of them
         for other objectives and for boosting that changes trees later (dart, rf).

@@ -61,7 +61,7 @@ class XGBoostFamily(Family):
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
-        """Fit, telling the metric at every tenth of the rounds.
+        """Fit, telling the metric at every checkpoint.
 
         Only new trees are evaluated where the objective's transformation is known here, all of them
         for other objectives. Boosters that cannot be asked half-way (a forest in one round, linear,
@@ -199,7 +199,7 @@ def _watching(looks: _NewTrees | _AllTrees, rounds: int) -> Any:  # noqa: ANN401
     marks = watch.marks(rounds)
 
     class Watching(TrainingCallback):
-        """Looks at every tenth of the rounds, and at the clock at every one."""
+        """Looks at the checkpoints, and at the clock at every round."""
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401 -- untyped
             del evals_log

@@ -13,8 +13,8 @@ class SearchLimits:
     """What the recipe thinks the search is worth, and what the config allows.
 
     `validation_size` is the share of a split's rows that judge. `seconds` bounds exploration and
-    finalists together. Pruning looks at no trial before
-    `startup_trials` are complete, and at none before `warmup_percent` of its own rounds.
+    finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
+    before `warmup_percent` of its own rounds.
     """
 
     n_trials: int
@@ -24,9 +24,9 @@ class SearchLimits:
     seed: int = 42
     sampler: str = "TPESampler"
     pruning: bool = True
-    pruner: str = "MedianPruner"
-    startup_trials: int = 5
-    warmup_percent: int = 10
+    pruner: str = "LearningCurvePruner"
+    startup_trials: int = 2
+    warmup_percent: int = 0
     validation_size: float = 0.25
 
 

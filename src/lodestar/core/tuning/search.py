@@ -37,7 +37,7 @@ FAILING_AFTER = 5
 SHORT_TRIAL = 0.05
 # The share of the time that may be kept for the finalists, and the one that may be for the first of
 # their common splits.
-FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.3, 0.5
+FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.2, 0.5
 TICK = 0.25
 PERFECT = {"maximize": 1.0, "minimize": 0.0}
 
