@@ -42,7 +42,7 @@ lock: $(VENV)/.installed-uv
 	$(LOCK) --upgrade requirements/uv.in -o requirements/uv.txt
 	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
 	$(LOCK) --upgrade pyproject.toml --all-extras --group test --group lint \
-		-c requirements/run.txt -o requirements/dev.txt
+		-o requirements/dev.txt
 
 # What the tests need of the system: a browser for the report, OpenMP for the boosters.
 system-packages:
