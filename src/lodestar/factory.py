@@ -7,10 +7,20 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
+from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.registry import (
+    FEATURE_TABLES,
+    SQL_READERS,
+    URI_READERS,
+    WRITERS,
+    adapter,
+    scheme_of,
+)
 from lodestar.artifact.store import RunStore
+from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.evaluator import Evaluator
+from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.core.importance import PRIMARY_METRIC
 from lodestar.core.learner import Learner
 from lodestar.core.metrics import Metric, find_metric, metric_names
@@ -23,7 +33,9 @@ from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import Problem, SettingsError, UsageError, choices
 from lodestar.interface.data import FrameWriter, SpineReader
 from lodestar.interface.execution import TrialExecutor
+from lodestar.interface.features import FeatureStoreAdapter, FeatureTables, OnlineStore
 from lodestar.interface.learning import Preprocessor
+from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
 from lodestar.settings.loading import Environment, LoadedRecipe
 from lodestar.settings.recipe import HyperparameterRange, Transformer
 from lodestar.sql import Query, parse_query
@@ -87,8 +99,8 @@ class EnvironmentFactory:
         Raises:
             UsageError: parameters that nothing could apply.
         """
-        snapshot = f"{self._config.data.snapshots}/{loader.recipe}.parquet"
-        if (self._project / snapshot).is_file():
+        snapshot = self._snapshot_of(loader)
+        if snapshot is not None:
             if params:
                 raise UsageError(
                     f"{snapshot} stands in for the loader, so --context-params cannot select rows",
@@ -99,30 +111,83 @@ class EnvironmentFactory:
         if loader.query is not None:
             reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
             bound = loader.query.bind(params)
-            return Spine(reader.from_config(self._config.data, self._project, loader.query, bound))
+            return Spine(reader(self._config.data, self._project, loader.query, bound))
         if params:
             raise UsageError("a data URI takes no --context-params", hint="leave them out")
         return Spine(self.reader(loader.uri or ""))
 
     def spine_columns(self, loader: Loader) -> Spine:
         """The same spine for its columns alone, which need no parameters."""
-        snapshot = self._project / self._config.data.snapshots / f"{loader.recipe}.parquet"
-        names = () if snapshot.is_file() or loader.query is None else loader.query.parameters
+        hidden = self._snapshot_of(loader) is not None or loader.query is None
+        names = () if hidden or loader.query is None else loader.query.parameters
         return self.spine(loader, dict.fromkeys(names, ""))
+
+    def _snapshot_of(self, loader: Loader) -> str | None:
+        """The snapshot that stands in for the loader, where features are not joined here."""
+        if self._config.environment.augmenter == "feature_store":
+            return None
+        snapshot = f"{self._config.data.snapshots}/{loader.recipe}.parquet"
+        return snapshot if (self._project / snapshot).is_file() else None
 
     def reader(self, uri: str) -> SpineReader:
         """Rows of a data URI."""
-        found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme").from_uri(
+        found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme")(
             uri, self._project
         )
         return found
 
     def writer(self, destination: str) -> FrameWriter:
         """Whatever writes to destinations of this kind; relative ones are below the project."""
-        found: FrameWriter = adapter(WRITERS, scheme_of(destination), what="the URI scheme")(
-            self._project
-        )
+        writer = adapter(WRITERS, scheme_of(destination), what="the URI scheme")
+        found: FrameWriter = writer(self._config.data, self._project)
         return found
+
+    @cached_property
+    def features(self) -> FeatureCatalog:
+        """The namespaces declared in features/*.yaml."""
+        return load_features(self._project)
+
+    @cached_property
+    def feature_store(self) -> FeatureStoreAdapter | None:
+        """This environment's feature store; None where rows pass through."""
+        section = self._config.feature_store
+        if self._config.environment.augmenter == "pass_through" or section is None:
+            return None
+        tables: FeatureTables = adapter(
+            FEATURE_TABLES, section.offline, what="feature_store.offline"
+        )(self._config.data, self._project)
+        return ComposedFeatureStore(tables, PointInTimeJoin(tables), self.online_store())
+
+    def online_store(self) -> OnlineStore | None:
+        """What the environment serves features from; None where it declares nothing."""
+        from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+
+        section = self._config.feature_store
+        if section is None or section.redis is None:
+            return None
+        redis = section.redis
+        ca_file = None if redis.ca_file is None else self._project / redis.ca_file
+        return RedisOnlineStore(
+            RedisConnection(redis.uri, redis.mode, redis.timeout, redis.master_name, ca_file)
+        )
+
+    def bound(self, wrapper: PyfuncWrapper) -> Augmenter:
+        """The artifact's augmenter, taking its features from this environment's store.
+
+        It goes by the declarations that the artifact was trained with; one trained where nothing was
+        declared goes by the project's.
+        """
+        augmenter, store = wrapper.trained_augmenter, self.feature_store
+        if store is None or not augmenter.selection:
+            return augmenter
+        views = wrapper.contents.augmenter_config_snapshot.get("views")
+        catalog = self.features if views is None else _catalog(views)
+        timestamp = wrapper.contents.training_methodology["event_timestamp_col"]
+        return augmenter.bound(store, catalog, timestamp=timestamp)
+
+
+def _catalog(views: Mapping[str, Any]) -> FeatureCatalog:
+    return FeatureCatalog({name: FeatureView.model_validate(view) for name, view in views.items()})
 
 
 class Factory(EnvironmentFactory):
@@ -141,6 +206,7 @@ class Factory(EnvironmentFactory):
         """
         checks: tuple[Callable[[], object], ...] = (
             lambda: self.loader,
+            self._selection,
             lambda: self.hyperparameters,
             self._new_preprocessor,
             self.metric,
@@ -282,8 +348,48 @@ class Factory(EnvironmentFactory):
             raise SettingsError.one(f"it cannot be made: {error}", where=where) from error
 
     def augmenter(self) -> Augmenter:
-        """The recipe's features."""
-        return Augmenter([item.model_dump() for item in self._recipe.augmenter.features])
+        """The recipe's features, taken from the environment's feature store where it has one."""
+        augmenter = Augmenter([item.model_dump() for item in self._recipe.augmenter.features])
+        if self.feature_store is None or not augmenter.selection:
+            return augmenter
+        timestamp = self._recipe.data_interface.event_timestamp_col
+        return augmenter.bound(self.feature_store, self.features, timestamp=timestamp)
+
+    def _selection(self) -> None:
+        """See that what the recipe takes is declared; in LOCAL where anything is."""
+        views = self.features.views
+        if self._config.environment.augmenter == "pass_through" and not views:
+            return
+        problems = []
+        for place, item in enumerate(self._recipe.augmenter.features):
+            at = ("augmenter", "features", place)
+            view = views.get(item.feature_namespace)
+            if view is None:
+                what = f"no feature namespace {item.feature_namespace!r} is declared in features/"
+                hint = choices(item.feature_namespace, sorted(views))
+                problems.append(self._loaded.problem(what, *at, "feature_namespace", hint=hint))
+                continue
+            problems += [
+                self._loaded.problem(
+                    f"the feature namespace {view.namespace!r} has no feature {name!r}",
+                    *at,
+                    "features",
+                    hint=choices(name, sorted(view.features)),
+                )
+                for name in item.features
+                if name not in view.features
+            ]
+        if problems:
+            raise SettingsError(problems)
+
+    def augmenter_snapshot(self) -> dict[str, Any]:
+        """The recipe's section, with the declarations of the namespaces that it takes from."""
+        section = self._recipe.augmenter.model_dump(mode="json")
+        taken = [item.feature_namespace for item in self._recipe.augmenter.features]
+        views = self.features.views
+        if not taken or not set(taken) <= views.keys():
+            return section
+        return {**section, "views": {name: views[name].plain() for name in taken}}
 
     @property
     def tunes(self) -> bool:

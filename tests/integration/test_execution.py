@@ -33,7 +33,7 @@ class Wilful:
     def __init__(self, deed: str = "", x: float = 0.0, seconds: float = 0.0) -> None:
         self.deed, self.x, self.seconds = deed, x, seconds
 
-    def fit(self, rows: Any, target: NDArray[Any]) -> None:  # noqa: ANN401, ARG002 -- pandas
+    def fit(self, rows: Any, target: NDArray[Any]) -> None:  # noqa: ANN401 -- pandas
         if self.deed == "killed" or (self.deed == "sometimes" and self.x > 0.6):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.deed == "segfault":

@@ -105,11 +105,11 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path: Pat
 
 def test_the_package_carries_the_repository_s_own_config_and_recipes_byte_by_byte() -> None:
     carried = Path(str(files("lodestar.samples") / "project"))
-    for folder in ("config", "recipes"):
+    for folder in ("config", "features", "recipes"):
         assert snapshot_of(carried / folder) == {
             name: content
             for name, content in snapshot_of(REPOSITORY / folder).items()
-            if folder == "recipes" or name == "base.yaml"
+            if folder != "config" or name in {"base.yaml", "dev.yaml"}
         }
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import optuna
 import pytest
@@ -22,7 +23,9 @@ def until(curve: Curve, percent: int) -> dict[int, float]:
     return {step: curve(step) for step in CHECKPOINTS if step <= percent}
 
 
-def study_with(values: list[float], direction: str = "maximize") -> optuna.Study:
+def study_with(
+    values: list[float], direction: Literal["maximize", "minimize"] = "maximize"
+) -> optuna.Study:
     study = optuna.create_study(direction=direction)
     for value in values:
         study.add_trial(optuna.trial.create_trial(value=value))

@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from lodestar.errors import DataError, ExternalError, UsageError, choices
 from lodestar.schema import canonical, canonical_schema
+from lodestar.settings.config import Data
 
 __all__ = ["SUFFIXES", "FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
 
@@ -112,8 +113,17 @@ class FileWriter:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def sink(self, destination: str, schema: pa.Schema) -> "FileSink":
-        """Prepare one file; its suffix says which kind."""
+    @classmethod
+    def from_config(cls, data: Data, project: Path) -> "FileWriter":
+        """Write below the project."""
+        del data
+        return cls(project)
+
+    def sink(
+        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
+    ) -> "FileSink":
+        """Prepare one file, replaced as a whole; its suffix says which kind."""
+        del replace
         path = path_of(destination, self._root)
         if path.suffix not in SUFFIXES:
             raise UsageError(f"cannot write {path.name}: unknown kind of file", hint=_kinds())

@@ -1,26 +1,39 @@
-"""Which class serves which scheme or engine; written as text, so that drivers load when chosen."""
+"""What makes the adapter of a scheme or engine; written as text, so that drivers load when chosen."""
 
 import importlib
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
 from lodestar.errors import UsageError, choices
 
-__all__ = ["SQL_READERS", "URI_READERS", "WRITERS", "adapter", "scheme_of"]
+__all__ = ["FEATURE_TABLES", "SQL_READERS", "URI_READERS", "WRITERS", "adapter", "scheme_of"]
 
-# config `data.adapter` → what runs the recipe's SQL
-SQL_READERS = {"duckdb": "lodestar.adapters.duckdb:DuckDBReader"}
-# URI scheme → what reads such data; "" is a path
-URI_READERS = {
-    "": "lodestar.adapters.files:FileReader",
-    "file": "lodestar.adapters.files:FileReader",
+# config `data.adapter` → (data section, project, query, its parameters) → what runs the recipe's SQL
+SQL_READERS = {
+    "duckdb": "lodestar.adapters.duckdb:DuckDBReader.from_config",
+    "postgres": "lodestar.adapters.postgres_config:reader",
 }
-# URI scheme → what writes there
-WRITERS = {"": "lodestar.adapters.files:FileWriter", "file": "lodestar.adapters.files:FileWriter"}
+# config `feature_store.offline` → (data section, project) → what holds the tables of features/*.yaml
+FEATURE_TABLES = {
+    "files": "lodestar.adapters.feature_files:FileFeatureTables.from_config",
+    "postgres": "lodestar.adapters.postgres_config:feature_tables",
+}
+# URI scheme → (URI, project) → what reads such data; "" is a path
+URI_READERS = {
+    "": "lodestar.adapters.files:FileReader.from_uri",
+    "file": "lodestar.adapters.files:FileReader.from_uri",
+}
+# URI scheme → (data section, project) → what writes there
+WRITERS = {
+    "": "lodestar.adapters.files:FileWriter.from_config",
+    "file": "lodestar.adapters.files:FileWriter.from_config",
+    "postgres": "lodestar.adapters.postgres_config:writer",
+}
 
 
-def adapter(registry: dict[str, str], name: str, *, what: str) -> Any:  # noqa: ANN401 -- a class, by name
-    """Import the class that is registered under a name.
+def adapter(registry: dict[str, str], name: str, *, what: str) -> Any:  # noqa: ANN401 -- a callable, by name
+    """Import what is registered under a name.
 
     Raises:
         UsageError: there is none.
@@ -30,7 +43,7 @@ def adapter(registry: dict[str, str], name: str, *, what: str) -> Any:  # noqa: 
         known = [key for key in registry if key]
         raise UsageError(f"{what} {name!r} is not supported", hint=choices(name, known))
     module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return attrgetter(attribute)(importlib.import_module(module))
 
 
 def scheme_of(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 import re
 import socket
 import time
@@ -31,6 +32,14 @@ REPORT_NAME = "report.html"
 _REFERENCE = re.compile(r"^[0-9a-f]{4,64}$")
 _TAGS = "lodestar."
 MOST_PARAM = 6000
+# Read by MLflow when it is used: a server that does not answer is an error soon, and what there is to
+# say is said by us.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _SQLITE = "sqlite:///"
 
 
@@ -209,6 +218,8 @@ class RunStore:
         """The client and the experiment's id; both are made on first use, by one process at a time."""
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        for name, value in _MLFLOW.items():
+            os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
         local = self._uri.startswith("sqlite:")

@@ -61,19 +61,17 @@ class PyfuncWrapper:
         self.contents.spine_schema.check(schema, optional=unneeded)
 
     def score(self, rows: pa.RecordBatch, *, first_row: int = 0) -> ScoredRows:
-        """Augment, transform and predict checked rows; `first_row` numbers them in errors.
+        """Transform and predict augmented, checked rows; `first_row` numbers them in errors.
 
         Raises:
             DataError: a value that training never saw the like of.
         """
-        augmented = self.trained_augmenter.augment(rows)
-        scored = self._model.score(self._inputs(augmented, first_row))
-        return ScoredRows(augmented, scored.features, prediction_columns(scored.predictions))
+        scored = self._model.score(self._inputs(rows, first_row))
+        return ScoredRows(rows, scored.features, prediction_columns(scored.predictions))
 
     def predictions(self, rows: pa.RecordBatch, *, first_row: int = 0) -> Predictions:
         """As `score`, but the bare predictions, to be judged."""
-        augmented = self.trained_augmenter.augment(rows)
-        return self._model.score(self._inputs(augmented, first_row)).predictions
+        return self._model.score(self._inputs(rows, first_row)).predictions
 
     def _inputs(self, augmented: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         return self.contents.feature_schema.conform(augmented, first_row=first_row)

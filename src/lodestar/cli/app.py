@@ -2,16 +2,25 @@
 
 import gc
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lodestar.cli.edge import guarded
-
-if TYPE_CHECKING:
-    from lodestar.settings.loading import Environment
+from lodestar.cli.features import add_feature_commands
+from lodestar.cli.infra import infra_app
+from lodestar.cli.options import (
+    Env,
+    Json,
+    Overrides,
+    Params,
+    RecipeFile,
+    RunId,
+    the_environment,
+    the_project,
+    the_variables,
+)
 
 __all__ = ["app", "main"]
 
@@ -27,24 +36,8 @@ runs_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look at the runs of this project."
 )
 app.add_typer(runs_app, name="runs")
-
-RecipeFile = Annotated[str, typer.Option("--recipe-file", "-r", help="Recipe name, or a path.")]
-RunId = Annotated[
-    str,
-    typer.Option("--run-id", help="Run id, or a unique prefix of it or of its artifact's digest."),
-]
-Params = Annotated[
-    str | None, typer.Option("--context-params", help="Values of the SQL's parameters: k=v,k=v")
-]
-Env = Annotated[
-    str | None,
-    typer.Option("--env", help="Config to lay over base.yaml (default: APP_ENV, else LOCAL)."),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change one key: model.hyperparameters.max_depth=4, config.a.b=c"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+app.add_typer(infra_app, name="infra")
+add_feature_commands(app)
 
 
 @app.command()
@@ -77,11 +70,11 @@ def train(
         from lodestar.settings.loading import load_settings, parse_context_params
 
         settings = load_settings(
-            _project(),
+            the_project(),
             recipe_file,
             environment=env,
             overrides=overrides or (),
-            variables=_variables(),
+            variables=the_variables(),
         )
         params = parse_context_params(context_params)
         from lodestar.cli.present import TrainView
@@ -106,7 +99,7 @@ def batch_inference(
     with guarded(as_json=as_json) as out:
         from lodestar.settings.loading import parse_context_params
 
-        environment, params = _environment(env), parse_context_params(context_params)
+        environment, params = the_environment(env), parse_context_params(context_params)
         from lodestar.cli.present import BatchView
         from lodestar.pipelines.batch_inference import batch_inference as run
 
@@ -127,7 +120,7 @@ def evaluate(
     with guarded(as_json=as_json) as out:
         from lodestar.settings.loading import parse_context_params
 
-        environment, params = _environment(env), parse_context_params(context_params)
+        environment, params = the_environment(env), parse_context_params(context_params)
         from lodestar.cli.present import EvaluateView
         from lodestar.pipelines.evaluate import evaluate as run
 
@@ -140,7 +133,7 @@ def evaluate(
 def serve_api(run_id: RunId, env: Env = None) -> None:
     """Serve a run's artifact as a REST API."""
     with guarded(as_json=False):
-        environment = _environment(env)
+        environment = the_environment(env)
         from lodestar.errors import NotAllowedError
 
         raise NotAllowedError(
@@ -156,7 +149,7 @@ def serve_api(run_id: RunId, env: Env = None) -> None:
 def verify(run_id: RunId, env: Env = None, as_json: Json = False) -> None:
     """Check an artifact's files, versions and probe."""
     with guarded(as_json=as_json) as out:
-        environment = _environment(env)
+        environment = the_environment(env)
         from lodestar.cli.present import VerifyView
         from lodestar.pipelines.verify import verify as run
 
@@ -177,7 +170,7 @@ def check(
         from lodestar.errors import LodestarError
         from lodestar.settings.loading import Settings, load_settings, recipe_names
 
-        project = _project()
+        project = the_project()
         names = [recipe_file] if recipe_file else recipe_names(project)
         found: dict[str, Settings] = {}
         failed: dict[str, LodestarError] = {}
@@ -188,7 +181,7 @@ def check(
                     name,
                     environment=env,
                     overrides=overrides or (),
-                    variables=_variables(),
+                    variables=the_variables(),
                 )
             except LodestarError as error:
                 failed[name] = error
@@ -212,9 +205,9 @@ def check(
 
 @app.command()
 def schema(
-    which: Annotated[str, typer.Argument(help="recipe or config")],
+    which: Annotated[str, typer.Argument(help="recipe, config or features")],
 ) -> None:
-    """Print the JSON Schema of recipe or config."""
+    """Print the JSON Schema of recipe, config or feature declarations."""
     with guarded(as_json=False):
         import json
 
@@ -222,9 +215,14 @@ def schema(
 
         from lodestar.errors import UsageError, choices
         from lodestar.settings.config import Config
+        from lodestar.settings.features import FeatureView
         from lodestar.settings.recipe import Recipe
 
-        models: dict[str, type[BaseModel]] = {"recipe": Recipe, "config": Config}
+        models: dict[str, type[BaseModel]] = {
+            "recipe": Recipe,
+            "config": Config,
+            "features": FeatureView,
+        }
         if which not in models:
             raise UsageError(f"there is no schema {which!r}", hint=choices(which, list(models)))
         typer.echo(json.dumps(models[which].model_json_schema(), indent=2))
@@ -238,7 +236,7 @@ def runs_list(
 ) -> None:
     """List the newest runs."""
     with guarded(as_json=as_json) as out:
-        environment = _environment(env)
+        environment = the_environment(env)
         from lodestar.cli.present import RunsView
         from lodestar.factory import EnvironmentFactory
 
@@ -253,7 +251,7 @@ def runs_show(
 ) -> None:
     """Show one run: its metrics and parameters."""
     with guarded(as_json=as_json) as out:
-        environment = _environment(env)
+        environment = the_environment(env)
         from lodestar.cli.present import RunView
         from lodestar.factory import EnvironmentFactory
 
@@ -269,32 +267,12 @@ def runs_compare(
 ) -> None:
     """Compare two runs: metrics side by side, and the parameters that differ."""
     with guarded(as_json=as_json) as out:
-        environment = _environment(env)
+        environment = the_environment(env)
         from lodestar.cli.present import CompareView
         from lodestar.factory import EnvironmentFactory
 
         store = EnvironmentFactory(environment).store()
         out.show(CompareView(store.find(first), store.find(second)))
-
-
-def _project() -> Path:
-    """The project around the working directory; its own modules can be imported by class path."""
-    from lodestar.settings.loading import find_project
-
-    project = find_project(Path.cwd())
-    if str(project) not in sys.path:
-        sys.path.append(str(project))
-    return project
-
-
-def _environment(name: str | None) -> "Environment":
-    from lodestar.settings.loading import load_config
-
-    return load_config(_project(), name, variables=_variables())
-
-
-def _variables() -> dict[str, str]:
-    return dict(os.environ)
 
 
 def main() -> None:

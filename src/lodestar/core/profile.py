@@ -99,7 +99,7 @@ def _others(name: str, column: "pd.Series[Any]", role: str) -> ColumnProfile:
     try:
         codes, values = pd.factorize(column)
     except TypeError:  # lists or dicts in the cells
-        column = column.astype(str)
+        column = column.map(str, na_action="ignore")
         codes, values = pd.factorize(column)
     counts = np.bincount(codes[codes >= 0], minlength=len(values))
     top: tuple[tuple[str, int], ...] = ()

@@ -1,5 +1,6 @@
 """Ports to where rows come from and go to."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -51,6 +52,12 @@ class FrameSink(Protocol):
 class FrameWriter(Protocol):
     """Opens sinks. Two writers of one destination never mix: each publishes all or nothing."""
 
-    def sink(self, destination: str, schema: pa.Schema) -> FrameSink:
-        """Prepare to write rows of this schema to a destination."""
+    def sink(
+        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
+    ) -> FrameSink:
+        """Prepare to write rows of this schema to a destination, in place of what is there.
+
+        A destination that holds rows of several runs keeps the others': only its rows with the values
+        of `replace` (column → value) make room, and every row written has them.
+        """
         ...

@@ -58,13 +58,17 @@ def batch_inference(
     notes = (*spine.notes, *warnings)
     for note in notes:
         tell.note(note)
-    wrapper.check(spine.reader.schema())
     destinations = _destinations(environment, opened, wrapper, output)
     tell.stage(f"Scoring with {opened.run_name}")
-    scoring = _Scoring(wrapper, opened, factory, destinations, tell)
+    context = ",".join(f"{name}={value}" for name, value in sorted(params.items()))
+    scoring = _Scoring(wrapper, opened, factory, destinations, context, tell)
     chunk_rows = environment.config.batch.chunk_rows
-    with spine.reader.read(chunk_rows=chunk_rows) as reader:
-        scoring.run(reader)
+    with (
+        spine.reader.read(chunk_rows=chunk_rows) as reader,
+        factory.bound(wrapper).augment(reader) as rows,
+    ):
+        wrapper.check(rows.schema)
+        scoring.run(rows)
     return ScoredBatch(
         run_id=opened.run_id,
         digest=opened.digest,
@@ -96,6 +100,10 @@ def _destinations(
     """
     section = environment.config.output
     names = sorted(section.save, key=lambda name: name != "predictions")
+    if _is_table(output or section.root):
+        table = output or f"{section.root.rstrip('/')}.{wrapper.contents.recipe_name}_predictions"
+        stem = table.removesuffix("_predictions")
+        return {name: table if name == "predictions" else f"{stem}_{name}" for name in names}
     if output is None:
         folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run_id}"
         return {name: f"{folder}/{name}.parquet" for name in names}
@@ -104,6 +112,11 @@ def _destinations(
     found: dict[str, str] = {name: f"{stem}.{name}.{suffix}" for name in names}
     found["predictions"] = output
     return found
+
+
+def _is_table(destination: str) -> bool:
+    """A table holds what several runs wrote; a file is one run's."""
+    return scheme_of(destination) not in {"", "file"}
 
 
 def _refuse_outside(environment: Environment, output: str) -> None:
@@ -128,9 +141,11 @@ class _Scoring:
         opened: OpenedRun,
         factory: EnvironmentFactory,
         destinations: Mapping[str, str],
+        context: str,
         tell: Progress,
     ) -> None:
         self._wrapper = wrapper
+        self._context = context
         self._run = opened
         self._factory = factory
         self._destinations = destinations
@@ -168,7 +183,19 @@ class _Scoring:
             "augmented": lambda: scored.augmented,
             "preprocessed": lambda: _preprocessed(scored),
         }
-        return {name: makers[name]() for name in self._destinations}
+        return {name: self._marked(name, makers[name]()) for name in self._destinations}
+
+    def _marked(self, name: str, frame: pa.RecordBatch) -> pa.RecordBatch:
+        """In a table, rows say which run over which window they are from: its next go replaces them."""
+        if not _is_table(self._destinations[name]):
+            return frame
+        columns = dict(zip(frame.schema.names, frame.columns, strict=True))
+        columns |= {key: _constant(value, frame.num_rows) for key, value in self._mark.items()}
+        return pa.RecordBatch.from_pydict(columns)
+
+    @property
+    def _mark(self) -> dict[str, str]:
+        return {"run_id": self._run.run_id, "context_params": self._context}
 
     def _predictions(self, batch: pa.RecordBatch, scored: ScoredRows) -> pa.RecordBatch:
         """Keys, what the model says, and which run of which artifact said it."""
@@ -185,7 +212,8 @@ class _Scoring:
 
     def _sink(self, name: str, schema: pa.Schema) -> FrameSink:
         destination = self._destinations[name]
-        return self._factory.writer(destination).sink(destination, schema)
+        replace = self._mark if _is_table(destination) else None
+        return self._factory.writer(destination).sink(destination, schema, replace=replace)
 
 
 def _preprocessed(scored: ScoredRows) -> pa.RecordBatch:

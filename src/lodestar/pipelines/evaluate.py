@@ -61,7 +61,8 @@ def evaluate(
     for note in (*spine.notes, *warnings):
         tell.note(note)
     tell.stage("Evaluating")
-    table = read_rows(spine.reader, tell, check=lambda schema: _check(wrapper, schema))
+    augmenter = factory.bound(wrapper)
+    table = read_rows(spine.reader, augmenter, tell, check=lambda schema: _check(wrapper, schema))
     rows, ordered = "rows", in_content_order(table)
     if _are_those_of_training(wrapper, ordered):
         table, rows = _held_out(wrapper, ordered), "held-out rows"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from lodestar.core.augmenter import Augmenter
 from lodestar.errors import DataError
 from lodestar.interface.data import SpineReader
 from lodestar.interface.progress import Progress
@@ -14,16 +15,21 @@ CHUNK_ROWS = 262_144
 
 
 def read_rows(
-    reader: SpineReader, tell: Progress, *, check: Callable[[pa.Schema], None]
+    reader: SpineReader,
+    augmenter: Augmenter,
+    tell: Progress,
+    *,
+    check: Callable[[pa.Schema], None] | None = None,
 ) -> pa.Table:
-    """All rows, as they come; `check` looks at the columns before any is read.
+    """All rows with their features; `check` looks at the columns before any is kept.
 
     Raises:
         DataError: there are no rows.
     """
-    check(reader.schema())
     batches, rows = [], 0
-    with reader.read(chunk_rows=CHUNK_ROWS) as stream:
+    with reader.read(chunk_rows=CHUNK_ROWS) as spine, augmenter.augment(spine) as stream:
+        if check is not None:
+            check(stream.schema)
         for batch in stream:
             batches.append(batch)
             rows += batch.num_rows

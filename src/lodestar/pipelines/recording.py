@@ -113,7 +113,7 @@ class Recording:
             loader_sql_snapshot=loader.query.text if loader.query else None,
             loader_uri_snapshot=loader.uri,
             loader_dialect=self._recipe.loader.dialect,
-            augmenter_config_snapshot=self._recipe.augmenter.model_dump(mode="json"),
+            augmenter_config_snapshot=self._factory.augmenter_snapshot(),
             model_class_path=self._recipe.model.class_path,
             hyperparameters=dict(result.hyperparameters),
             trained_model=components[0],

@@ -63,7 +63,7 @@ def train(
     for note in notes:
         tell.note(note)
     tell.stage("Reading the data")
-    table = read_rows(spine.reader, tell, check=factory.augmenter().check)
+    table = read_rows(spine.reader, factory.augmenter(), tell)
     roles = roles_of(settings.recipe, table.schema)
     refuse_infinite(table, roles.inputs)
     table = in_content_order(table)

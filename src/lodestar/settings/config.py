@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 
@@ -11,28 +11,68 @@ __all__ = [
     "Config",
     "Data",
     "Environment",
+    "FeatureStore",
     "HyperparameterTuning",
     "MlflowTracking",
     "ModelPolicy",
     "Output",
     "Parallelization",
+    "Postgres",
     "Pruning",
+    "RedisStore",
 ]
 
 
 class Environment(Section):
     """What this environment can do; the Factory reads it, nothing else asks for names."""
 
-    augmenter: Literal["pass_through"]
+    augmenter: Literal["pass_through", "feature_store"]
     serving: Literal["blocked"]
 
 
+class Postgres(Section):
+    """A PostgreSQL server: `postgresql://user:password@host:port/database`; timeouts in seconds."""
+
+    uri: SecretStr
+    statement_timeout: Whole = Field(default=300, ge=1)
+    connect_timeout: Whole = Field(default=10, ge=1, le=15)
+
+
 class Data(Section):
-    """Where the loader's SQL finds its tables: each table name is a file below `root`."""
+    """Where the loader's SQL runs: over files below `root`, or in a server."""
 
     adapter: Name
     root: Name
     snapshots: Name
+    postgres: Postgres | None = None
+
+
+class RedisStore(Section):
+    """`redis://user:password@host:port/0`; `rediss://` for TLS, several hosts with commas.
+
+    `timeout` (seconds) bounds every call.
+    """
+
+    uri: SecretStr
+    mode: Literal["single", "cluster", "sentinel"] = "single"
+    timeout: float = Field(default=1.0, gt=0, le=60)
+    master_name: Name | None = None
+    ca_file: Name | None = None
+
+
+class FeatureStore(Section):
+    """Where features come from: history for learning and batches, the present for serving.
+
+    `offline` names what holds the feature tables. `provider: dynamic` is `feast` where a `registry`
+    (a database URL) is declared, else `redis`, else none. `repository` is a team's own Feast
+    repository, taken instead of `features/*.yaml`.
+    """
+
+    provider: Literal["dynamic", "feast", "redis"] = "dynamic"
+    offline: Name
+    redis: RedisStore | None = None
+    registry: SecretStr | None = None
+    repository: Name | None = None
 
 
 class MlflowTracking(Section):
@@ -121,3 +161,12 @@ class Config(Section):
     output: Output
     batch: Batch = Batch()
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
+    feature_store: FeatureStore | None = None
+
+    @model_validator(mode="after")
+    def _a_feature_store_is_declared(self) -> "Config":
+        if self.environment.augmenter == "feature_store" and self.feature_store is None:
+            raise ValueError(
+                "environment.augmenter is feature_store, so the section feature_store is needed"
+            )
+        return self

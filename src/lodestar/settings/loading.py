@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lodestar.errors import Problem, SettingsError, UsageError, choices
 from lodestar.settings.config import Config
+from lodestar.settings.env_file import with_env_file
 from lodestar.settings.recipe import Recipe
 from lodestar.settings.validation import problems_of
 from lodestar.settings.yaml_source import KeyPath, Source, parse_value, read_yaml
@@ -201,6 +202,7 @@ def _config(
     variables: Mapping[str, str],
     problems: list[Problem],
 ) -> Config | None:
+    variables = with_env_file(variables, project)
     source = read_yaml(project / "config" / "base.yaml", "config/base.yaml", variables=variables)
     if name != LOCAL:
         path = project / "config" / f"{name}.yaml"

@@ -64,8 +64,8 @@ class CatBoostFamily(Family):
         """Fit, telling CatBoost's own figure of the same metric at the checkpoints.
 
         Its training cannot be asked for predictions half-way, but computes some metrics itself, one
-        round after every fiftieth of them. A metric that it does not know, or a recipe that gives CatBoost
-        metrics or an objective of its own, is judged on a third of the rows instead.
+        round after every fiftieth of them. A metric that it does not know, or a recipe that gives
+        CatBoost metrics or an objective of its own, is judged on a third of the rows instead.
         """
         if not watch.looks:
             self._fit_watched(estimator, features, truth, _Watching(watch))

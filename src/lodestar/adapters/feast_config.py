@@ -1,0 +1,178 @@
+"""Where a Feast project's stores are, in Feast's own words; nothing of Feast is loaded."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import SecretStr
+
+from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.errors import UsageError
+
+__all__ = ["FeastStores", "redis_connection_of", "repo_config", "secrets_of"]
+
+POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
+REDIS_TYPES = {"single": "redis", "cluster": "redis_cluster", "sentinel": "redis_sentinel"}
+
+
+@dataclass(frozen=True)
+class FeastStores:
+    """One environment's Feast project.
+
+    `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…` or the folder
+    of the parquet files; `online` is a Redis, `postgresql://…` or `sqlite:///path`. An online store
+    that is no Redis answers within `timeout` seconds or counts as failed.
+    """
+
+    project: str
+    registry: SecretStr
+    offline: SecretStr | Path
+    online: RedisConnection | SecretStr
+    sslmode: str = "prefer"
+    timeout: float = 1.0
+
+
+def repo_config(stores: FeastStores) -> dict[str, Any]:
+    """What `feature_store.yaml` would say.
+
+    Raises:
+        UsageError: a URI is none that Feast knows.
+    """
+    return {
+        "project": stores.project,
+        "provider": "local",
+        "registry": {
+            "registry_type": "sql",
+            "path": _registry(stores.registry),
+            "cache_ttl_seconds": 60,
+            # A namespace stays readable while its rows are brought up to date.
+            "serve_features_while_materializing": True,
+            "sqlalchemy_config_kwargs": {"echo": False, "pool_pre_ping": True},
+        },
+        "offline_store": _offline(stores),
+        "online_store": _online(stores),
+        "entity_key_serialization_version": 3,
+    }
+
+
+def secrets_of(stores: FeastStores) -> list[str]:
+    """Passwords that no message may hold."""
+    uris = [stores.registry, stores.offline, stores.online]
+    found = []
+    for uri in uris:
+        secret = uri.uri if isinstance(uri, RedisConnection) else uri
+        if isinstance(secret, SecretStr):
+            login = urlsplit(secret.get_secret_value()).netloc.rpartition("@")[0]
+            password = login.partition(":")[2]
+            found += [password, unquote(password)]
+    return [password for password in found if password]
+
+
+def _registry(uri: SecretStr) -> str:
+    text = uri.get_secret_value()
+    scheme, _, rest = text.partition("://")
+    if scheme in POSTGRES:
+        return f"postgresql+psycopg://{rest}"
+    if scheme == "sqlite":
+        return text
+    raise UsageError(
+        f"a Feast registry cannot begin with {scheme!r}",
+        hint="postgresql://user:password@host/database or sqlite:///path",
+    )
+
+
+def _offline(stores: FeastStores) -> dict[str, Any]:
+    if isinstance(stores.offline, Path):
+        return {"type": "dask"}
+    return {"type": "postgres", **_postgres(stores.offline, stores)}
+
+
+def _online(stores: FeastStores) -> dict[str, Any]:
+    if isinstance(stores.online, RedisConnection):
+        return _redis(stores.online)
+    text = stores.online.get_secret_value()
+    if text.startswith("sqlite:///"):
+        return {"type": "sqlite", "path": text.removeprefix("sqlite:///")}
+    return {"type": "postgres", **_postgres(stores.online, stores)}
+
+
+def _postgres(uri: SecretStr, stores: FeastStores) -> dict[str, Any]:
+    parts = urlsplit(uri.get_secret_value())
+    if parts.scheme not in POSTGRES or not parts.hostname:
+        raise UsageError(
+            f"a store of Feast cannot begin with {parts.scheme!r} here",
+            hint="postgresql://user:password@host:5432/database",
+        )
+    options = parse_qs(parts.query)
+    return {
+        "host": parts.hostname,
+        "port": parts.port or 5432,
+        "database": unquote(parts.path.strip("/")),
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "sslmode": options.get("sslmode", [stores.sslmode])[0],
+    }
+
+
+def _redis(connection: RedisConnection) -> dict[str, Any]:
+    address = connection.address()
+    words: dict[str, Any] = {
+        "socket_timeout": connection.timeout,
+        "socket_connect_timeout": connection.timeout,
+    }
+    if connection.mode != "cluster":
+        words["db"] = address.database
+    if address.user:
+        words["username"] = address.user
+    if address.password:
+        words["password"] = address.password.get_secret_value()
+    if address.tls:
+        words["ssl"] = True
+        if connection.ca_file:
+            words["ssl_ca_certs"] = str(connection.ca_file)
+    # Feast splits at commas and reads each value as JSON: a text that looks like a number, or that
+    # holds a comma, survives that only as JSON text without one.
+    said = [
+        f"{key}={json.dumps(value).replace(',', chr(92) + 'u002c')}" for key, value in words.items()
+    ]
+    return {
+        "type": "redis",
+        "redis_type": REDIS_TYPES[connection.mode],
+        "connection_string": ",".join([f"{host}:{port}" for host, port in address.nodes] + said),
+        **({"sentinel_master": connection.master_name} if connection.master_name else {}),
+    }
+
+
+def redis_connection_of(online: Any, timeout: float) -> RedisConnection:  # noqa: ANN401 -- Feast's config
+    """Read Feast's own Redis settings, of a repository that exists already."""
+    words = online.connection_string.split(",")
+    nodes = [word for word in words if "=" not in word]
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    user, password = (_quoted(given.get(name, "")) for name in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    scheme = "rediss" if given.get("ssl", "").lower() == "true" else "redis"
+    modes = {value: key for key, value in REDIS_TYPES.items()}
+    ca_file = given.get("ssl_ca_certs")
+    return RedisConnection(
+        SecretStr(f"{scheme}://{login}{','.join(nodes)}/{given.get('db', '0')}"),
+        mode=modes[online.redis_type.value],  # type: ignore[arg-type]
+        timeout=timeout,
+        master_name=online.sentinel_master,
+        ca_file=Path(_plain(ca_file)) if ca_file else None,
+    )
+
+
+def _plain(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(_plain(text), safe="")

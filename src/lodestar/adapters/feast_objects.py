@@ -1,0 +1,223 @@
+"""Feature declarations as Feast's objects and back, and the difference of two in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.data_source import DataSource
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
+from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from lodestar.errors import UsageError
+from lodestar.settings import features as declared
+
+__all__ = ["Changes", "FeastObjects", "changes", "declaration_of", "objects_of", "ours"]
+
+MANAGED = {"managed_by": "lodestar"}
+# A timestamp is µs as an int: Feast's own timestamps are whole seconds.
+TYPES: dict[str, FeastType] = {
+    "bool": Bool,
+    "int": Int64,
+    "float": Float64,
+    "string": String,
+    "timestamp": Int64,
+}
+KINDS: dict[FeastType, str] = {
+    Bool: "bool",
+    Int64: "int",
+    Int32: "int",
+    Float64: "float",
+    Float32: "float",
+    String: "string",
+    UnixTimestamp: "timestamp",
+}
+KEYS = {"int": ValueType.INT64, "string": ValueType.STRING}
+
+
+@dataclass(frozen=True)
+class FeastObjects:
+    """What a catalog is in Feast."""
+
+    entities: tuple[Entity, ...]
+    views: tuple[FeatureView, ...]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `apply` does, in words; `gone` are the views that it removes with their online rows."""
+
+    lines: tuple[str, ...] = ()
+    gone: tuple[str, ...] = field(default=(), repr=False)
+
+
+def objects_of(catalog: declared.FeatureCatalog, files: Path | None) -> FeastObjects:
+    """Build Feast's objects; tables are PostgreSQL's, or parquet files below `files`.
+
+    Raises:
+        UsageError: two namespaces give one key column different types, which Feast cannot say.
+    """
+    entities: dict[str, Entity] = {}
+    kinds: dict[str, tuple[str, str]] = {}
+    for view in catalog.views.values():
+        for name, kind in view.entity_keys.items():
+            known, where = kinds.setdefault(name, (kind, view.namespace))
+            if known != kind:
+                raise UsageError(
+                    f"the key {name!r} is {known} in {where} and {kind} in {view.namespace}: "
+                    "an entity of Feast has one type",
+                    hint="give one of them another name",
+                )
+            entities[name] = Entity(
+                name=name, join_keys=[name], value_type=KEYS[kind], tags=MANAGED
+            )
+    views = tuple(_view(view, entities, files) for view in catalog.views.values())
+    return FeastObjects(tuple(entities.values()), views)
+
+
+def _view(
+    view: declared.FeatureView, entities: Mapping[str, Entity], files: Path | None
+) -> FeatureView:
+    keys = [Field(name=name, dtype=TYPES[kind]) for name, kind in view.entity_keys.items()]
+    features = [
+        Field(name=name, dtype=TYPES[one.type], description=one.description, tags=_tags(one))
+        for name, one in view.features.items()
+    ]
+    return FeatureView(
+        name=view.namespace,
+        entities=[entities[name] for name in view.keys],
+        ttl=view.ttl or timedelta(0),
+        schema=[*keys, *features],
+        source=_source(view, files),
+        description=view.description,
+        owner=view.owner,
+        tags=MANAGED,
+    )
+
+
+def _tags(feature: declared.Feature) -> dict[str, str]:
+    tags = {"unit": "µs since 1970"} if feature.type == "timestamp" else {}
+    return {**tags, "sensitive": "true"} if feature.sensitive else tags
+
+
+def _source(view: declared.FeatureView, files: Path | None) -> DataSource:
+    source = view.source
+    common: dict[str, Any] = {
+        "name": view.namespace,
+        "timestamp_field": source.timestamp_col,
+        "created_timestamp_column": source.created_col or "",
+        "owner": view.owner,
+        "tags": MANAGED,
+    }
+    if files is None:
+        return PostgreSQLSource(table=source.table, **common)
+    path = files / f"{source.table.replace('.', '/')}.parquet"
+    return FileSource(path=str(path), **common)
+
+
+def ours(view: FeatureView) -> bool:
+    """Whether a registered view was written by us, and may be removed by us."""
+    return bool(view.tags.get("managed_by") == MANAGED["managed_by"])
+
+
+def changes(before: Sequence[FeatureView], after: Sequence[FeatureView]) -> Changes:
+    """Say what turns the views registered into those declared; views of others stay."""
+    known = {view.name: view for view in before}
+    lines: list[str] = []
+    for view in after:
+        old = known.get(view.name)
+        if old is None:
+            names = ", ".join(feature.name for feature in view.features)
+            lines.append(f"+ {view.name}: new, by {', '.join(view.join_keys)}: {names}")
+        else:
+            lines += [f"~ {view.name}: {line}" for line in _differences(_said(old), _said(view))]
+    stay = {view.name for view in after}
+    gone = tuple(view.name for view in before if ours(view) and view.name not in stay)
+    lines += [f"- {name}: no longer declared; its online rows are removed" for name in gone]
+    return Changes(tuple(lines), gone)
+
+
+def _said(view: FeatureView) -> dict[str, str]:
+    said = {f"feature {feature.name}": _type_of(feature) for feature in view.features}
+    said |= {
+        f"description of {feature.name}": feature.description
+        for feature in view.features
+        if feature.description
+    }
+    said["keys"] = ", ".join(f"{key.name} {_type_of(key)}" for key in view.entity_columns)
+    said["ttl"] = str(view.ttl) if view.ttl else "none"
+    source: Any = view.batch_source
+    said["source"] = source.get_table_query_string() if _is_table(source) else source.path
+    said["timestamp column"] = source.timestamp_field
+    said["created column"] = source.created_timestamp_column or "none"
+    said |= {"owner": view.owner or "none", "description": view.description or "none"}
+    return said
+
+
+def _is_table(source: DataSource) -> bool:
+    return isinstance(source, PostgreSQLSource)
+
+
+def _type_of(column: Field) -> str:
+    kind = KINDS.get(column.dtype, str(column.dtype))
+    return "timestamp" if column.tags.get("unit") == "µs since 1970" else kind
+
+
+def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    lines = [f"{name}: {after[name]}, new" for name in after if name not in before]
+    lines += [f"{name}: gone" for name in before if name not in after]
+    return lines + [
+        f"{name}: {after[name]}, was {before[name]}"
+        for name in after
+        if name in before and before[name] != after[name]
+    ]
+
+
+def declaration_of(view: FeatureView) -> declared.FeatureView:
+    """Read another's view as a declaration.
+
+    Raises:
+        UsageError: it has something that a declaration cannot say, which is named.
+    """
+    source: Any = view.batch_source
+    table = getattr(source, "path", "") or source.get_table_query_string()
+    value = {
+        "namespace": view.name,
+        "entity_keys": {key.name: _key_type(view, key) for key in view.entity_columns},
+        "source": {
+            "table": Path(table.strip('"')).stem if "/" in table else table.strip('"'),
+            "timestamp_col": source.timestamp_field,
+            **({"created_col": c} if (c := source.created_timestamp_column) else {}),
+        },
+        "ttl": view.ttl or None,
+        "features": {feature.name: _feature_type(view, feature) for feature in view.features},
+        "description": view.description,
+        "owner": view.owner,
+    }
+    try:
+        return declared.FeatureView.model_validate(value)
+    except ValueError as error:
+        reason = str(error).splitlines()[-2].strip() if "\n" in str(error) else str(error)
+        raise UsageError(f"the Feast view {view.name!r} does not fit: {reason}") from error
+
+
+def _key_type(view: FeatureView, key: Field) -> str:
+    if key.dtype not in {Int64, String}:
+        raise UsageError(
+            f"the Feast view {view.name!r} has a key {key.name!r} of type {key.dtype}",
+            hint="keys can be Int64 or String",
+        )
+    return KINDS[key.dtype]
+
+
+def _feature_type(view: FeatureView, feature: Field) -> str:
+    if feature.dtype not in KINDS:
+        raise UsageError(
+            f"the Feast view {view.name!r} has a feature {feature.name!r} of type {feature.dtype}",
+            hint="features can be Bool, Int64, Float64, String or UnixTimestamp",
+        )
+    return _type_of(feature)

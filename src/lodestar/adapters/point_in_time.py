@@ -1,0 +1,206 @@
+"""The point-in-time join: each row of the spine gets its features as they were known at its time.
+
+The spine goes to a temporary file first, which tells the window of times that the feature tables are
+needed for. Each table is then read once and held compactly (see `lodestar.core.known_versions`), and
+the spine comes back slice by slice, in its order: memory holds the versions in the window and a few
+slices, however long the spine.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from lodestar.adapters.staging import StagedSpine, stage
+from lodestar.core.known_versions import KnownVersions
+from lodestar.core.version_order import micros, whole_versions
+from lodestar.errors import LodestarError, SchemaError
+from lodestar.interface.features import FeatureTables, SelectedFeatures, TimeRange
+from lodestar.schema import TIMESTAMP, Column, FrameSchema, require_columns
+
+__all__ = ["PointInTimeJoin"]
+
+SLICE_ROWS = 32_768
+THREADS = 2
+
+
+class PointInTimeJoin:
+    """Joins any feature tables; `historical` is that of `FeatureStoreAdapter`.
+
+    `scratch` is the folder of the temporary file, by default the system's.
+    """
+
+    def __init__(
+        self, tables: FeatureTables, scratch: Path | None = None, slice_rows: int = SLICE_ROWS
+    ) -> None:
+        self._tables = tables
+        self._scratch = scratch
+        self._slice_rows = slice_rows
+
+    @contextmanager
+    def historical(
+        self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Join the rows, to be read until the `with` block ends, `slice_rows` at a time.
+
+        Raises:
+            SchemaError: the spine lacks a key or the timestamp, has it of another type, or has a
+                column that a feature would add; or a feature table is not as declared.
+            DataError: rows of the spine have no timestamp.
+            ExternalError: there is no space for the temporary file.
+        """
+        schema = _joined_schema(spine.schema, selection, timestamp)
+        with stage(spine, timestamp, folder=self._scratch) as staged:
+            known = tuple(self._known(selection, staged))
+            join = _Join(schema, timestamp, tuple(selection), known)
+            with closing(join.slices(staged, self._slice_rows)) as slices:
+                yield pa.RecordBatchReader.from_batches(schema, _all_of(slices, staged.rows))
+
+    def _known(
+        self, selection: Sequence[SelectedFeatures], staged: StagedSpine
+    ) -> Iterator[KnownVersions]:
+        """Read each table, in a thread, while the one before is sorted: two are held at most."""
+        with ThreadPoolExecutor(1, thread_name_prefix="feature-tables") as reader:
+
+            def read(selected: SelectedFeatures, columns: Sequence[str]) -> Future[pa.Table]:
+                return reader.submit(self._read, selected, columns, staged)
+
+            waiting = iter(selection)
+            coming = deque(read(each, each.features) for each in islice(waiting, 1))
+            for selected in selection:
+                table = coming.popleft().result()
+                coming.extend(read(each, each.features) for each in islice(waiting, 1))
+                known = KnownVersions.of(selected.view, selected.features, table)
+                if known.ambiguous:  # which version comes last does not depend on what is selected
+                    table = read(selected, tuple(selected.view.features)).result()
+                    known = KnownVersions.of(selected.view, selected.features, table)
+                del table
+                pa.default_memory_pool().release_unused()
+                yield known
+
+    def _read(
+        self, selected: SelectedFeatures, columns: Sequence[str], staged: StagedSpine
+    ) -> pa.Table:
+        view = selected.view
+        with self._tables.versions(view, columns, staged.window(view.ttl)) as versions:
+            return pa.Table.from_batches(whole_versions(view, versions), versions.schema)
+
+
+@dataclass(frozen=True)
+class _Join:
+    """What it takes to join a slice: the versions known, per namespace."""
+
+    schema: pa.Schema
+    timestamp: str
+    selection: tuple[SelectedFeatures, ...]
+    known: tuple[KnownVersions, ...]
+
+    def slices(self, staged: StagedSpine, rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """Join slice by slice in threads, a few ahead, and give them in order."""
+        with (
+            ThreadPoolExecutor(THREADS, thread_name_prefix="point-in-time") as pool,
+            staged.read() as pieces,
+        ):
+            coming: deque[Future[pa.RecordBatch]] = deque()
+            for part in _gathered(self._with_entities(pieces), rows):
+                coming.append(pool.submit(self._slice, part))
+                if len(coming) > THREADS:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def _with_entities(self, pieces: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """Put the entities' numbers, one column per namespace, behind the spine's columns."""
+        names = pieces.schema.names
+        new = "_" * (max(map(len, names)) + 1)  # longer than any, so none of them
+        columns = {name: ds.field(name) for name in names}
+        for place, (selected, known) in enumerate(zip(self.selection, self.known, strict=True)):
+            columns[f"{new}{place}"] = known.entities.lookup(selected.view.keys)
+        # One thread keeps the order.
+        scanner = ds.Scanner.from_batches(pieces, columns=columns, use_threads=False)
+        return iter(scanner.to_reader())
+
+    def _slice(self, part: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        batch = pa.concat_batches(part)
+        width = batch.num_columns - len(self.known)
+        times = micros(batch.column(self.timestamp))
+        joined = list(batch.columns[:width])
+        for entities, known in zip(batch.columns[width:], self.known, strict=True):
+            joined += known.at(entities, times)
+        return pa.record_batch(joined, schema=self.schema)
+
+
+def _gathered(pieces: Iterator[pa.RecordBatch], rows: int) -> Iterator[Sequence[pa.RecordBatch]]:
+    """Cut and gather pieces to slices of so many rows; the last may be shorter."""
+    part: list[pa.RecordBatch] = []
+    room = rows
+    for piece in pieces:
+        rest = piece
+        while rest.num_rows >= room:
+            yield [*part, rest.slice(0, room)]
+            part, rest, room = [], rest.slice(room), rows
+        if rest.num_rows:
+            part.append(rest)
+            room -= rest.num_rows
+    if part:
+        yield part
+
+
+def _all_of(slices: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Pass the slices on; end only when all rows have come."""
+    passed = 0
+    for batch in slices:
+        passed += batch.num_rows
+        yield batch
+    if passed != rows:
+        raise LodestarError(
+            f"the point-in-time join was closed after {passed} of {rows} rows",
+            hint="read the rows inside of the with block",
+        )
+
+
+def _joined_schema(
+    spine: pa.Schema, selection: Sequence[SelectedFeatures], timestamp: str
+) -> pa.Schema:
+    wanted = [(timestamp, "timestamp", "data_interface.event_timestamp_col")]
+    added = []
+    for selected in selection:
+        view = selected.view
+        wanted += [
+            (key, kind, f"a key of {view.namespace!r}") for key, kind in view.entity_keys.items()
+        ]
+        added += [
+            Column(name, view.features[name].type, nullable=True) for name in selected.features
+        ]
+    require_columns(spine, [(name, part) for name, _, part in wanted])
+    for name, kind, part in wanted:
+        _require_type(spine.field(name), kind, part)
+    names = [*spine.names, *(column.name for column in added)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SchemaError(
+            f"the column {twice[0]!r} would stand twice beside the features",
+            hint="leave it out of the loader's SQL, or out of augmenter.features",
+        )
+    return pa.schema([*spine, *FrameSchema(tuple(added)).arrow()])
+
+
+def _require_type(field: pa.Field, kind: str, part: str) -> None:
+    (wanted,) = FrameSchema((Column(field.name, kind, nullable=True),)).arrow()
+    if field.type != wanted.type:
+        hint = (
+            "cast it to a timestamp in the loader's SQL"
+            if wanted.type == TIMESTAMP
+            else "cast it in the loader's SQL, or declare the key as it is in features/"
+        )
+        raise SchemaError(
+            f"the column {field.name!r} ({part}) must be {kind}, and the loader's rows have "
+            f"{field.type}",
+            hint=hint,
+        )

@@ -1,0 +1,232 @@
+"""Features in Redis as plain text under readable keys: `namespace:feature:entity`.
+
+    user_demographics:age:user_000017            34
+    user_demographics:@event_time:user_000017    1738281600000000 1738281660000000
+    user_demographics:@watermark                 1738281600000000 age:int … user_id:string
+
+Keys of several columns are joined by ":"; within a value `%`, `:`, `{` and `}` stand as `%25` …, and
+an empty text as a single `%`, so that no two entities share a key. In a Cluster the entity stands in
+braces, which keeps all its keys on one node. Numbers are written so that they read back exactly, bools
+as `true` and `false`, timestamps as µs since 1970 (UTC), text as itself; nothing is null, and text
+that is empty or begins with a backslash has one more in front. Behind the event time stands when the
+version was created. An entity of which any key asked for is gone counts as unknown: no half a row.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from hashlib import sha1
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.adapters.redis_rows import (
+    EVENT,
+    Entity,
+    Questions,
+    Version,
+    newest,
+    versions,
+    watermark_of,
+    watermark_text,
+)
+from lodestar.errors import ExternalError, UsageError
+from lodestar.interface.features import OnlineRows, SelectedFeatures
+from lodestar.settings.features import FeatureView
+
+if TYPE_CHECKING:
+    from lodestar.adapters.redis_node import Words
+    from lodestar.adapters.redis_wire import Command, RedisClient
+
+__all__ = ["RedisConnection", "RedisOnlineStore"]
+
+EVENT_TIME = "@event_time"  # no feature can be called so
+WATERMARK = "@watermark"
+ROWS_AT_ONCE = 1_000
+ATTEMPTS = 20
+ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
+# Sets an entity's keys unless its version is no longer the one that was compared with.
+REPLACE = """\
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+return 1
+"""
+DIGEST = sha1(REPLACE.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisOnlineStore:
+    """Reads n entities of all namespaces in one round trip of at most `connection.timeout` seconds."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._client = client_of(connection)
+        self._prefix = connection.prefix
+        self._braces = connection.mode == "cluster"
+        self._questions: Questions | None = None
+
+    def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
+        """The values of n entities; a thousand rows per round trip."""
+        questions = self._questions
+        if questions is None or not questions.same(selection):
+            questions = self._questions = Questions(selection, PARSERS)
+        whose = questions.entities(keys)
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(whose), ROWS_AT_ONCE):
+            rows += self._read(questions, whose[start : start + ROWS_AT_ONCE])
+        return questions.answered(rows)
+
+    def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
+        """Keep these versions, unless newer ones are there; how many were written."""
+        every = chain.from_iterable(versions(view, batch) for batch in rows)
+        written = 0
+        while chunk := list(islice(every, ROWS_AT_ONCE)):
+            written += self._write(view, newest(chunk))
+        return written
+
+    def watermark(self, view: FeatureView) -> datetime | None:
+        """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
+        key = self._watermark_key(view)
+        (value,) = self._client.exchange([(key, ("GET", key))])
+        return watermark_of(view, value)
+
+    def set_watermark(self, view: FeatureView, until: datetime) -> None:
+        """Say so."""
+        key = self._watermark_key(view)
+        self._client.exchange([(key, ("SET", key, watermark_text(view, until)))])
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
+
+    def _read(
+        self, questions: Questions, whose: Sequence[tuple[Entity | None, ...]]
+    ) -> Iterator[tuple[Any, ...]]:
+        groups = [
+            self._keys(one.view, one.features, entity)
+            for row in whose
+            for one, entity in zip(questions.asked, row, strict=True)
+        ]
+        values = self._values(groups)
+        for start in range(0, len(values), questions.width):
+            yield questions.parsed(values[start : start + questions.width])
+
+    def _write(self, view: FeatureView, pending: Sequence[Version]) -> int:
+        """Compare with what is there, then set, and again where another writer came between."""
+        written: int = 0
+        for _ in range(ATTEMPTS):
+            groups = [self._keys(view, tuple(view.features), row.entity) for row in pending]
+            there = self._values([group[:1] for group in groups])
+            due = [
+                (row, group, value)
+                for row, group, value in zip(pending, groups, there, strict=True)
+                if value is None or not row.is_older_than(*_times(value))
+            ]
+            answers = self._client.exchange(
+                [_replacement(view, row, group, value) for row, group, value in due],
+                first=("SCRIPT", "LOAD", REPLACE),
+            )
+            written += answers.count(1)
+            pending = [row for (row, _, _), answer in zip(due, answers, strict=True) if not answer]
+            if not pending:
+                return written
+        raise ExternalError(
+            f"other writers keep changing the online rows of {view.namespace}",
+            hint="run one materialisation of a namespace at a time",
+        )
+
+    def _values(self, groups: Sequence[Sequence[str]]) -> list[bytes | None]:
+        """What stands under the keys, in order; a Cluster takes one command per group."""
+        if self._braces:
+            found = self._client.exchange([(group[0], ("MGET", *group)) for group in groups])
+            return list(chain.from_iterable(found))
+        if not groups:
+            return []
+        keys = chain.from_iterable(groups)
+        values: list[bytes | None] = self._client.exchange([("", ("MGET", *keys))])[0]
+        return values
+
+    def _keys(self, view: FeatureView, features: Sequence[str], entity: Entity | None) -> list[str]:
+        """The keys of an entity's event time and features; that of nobody has no value."""
+        text = "%null" if entity is None else entity_text(entity)
+        tail = f":{{{text}}}" if self._braces else f":{text}"
+        head = f"{self._prefix}{view.namespace}:"
+        return [f"{head}{EVENT_TIME}{tail}", *[f"{head}{name}{tail}" for name in features]]
+
+    def _watermark_key(self, view: FeatureView) -> str:
+        return f"{self._prefix}{view.namespace}:{WATERMARK}"
+
+
+def client_of(connection: RedisConnection) -> "RedisClient":
+    """Load the driver and make a client.
+
+    Raises:
+        UsageError: the driver is not installed.
+    """
+    try:
+        from lodestar.adapters.redis_wire import open_client
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise UsageError(
+            "the Python package redis is not installed", hint="pip install 'lodestar-ml[redis]'"
+        ) from error
+    return open_client(connection)
+
+
+def entity_text(entity: Entity) -> str:
+    """An entity's part of a key."""
+    return ":".join([str(value).translate(ESCAPES) or "%" for value in entity])
+
+
+def _times(value: bytes) -> tuple[int, int | None]:
+    event, _, created = value.partition(b" ")
+    return int(event), int(created) if created else None
+
+
+def _replacement(
+    view: FeatureView, row: Version, keys: Sequence[str], there: bytes | None
+) -> "Command":
+    texts = (
+        "" if value is None else WRITERS[feature.type](value)
+        for feature, value in zip(view.features.values(), row.values, strict=True)
+    )
+    times = f"{row.event}" if row.created is None else f"{row.event} {row.created}"
+    words: Words = ("EVALSHA", DIGEST, len(keys), *keys, there or b"", times, *texts)
+    return keys[0], words
+
+
+def _text(value: str) -> str:
+    return f"\\{value}" if not value or value.startswith("\\") else value
+
+
+def _untext(value: bytes) -> str:
+    return (value[1:] if value.startswith(b"\\") else value).decode()
+
+
+def _flag(value: bytes) -> bool:
+    if value not in {b"true", b"false"}:
+        raise ValueError("neither true nor false")
+    return value == b"true"
+
+
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "bool": lambda value: "true" if value else "false",
+    "int": str,
+    "float": repr,
+    "string": _text,
+    "timestamp": str,
+}
+
+
+def _or_null(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    return lambda value: parse(value) if value else None
+
+
+PARSERS: dict[str, Callable[[bytes], Any]] = {
+    EVENT: lambda value: int(value.partition(b" ")[0]),
+    "bool": _or_null(_flag),
+    "int": _or_null(int),
+    "float": _or_null(float),
+    "string": _or_null(_untext),
+    "timestamp": _or_null(int),
+}

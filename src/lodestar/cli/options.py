@@ -1,0 +1,63 @@
+"""Options that several commands take, and where they run."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lodestar.settings.loading import Environment
+
+__all__ = [
+    "Env",
+    "Json",
+    "Overrides",
+    "Params",
+    "RecipeFile",
+    "RunId",
+    "the_environment",
+    "the_project",
+    "the_variables",
+]
+
+RecipeFile = Annotated[str, typer.Option("--recipe-file", "-r", help="Recipe name, or a path.")]
+RunId = Annotated[
+    str,
+    typer.Option("--run-id", help="Run id, or a unique prefix of it or of its artifact's digest."),
+]
+Params = Annotated[
+    str | None, typer.Option("--context-params", help="Values of the SQL's parameters: k=v,k=v")
+]
+Env = Annotated[
+    str | None,
+    typer.Option("--env", help="Config to lay over base.yaml (default: APP_ENV, else LOCAL)."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one key: model.hyperparameters.max_depth=4, config.a.b=c"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def the_project() -> Path:
+    """The project around the working directory; its own modules can be imported by class path."""
+    from lodestar.settings.loading import find_project
+
+    project = find_project(Path.cwd())
+    if str(project) not in sys.path:
+        sys.path.append(str(project))
+    return project
+
+
+def the_environment(name: str | None) -> "Environment":
+    """The named environment of the project here."""
+    from lodestar.settings.loading import load_config
+
+    return load_config(the_project(), name, variables=the_variables())
+
+
+def the_variables() -> dict[str, str]:
+    """What `${VARIABLE}` in a config is filled in from."""
+    return dict(os.environ)

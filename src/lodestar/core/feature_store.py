@@ -1,0 +1,117 @@
+"""One environment's feature store, put together from its tables, the join and its online store."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lodestar.errors import UsageError
+from lodestar.interface.features import (
+    FeatureTables,
+    OnlineRows,
+    OnlineStore,
+    SelectedFeatures,
+    TimeRange,
+)
+from lodestar.interface.progress import Progress
+from lodestar.schema import TIMESTAMP
+from lodestar.settings.features import FeatureView
+
+__all__ = ["ComposedFeatureStore", "HistoricalJoin"]
+
+
+class HistoricalJoin(Protocol):
+    """`FeatureStoreAdapter.historical`, over some feature tables."""
+
+    def historical(
+        self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Join each row's features as they were known at its timestamp."""
+        ...
+
+
+@dataclass(frozen=True)
+class ComposedFeatureStore:
+    """History from feature tables, the present from an online store; a `FeatureStoreAdapter`."""
+
+    tables: FeatureTables
+    join: HistoricalJoin
+    store: OnlineStore | None
+
+    def historical(
+        self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Join each row's features as they were known at its timestamp."""
+        return self.join.historical(spine, selection, timestamp=timestamp)
+
+    def online(
+        self,
+        keys: pa.RecordBatch,
+        selection: Sequence[SelectedFeatures],
+        *,
+        now: datetime | None = None,
+    ) -> OnlineRows:
+        """What the online store holds, without what is older than its view's ttl at `now`."""
+        found = self._online().read(keys, selection)
+        return _without_expired(found, selection, now or datetime.now(UTC))
+
+    def materialize(self, view: FeatureView, *, until: datetime, tell: Progress) -> int:
+        """Write each entity's latest version that had arrived by `until`, then the watermark.
+
+        Raises:
+            UsageError: the store is further on already: newer versions are never replaced by older.
+        """
+        store = self._online()
+        reached = store.watermark(view)
+        if reached is not None and reached > until:
+            raise UsageError(
+                f"the online store has {view.namespace} until {reached:%Y-%m-%d %H:%M:%S} UTC "
+                f"already, and does not go back to {until:%Y-%m-%d %H:%M:%S}",
+                hint="leave --until out to go on from there",
+            )
+        since = None if view.ttl is None else until - view.ttl
+        with self.tables.latest(view, TimeRange(since, until), known_by=until) as rows:
+            written = store.write(view, _told(rows, tell))
+        store.set_watermark(view, until)
+        return written
+
+    def _online(self) -> OnlineStore:
+        if self.store is None:
+            raise UsageError(
+                "this environment declares no online store",
+                hint="see feature_store.redis in the config",
+            )
+        return self.store
+
+
+def _told(rows: pa.RecordBatchReader, tell: Progress) -> Iterator[pa.RecordBatch]:
+    done = 0
+    for batch in rows:
+        yield batch
+        done += batch.num_rows
+        tell.rows(done, None)
+
+
+def _without_expired(
+    found: OnlineRows, selection: Sequence[SelectedFeatures], now: datetime
+) -> OnlineRows:
+    columns = dict(zip(found.features.schema.names, found.features.columns, strict=True))
+    times = dict(found.event_times)
+    for selected in selection:
+        view = selected.view
+        if view.ttl is None:
+            continue
+        oldest = pa.scalar(now - view.ttl, TIMESTAMP)
+        fresh = pc.fill_null(pc.greater_equal(times[view.namespace], oldest), False)  # noqa: FBT003 -- null is not fresh
+        times[view.namespace] = _kept(times[view.namespace], fresh)
+        columns |= {name: _kept(columns[name], fresh) for name in selected.features}
+    rows = pa.RecordBatch.from_arrays(list(columns.values()), schema=found.features.schema)
+    return OnlineRows(rows, times)
+
+
+def _kept(column: pa.Array, fresh: pa.Array) -> pa.Array:
+    return pc.if_else(fresh, column, pa.scalar(None, column.type))

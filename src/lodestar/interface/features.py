@@ -1,0 +1,134 @@
+"""Ports to feature stores: as of any past time for learning, as of now for serving."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+from lodestar.interface.progress import Progress
+from lodestar.settings.features import FeatureView
+
+__all__ = [
+    "FeatureStoreAdapter",
+    "FeatureTables",
+    "OnlineRows",
+    "OnlineStore",
+    "SelectedFeatures",
+    "TimeRange",
+]
+
+
+@dataclass(frozen=True)
+class SelectedFeatures:
+    """What a recipe takes from one namespace, in its order."""
+
+    view: FeatureView
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """Event times from `since` to `until`, both inclusive, in UTC; `since` None is the beginning."""
+
+    since: datetime | None
+    until: datetime
+
+
+@dataclass(frozen=True)
+class OnlineRows:
+    """What an online store holds now for n entities.
+
+    `features` has the selected columns and n rows, in the order asked. `event_times` has, per
+    namespace, n timestamps (µs, UTC) of the values' own event times: null where the store knows
+    nothing of the entity, and then its features are null too.
+    """
+
+    features: pa.RecordBatch
+    event_times: Mapping[str, pa.Array]
+
+
+class FeatureTables(Protocol):
+    """Where versioned feature tables lie: a warehouse or files.
+
+    Both stream canonical columns in bounded memory: the view's keys, its timestamp and created
+    columns (if any) as µs in UTC, then the features asked for. Timestamps without a zone are read in
+    the source's declared `timezone`, and refused where it declares none. A column that is missing or
+    of another type than declared is a SchemaError that names it. A read that fails half way raises.
+    """
+
+    def versions(
+        self, view: FeatureView, features: Sequence[str], times: TimeRange
+    ) -> pa.RecordBatchReader:
+        """All versions whose event time lies in the range, in any order."""
+        ...
+
+    def latest(
+        self, view: FeatureView, times: TimeRange, *, known_by: datetime
+    ) -> pa.RecordBatchReader:
+        """Per entity the latest version in the range that had arrived by `known_by`; all features.
+
+        Of equal event times the last created counts.
+        """
+        ...
+
+
+class OnlineStore(Protocol):
+    """Keeps the latest version per entity, answers within its deadline, or raises ExternalError."""
+
+    def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
+        """The values of n entities; `keys` has every key column of every namespace, n rows."""
+        ...
+
+    def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
+        """Keep these versions (columns as `FeatureTables.latest` gives them); how many were written.
+
+        An entity's newer version is never replaced by an older one; writing twice changes nothing.
+        """
+        ...
+
+    def watermark(self, view: FeatureView) -> datetime | None:
+        """Until when (event time) the namespace was materialised; None if it never was."""
+        ...
+
+    def set_watermark(self, view: FeatureView, until: datetime) -> None:
+        """Say so; written after the values, never before."""
+        ...
+
+
+class FeatureStoreAdapter(Protocol):
+    """One environment's feature store: history for batches, the present for serving."""
+
+    def historical(
+        self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Join each row's features as they were known at its `timestamp` (µs, UTC, no nulls).
+
+        Rows out are rows in, in order, with the selected features behind the spine's columns. Of the
+        versions with `t - ttl <= event time <= t` (both inclusive) that had arrived by t (created
+        time <= t, where the view has a created column), the latest event time counts, of equal ones
+        the latest created; null where there is none. Memory does not grow with the spine.
+
+        Raises:
+            SchemaError: the spine lacks a key column or the timestamp, or has it of another type.
+        """
+        ...
+
+    def online(
+        self,
+        keys: pa.RecordBatch,
+        selection: Sequence[SelectedFeatures],
+        *,
+        now: datetime | None = None,
+    ) -> OnlineRows:
+        """As `OnlineStore.read`; values that at `now` are older than the view's ttl are unknown."""
+        ...
+
+    def materialize(self, view: FeatureView, *, until: datetime, tell: Progress) -> int:
+        """Bring the online store up to `until`; returns how many entities were written.
+
+        The watermark is written last: killed half way, the next call gives the same state.
+        """
+        ...

@@ -1,0 +1,234 @@
+"""The online stores under their port's contract, on real servers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import pyarrow as pa
+import pytest
+from pydantic import SecretStr
+from tests.redis_places import (
+    Certificate,
+    Redis,
+    Watched,
+    line_to,
+    one_redis,
+    redis_cluster,
+    watched_redis,
+)
+
+from lodestar.adapters.feast_redis import FeastRedisStore
+from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+from lodestar.errors import DataError, UsageError
+from lodestar.interface.features import OnlineStore
+from lodestar.settings.features import FeatureView
+from lodestar.testing.online import (
+    MemoryOnlineStore,
+    OnlineStoreContract,
+    every_feature_of,
+    stored_rows,
+)
+
+NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)
+USERS = FeatureView.model_validate(
+    {
+        "namespace": "users",
+        "entity_keys": {"user_id": "string"},
+        "source": {"table": "users", "created_col": "created"},
+        "features": {"age": "int", "ltv": "float", "country": "string", "active": "bool"},
+    }
+)
+
+
+class TestMemory(OnlineStoreContract):
+    def store(self) -> OnlineStore:
+        return MemoryOnlineStore()
+
+
+class RedisContract(OnlineStoreContract):
+    """Each test has keys of its own; `connection` says which Redis."""
+
+    @pytest.fixture(autouse=True)
+    def _prefix(self) -> None:
+        self.prefix = f"{uuid4().hex}:"
+
+    def connection(self) -> RedisConnection:
+        raise NotImplementedError
+
+    def store(self) -> RedisOnlineStore:
+        return RedisOnlineStore(self.connection())
+
+    def again(self, store: OnlineStore) -> OnlineStore:
+        del store
+        return self.store()
+
+
+class TestRedis(RedisContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_uri: str) -> None:
+        self.uri = redis_uri
+
+    def connection(self) -> RedisConnection:
+        return RedisConnection(SecretStr(self.uri), prefix=self.prefix)
+
+
+class TestFeastOverRedis(OnlineStoreContract):
+    """Each test is a Feast project of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_uri: str) -> None:
+        self.uri = redis_uri
+        self.project = f"p{uuid4().hex}"
+
+    def store(self) -> FeastRedisStore:
+        return FeastRedisStore(RedisConnection(SecretStr(self.uri)), self.project)
+
+    def again(self, store: OnlineStore) -> OnlineStore:
+        del store
+        return self.store()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("redis")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[list[Redis]]:
+    with redis_cluster(folder / "cluster") as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def watched(folder: Path) -> Iterator[Watched]:
+    with watched_redis(folder / "watched") as found:
+        yield found
+
+
+@pytest.mark.slow
+class TestRedisCluster(RedisContract):
+    @pytest.fixture(autouse=True)
+    def _servers(self, cluster: list[Redis]) -> None:
+        places = ",".join(f"127.0.0.1:{node.port}" for node in cluster)
+        self.uri = f"redis://:{cluster[0].password}@{places}"
+
+    def connection(self) -> RedisConnection:
+        return RedisConnection(SecretStr(self.uri), mode="cluster", prefix=self.prefix, timeout=5.0)
+
+
+@pytest.mark.slow
+class TestRedisBehindSentinels(RedisContract):
+    @pytest.fixture(autouse=True)
+    def _servers(self, watched: Watched) -> None:
+        self.uri = watched.uri
+
+    def connection(self) -> RedisConnection:
+        return RedisConnection(
+            SecretStr(self.uri), mode="sentinel", master_name="shop", prefix=self.prefix
+        )
+
+
+class TestRedisOverTLS(RedisContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_uri: str, tmp_path: Path) -> Iterator[None]:
+        login, _, place = redis_uri.removeprefix("redis://").rpartition("@")
+        self.certificate = Certificate.made(tmp_path)
+        with line_to(int(place.split("/")[0].split(":")[1]), tls=self.certificate) as line:
+            self.uri = f"rediss://{login}@127.0.0.1:{line.port}/0"
+            yield
+
+    def connection(self) -> RedisConnection:
+        ca_file = self.certificate.certificate
+        return RedisConnection(SecretStr(self.uri), ca_file=ca_file, prefix=self.prefix)
+
+
+def test_keys_and_values_are_text_that_a_person_can_read(
+    tmp_path: Path,
+) -> None:
+    with one_redis(tmp_path) as server:
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri), prefix="dev:"))
+        row = {"user_id": "a:b", "at": NOON, "created": NOON, "age": 34, "ltv": 0.1, "active": True}
+        store.write(USERS, iter([stored_rows(USERS, [{**row, "country": ""}])]))
+        store.set_watermark(USERS, NOON)
+        client = server.client()
+        found = {key.decode(): client.get(key).decode() for key in client.scan_iter()}
+    micros = int(NOON.timestamp()) * 1_000_000
+    assert found == {
+        "dev:users:@event_time:a%3Ab": f"{micros} {micros}",
+        "dev:users:@watermark": f"{micros} active:bool age:int country:string ltv:float "
+        "user_id:string",
+        "dev:users:age:a%3Ab": "34",
+        "dev:users:ltv:a%3Ab": "0.1",
+        "dev:users:active:a%3Ab": "true",
+        "dev:users:country:a%3Ab": "\\",
+    }
+
+
+def test_an_entity_with_a_value_gone_is_unknown_and_no_half_row(tmp_path: Path) -> None:
+    with one_redis(tmp_path) as server:
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
+        assert server.client().delete("users:ltv:u") == 1
+        rows = store.read(pa.record_batch({"user_id": ["u"]}), every_feature_of(USERS))
+    assert set(rows.features.to_pylist()[0].values()) == {None}
+    assert rows.event_times["users"].to_pylist() == [None]
+
+
+def test_an_emptied_redis_knows_nobody_and_has_no_watermark(tmp_path: Path) -> None:
+    with one_redis(tmp_path) as server:
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
+        store.set_watermark(USERS, NOON)
+        server.client().flushall()
+        rows = store.read(pa.record_batch({"user_id": ["u"]}), every_feature_of(USERS))
+        assert rows.features.column("age").to_pylist() == [None]
+        assert rows.event_times["users"].to_pylist() == [None]
+        assert store.watermark(USERS) is None
+
+
+@pytest.mark.parametrize("text", ["thirty", "1.5", "99999999999999999999999"])
+def test_a_value_of_another_type_is_an_error_that_names_the_namespace(
+    tmp_path: Path, text: str
+) -> None:
+    with one_redis(tmp_path) as server:
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
+        server.client().set("users:age:u", text)
+        with pytest.raises(DataError, match="users"):
+            store.read(pa.record_batch({"user_id": ["u"]}), every_feature_of(USERS))
+
+
+def test_a_user_and_a_password_of_any_characters_log_in(tmp_path: Path) -> None:
+    password = "p@ss:w/ö%rd,1"  # noqa: S105 -- a test's own server asks for it
+    with one_redis(tmp_path) as server:
+        server.client().execute_command(
+            "ACL", "SETUSER", "shop", "on", f">{password}", "~*", "+@all"
+        )
+        login = f"shop:{quote(password, safe='')}"
+        uri = f"redis://{login}@127.0.0.1:{server.port}"
+        assert RedisOnlineStore(RedisConnection(SecretStr(uri))).watermark(USERS) is None
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        RedisConnection(SecretStr("http://:hunter2@host:1")),
+        RedisConnection(SecretStr("redis://:hunter2@host:port")),
+        RedisConnection(SecretStr("redis://:hunter2@")),
+        RedisConnection(SecretStr("redis://:hunter2@host/x")),
+        RedisConnection(SecretStr("redis://:hunter2@host/1"), mode="cluster"),
+        RedisConnection(SecretStr("redis://:hunter2@host"), mode="sentinel"),
+        RedisConnection(SecretStr("redis://:hunter2@host"), mode="swarm"),  # type: ignore[arg-type]
+        RedisConnection(SecretStr("redis://:hunter2@host"), timeout=0),
+        RedisConnection(SecretStr("redis://:hunter2@host"), prefix="{a}"),
+        RedisConnection(SecretStr("rediss://:hunter2@host"), ca_file=Path("/no/such/ca.pem")),
+    ],
+)
+def test_a_connection_that_cannot_be_is_refused_at_once_without_its_password(
+    connection: RedisConnection,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        RedisOnlineStore(connection)
+    assert "hunter2" not in f"{caught.value} {connection!r}"

@@ -1,0 +1,55 @@
+"""The PostgreSQL adapter under the data ports' contracts, on a real server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tests.databases import fresh_database
+from tests.faults.injector.proxy import Proxy
+
+from lodestar.adapters.postgres import PostgresReader
+from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+
+
+class InSchemaOfItsOwn:
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_uri: str) -> Iterator[None]:
+        with fresh_database(postgres_uri) as self.database:
+            yield
+
+
+class TestPostgresReader(InSchemaOfItsOwn, SpineReaderContract):
+    @pytest.fixture(autouse=True)
+    def _proxy(self, _database: None) -> Iterator[None]:
+        with Proxy("127.0.0.1", self.database.port) as self.proxy:
+            yield
+
+    def reader(self, table: pa.Table) -> PostgresReader:
+        self.database.put(table, "spine")
+        return self.database.reader("SELECT * FROM spine")
+
+    def broken(self, table: pa.Table) -> PostgresReader:
+        """The network breaks in the middle of the rows."""
+        self.database.put(table, "spine")
+        self.proxy.cut_after = table.nbytes // 2
+        connection = self.database.through(self.proxy.port)
+        return self.database.reader("SELECT * FROM spine", connection=connection)
+
+
+class TestPostgresWriter(InSchemaOfItsOwn, FrameWriterContract):
+    def writer(self) -> PostgresWriter:
+        return PostgresWriter(self.database.connection())
+
+    def destination(self) -> str:
+        return f"postgres://{self.database.schema}.predictions"
+
+    def content(self) -> pa.Table | None:
+        if "predictions" not in self.database.tables():
+            return None
+        return self.database.reader("SELECT * FROM predictions").read(chunk_rows=1_000).read_all()
+
+    def leftovers(self) -> list[Path]:
+        """Tables, which are no files; a test prints their names alike."""
+        return [Path(name) for name in self.database.tables() if name != "predictions"]

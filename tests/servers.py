@@ -1,0 +1,51 @@
+"""A real PostgreSQL and a real Redis for the whole suite, with passwords, on free ports."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lodestar.infra.endpoint import Endpoint
+from lodestar.infra.postgres import PostgresServer
+from lodestar.infra.redis_server import RedisServer
+
+__all__ = ["enterable_folder", "postgres_server", "postgres_uri", "redis_server", "redis_uri"]
+
+
+@pytest.fixture(scope="session")
+def enterable_folder() -> Iterator[Path]:
+    """A folder that another user can enter: where we are root, PostgreSQL runs as one."""
+    folder = Path(tempfile.mkdtemp(prefix="lodestar-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(enterable_folder: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(enterable_folder, Endpoint.fresh())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_uri(postgres_server: PostgresServer) -> str:
+    """`postgresql://user:password@127.0.0.1:port/lodestar`; its user may make databases."""
+    return postgres_server.uri.get_secret_value()
+
+
+@pytest.fixture(scope="session")
+def redis_server(enterable_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(enterable_folder, Endpoint.fresh())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_uri(redis_server: RedisServer) -> str:
+    """`redis://:password@127.0.0.1:port/0`."""
+    return redis_server.uri.get_secret_value()
