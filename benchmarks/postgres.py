@@ -14,7 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from measure import (
     Cost,
@@ -27,16 +29,23 @@ from measure import (
     run,
 )
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy import Engine
+
+    from lodestar.adapters.postgres import PostgresConnection
+
 CHUNK = 65_536
-QUERY = "SELECT id, user_id, price, clicks, event_timestamp, returning FROM sales"
+QUERY = "SELECT id, user_id, price, clicks, event_timestamp, returned FROM sales"
 FILL = """
 CREATE TABLE sales AS SELECT
     x::bigint AS id, 'user_' || lpad((x * 7919 % 100000)::text, 6, '0') AS user_id,
     (x * 31 % 9973) / 7.0::float8 AS price, (x % 40)::int AS clicks,
     timestamptz '2024-01-01' + x * interval '13.000007 seconds' AS event_timestamp,
-    x % 3 = 0 AS returning
-FROM generate_series(1, {rows}) AS x
+    x % 3 = 0 AS returned
+FROM generate_series(1::bigint, {rows}) AS x
 """
+URI = "LODESTAR_BENCH_URI"
 ALL, BATCHES, READ_SQL = "ours, one table", "ours, batch by batch", "pandas.read_sql"
 NEW, AGAIN, TO_SQL = "ours, new table", "ours, old rows replaced", "DataFrame.to_sql"
 READS = {ALL: "read_table", BATCHES: "read_batches", READ_SQL: "read_pandas"}
@@ -73,7 +82,7 @@ def _server(home: Path) -> Iterator[None]:
     home.chmod(0o755)
     server = PostgresServer(home, Endpoint.fresh())
     server.start()
-    os.environ["BENCH_URI"] = server.uri.get_secret_value()
+    os.environ[URI] = server.uri.get_secret_value()
     try:
         yield
     finally:
@@ -86,7 +95,7 @@ def _child(*words: str) -> Cost:
 
 def _measure(ways: dict[str, str], title: str, rounds: int) -> dict[str, float]:
     """Print the medians; the seconds of each way."""
-    costs = interleaved({name: lambda w=way: _child(w) for name, way in ways.items()}, rounds)
+    costs = interleaved({name: partial(_child, way) for name, way in ways.items()}, rounds)
     seconds = {
         name: sorted(float(cost.stdout) for cost in several)[len(several) // 2]
         for name, several in costs.items()
@@ -113,73 +122,71 @@ def _measure(ways: dict[str, str], title: str, rounds: int) -> dict[str, float]:
 
 def fill(rows: str) -> None:
     """Make the table."""
-    with _engine().begin() as connection:
-        connection.exec_driver_sql(FILL.format(rows=int(rows)))
-    with _engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE sales")
+    _run(FILL.format(rows=int(rows)), "VACUUM ANALYZE sales")
 
 
 def compare() -> None:
-    """Both ways of reading give equal rows, and so do tables that both ways wrote."""
+    """Both ways of reading give equal rows, and so do the tables that both ways wrote."""
     import pandas as pd
 
-    ours = _read().read_all().to_pandas()
-    theirs = pd.read_sql(QUERY, _engine())
-    moments = theirs["event_timestamp"].dt.tz_convert("UTC").astype(ours["event_timestamp"].dtype)
-    theirs = theirs.astype({"clicks": "int64"}).assign(event_timestamp=moments)
-    pd.testing.assert_frame_equal(ours, theirs)
-    _write("compared")
-    _frame().to_pandas().to_sql("expected", _engine(), index=False)
-    both = "SELECT * FROM compared EXCEPT ALL SELECT * FROM expected"
-    with _engine().connect() as connection:
-        (left,) = connection.exec_driver_sql(f"SELECT count(*) FROM ({both}) AS d").one()  # noqa: S608 -- constant
-        (count,) = connection.exec_driver_sql("SELECT count(*) FROM compared").one()
-    if left or count != len(ours):
+    ours, theirs = _read().read_all().to_pandas(), pd.read_sql(QUERY, _engine())
+    moments = theirs["event_timestamp"].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+    theirs = theirs.assign(event_timestamp=moments)
+    pd.testing.assert_frame_equal(ours.assign(event_timestamp=moments), theirs)
+    pd.testing.assert_series_equal(ours["event_timestamp"].astype(moments.dtype), moments)
+    table = _rows()
+    _write(table, "postgres://ours")
+    table.to_pandas().to_sql("theirs", _engine(), index=False)
+    both = "SELECT * FROM ours EXCEPT ALL SELECT * FROM theirs"
+    ((left, count),) = _run(f"SELECT count(*), (SELECT count(*) FROM ours) FROM ({both}) AS d")  # noqa: S608 -- constant
+    if left or count != len(theirs):
         raise SystemExit(f"{left} of {count} rows differ")
-    print(f"compared: {count:,} rows are equal whichever way they were read or written")
+    print(f"{count:,} rows are equal whichever way they were read or written")
 
 
 def read_table() -> None:
-    """Read the whole table as Arrow."""
-    _time(lambda: _read().read_all())
+    """Read everything as one Arrow table."""
+    _import_drivers()
+    _print_seconds(lambda: _read().read_all())
 
 
 def read_batches() -> None:
-    """Read it, and let every batch go."""
-    _time(lambda: sum(batch.num_rows for batch in _read()))
+    """Read everything, and keep no batch."""
+    _import_drivers()
+    _print_seconds(lambda: sum(batch.num_rows for batch in _read()))
 
 
 def read_pandas() -> None:
-    """Read it as pandas does."""
+    """Read everything as pandas does."""
     import pandas as pd
 
     engine = _engine()
-    _time(lambda: pd.read_sql(QUERY, engine))
+    _print_seconds(lambda: pd.read_sql(QUERY, engine))
 
 
 def write_new() -> None:
     """Write a table that is not there."""
-    _drop("ours")
-    _time(lambda: _write("ours"), prepare=_frame)
+    table = _rows()
+    _run("DROP TABLE IF EXISTS ours")
+    _print_seconds(lambda: _write(table, "postgres://ours"))
 
 
 def write_again() -> None:
-    """Write one that is there, with rows to replace."""
-    _drop("again")
-    _write("again")
-    _time(lambda: _write("again"))
+    """Write one that is there: its rows are replaced."""
+    table = _rows()
+    _print_seconds(lambda: _write(table, "postgres://ours"))
 
 
 def write_pandas() -> None:
-    """Write as pandas does."""
-    _drop("theirs")
-    frame, engine = _frame().to_pandas(), _engine()
-    _time(lambda: frame.to_sql("theirs", engine, index=False))
+    """Write as pandas does, a table that is not there."""
+    frame, engine = _rows().to_pandas(), _engine()
+    _run("DROP TABLE IF EXISTS theirs")
+    _print_seconds(lambda: frame.to_sql("theirs", engine, index=False))
 
 
 CHILDREN: dict[str, Callable[..., None]] = {
-    each.__name__: each
-    for each in (
+    child.__name__: child
+    for child in (
         fill,
         compare,
         read_table,
@@ -190,3 +197,65 @@ CHILDREN: dict[str, Callable[..., None]] = {
         write_pandas,
     )
 }
+
+
+def _print_seconds(work: Callable[[], object]) -> None:
+    began = time.perf_counter()
+    work()
+    print(time.perf_counter() - began)
+
+
+def _import_drivers() -> None:
+    _read("SELECT 1 AS one").read_all()
+
+
+def _connection() -> "PostgresConnection":
+    from pydantic import SecretStr
+
+    from lodestar.adapters.postgres import PostgresConnection
+
+    return PostgresConnection(SecretStr(os.environ[URI]), statement_timeout=600)
+
+
+def _read(query: str = QUERY) -> "pa.RecordBatchReader":
+    from lodestar.adapters.postgres import PostgresReader
+    from lodestar.sql import parse_query
+
+    query_of = parse_query(query, "postgres", where="bench.sql")
+    return PostgresReader(_connection(), query_of, {}).read(chunk_rows=CHUNK)
+
+
+def _rows() -> "pa.Table":
+    """What is written."""
+    return _read().read_all().select(["user_id", "id", "price", "event_timestamp"])
+
+
+def _write(table: "pa.Table", destination: str) -> None:
+    from lodestar.adapters.postgres_writer import PostgresWriter
+
+    with PostgresWriter(_connection()).sink(destination, table.schema) as sink:
+        for batch in table.to_batches(max_chunksize=CHUNK):
+            sink.write(batch)
+
+
+def _engine() -> "Engine":
+    """What pandas reads and writes with, connected."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(os.environ[URI].replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect():
+        return engine
+
+
+def _run(*statements: str) -> list[tuple[Any, ...]]:
+    """Run statements; the rows of the last one."""
+    import psycopg
+
+    with psycopg.connect(os.environ[URI], autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+if __name__ == "__main__":
+    main()

@@ -67,6 +67,8 @@ class DuckDBReader:
             connection.execute("SET TimeZone = 'UTC'")
             # Prefetching holds whole column chunks of a row group, and helps with remote files alone.
             connection.execute("SET disable_parquet_prefetching = true")
+            # Files are read once: keeping what was read would cost as much memory as they are long.
+            connection.execute("SET enable_external_file_cache = false")
             for table, path in self._files.items():
                 schema, _, _ = table.rpartition(".")
                 if schema:

@@ -21,7 +21,7 @@ from lodestar.adapters.staging import StagedSpine, stage
 from lodestar.core.known_versions import KnownVersions
 from lodestar.core.version_order import micros, whole_versions
 from lodestar.errors import LodestarError, SchemaError
-from lodestar.interface.features import FeatureTables, SelectedFeatures, TimeRange
+from lodestar.interface.features import FeatureTables, SelectedFeatures
 from lodestar.schema import TIMESTAMP, Column, FrameSchema, require_columns
 
 __all__ = ["PointInTimeJoin"]
