@@ -26,7 +26,8 @@ from measure import (
     workspace,
 )
 
-VERSIONS, QUICK_VERSIONS = 1_000_000, 50_000
+A_MILLION = 1_000_000
+VERSIONS, QUICK_VERSIONS = A_MILLION, 50_000
 MANY = 2_000_000  # beyond it only ours and DuckDB's safe join run, once
 OURS = "ours, late arrivals left out"
 SAFE = "DuckDB ASOF, late arrivals left out"
@@ -88,11 +89,10 @@ def files(bench: Bench) -> None:
         checked = _checked(bench, rows, ways.values())
         _print_files(rows, {name: median(several) for name, several in costs.items()}, checked)
         peaks[rows] = median(costs[OURS]).peak
-    if len(peaks) > 1:
-        most = max(peaks)
+    if A_MILLION in peaks and max(peaks) > A_MILLION:
         print("\nMemory from a million rows to the longest spine")
-        growth = peaks[most] / peaks.get(1_000_000, peaks[min(peaks)])
-        print_verdict(f"growth of our peak at {most:,} rows", growth, 1.1, least=False)
+        growth = peaks[max(peaks)] / peaks[A_MILLION]
+        print_verdict(f"growth of our peak at {max(peaks):,} rows", growth, 1.1, least=False)
 
 
 def _all_ways() -> dict[str, str]:
@@ -140,7 +140,7 @@ def _print_files(rows: int, costs: Mapping[str, Cost], checked: Sequence[str]) -
     )
     for line in checked:
         print(f"  {line}")
-    if rows == 1_000_000:
+    if rows == A_MILLION:
         print_verdict("ours, whole process", costs[OURS].wall, 3.5, unit=" s", least=False)
         print_verdict("ours, peak memory", costs[OURS].peak, 500, unit=" MB", least=False)
 

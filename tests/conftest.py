@@ -15,6 +15,8 @@ import pytest
 
 from lodestar.samples.project import create_project
 
+pytest_plugins = ("tests.servers",)
+
 # Before any library loads OpenMP, whose threads else spin on cores that the suite's others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 import pyarrow as pa
-from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped]  # it publishes none
+from adbc_driver_postgresql import dbapi
 from pydantic import SecretStr
 
 from lodestar.adapters.postgres import PostgresConnection, PostgresReader

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.conftest import ROOT, Finished, ended
+from tests.conftest import COMMAND, ROOT, Finished, ended
 
 from lodestar.infra.account import Account
 from lodestar.infra.addresses import AddressFile
 
-__all__ = ["SMALL_SHOP", "InfraCommand", "infra_command", "wait_for"]
+__all__ = ["NAMES", "SMALL_SHOP", "InfraCommand", "infra_command", "wait_for"]
 
-COMMAND = (sys.executable, "-c", "from lodestar.cli.infra import infra_app; infra_app()")
+NAMES = ("postgres", "redis", "mlflow")
 SMALL_SHOP = ("--sessions", "500", "--users", "100", "--products", "20")
 
 
@@ -41,7 +40,7 @@ class InfraCommand:
     def start(self, *args: str) -> "subprocess.Popen[str]":
         """Start it and do not wait."""
         return subprocess.Popen(
-            [*COMMAND, *args],
+            [*COMMAND, "infra", *args],
             cwd=self.project,
             env=self._environment(),
             stdout=subprocess.PIPE,
@@ -55,9 +54,15 @@ class InfraCommand:
         """Start all, with a small shop; what it said."""
         return self("up", *SMALL_SHOP, "--json").succeeded().json
 
+    def is_up(self) -> bool:
+        """Whether all three processes are there, without asking the command."""
+        running = {process.pid for process in self.processes()}
+        records = [self.home / f"{name}.pid" for name in NAMES]
+        return all(file.exists() and self.pid(file.stem) in running for file in records)
+
     def variables(self) -> dict[str, str]:
         """What the env file sets."""
-        return AddressFile(self.env_file).variables()
+        return AddressFile(self.project).variables()
 
     def pid(self, name: str) -> int:
         """The process that was recorded for a server."""
@@ -75,6 +80,7 @@ class InfraCommand:
 
     def _environment(self) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
+        given["TMPDIR"] = str(self.project)  # removed with all that a killed command leaves
         # Another user cannot write beside the coverage data of this one.
         other = {name: value for name, value in given.items() if not name.startswith("COVERAGE_")}
         return {**other, "HOME": str(self.project)} if self._account else given

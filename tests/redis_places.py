@@ -264,11 +264,11 @@ class Line:
             target.shutdown(socket.SHUT_RDWR)
 
     def _pass(self, data: bytes, target: socket.socket) -> None:
-        if self.trickle is not None:
+        if pause := self.trickle:
             for byte in data:
                 self.fired.set()
                 target.sendall(bytes([byte]))
-                time.sleep(self.trickle)
+                time.sleep(pause)
         elif self.cut_after is None:
             target.sendall(data)
         else:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +22,7 @@ from lodestar.testing.known import some_versions, some_view
 
 ALWAYS = TimeRange(None, datetime(9999, 12, 31, tzinfo=UTC))
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
+NOON_MICROS = int(NOON.timestamp()) * 1_000_000
 
 
 class InTemporaryDirectory:
@@ -61,7 +63,8 @@ class TestCsvTables(FilesContract):
 
     def test_digits_are_text_where_text_is_declared(self) -> None:
         (self.place / "user_facts.csv").write_text(
-            "user_id,event_timestamp,created_timestamp,city\n007,2025-06-01 00:00Z,2025-06-01 00:00Z,NA\n"
+            "user_id,event_timestamp,created_timestamp,city\n"
+            "007,2025-06-01 00:00Z,2025-06-01 00:00Z,NA\n"
         )
         tables = FileFeatureTables(self.place)
         read = tables.versions(some_view(), ("city",), ALWAYS).read_all()
@@ -94,11 +97,10 @@ class TestCsvTables(FilesContract):
             FileFeatureTables(self.place).versions(view, (), ALWAYS)
 
     def test_a_value_that_does_not_fit_far_down_is_an_error(self) -> None:
-        lines = "".join(f"u,2025-06-01 00:00Z,2025-06-01 00:00Z,{row}\n" for row in range(100_000))
         path = self.place / "user_facts.csv"
-        path.write_text(
-            f"user_id,event_timestamp,created_timestamp,points\n{lines}u,2025-06-01 00:00Z,2025-06-01 00:00Z,x\n"
-        )
+        lines = ["user_id,event_timestamp,created_timestamp,points"]
+        lines += [f"u,2025-06-01 00:00Z,2025-06-01 00:00Z,{row}" for row in range(100_000)]
+        path.write_text("\n".join([*lines, lines[1] + "x"]))
         with pytest.raises(DataError, match="user_facts"):
             FileFeatureTables(self.place).versions(some_view(), ("points",), ALWAYS).read_all()
 
@@ -116,6 +118,15 @@ class JoinContract(InTemporaryDirectory, HistoricalContract):
 
 class TestJoinOverParquet(JoinContract):
     suffix = ".parquet"
+
+
+class TestJoinOfManyRows(JoinContract):
+    """As the one before, without a look at which entities the rows ask for."""
+
+    suffix = ".parquet"
+
+    def store(self, *stored: Stored) -> PointInTimeJoin:
+        return PointInTimeJoin(self.tables(*stored), few_rows=-1)
 
 
 class TestJoinOverCsv(JoinContract):
@@ -209,3 +220,27 @@ def test_a_column_of_nothing_but_nulls_is_of_any_type(tmp_path: Path) -> None:
     view = some_view(source={"table": "user_facts"})
     read = FileFeatureTables(tmp_path).versions(view, ("points",), ALWAYS).read_all()
     assert read["points"].equals(pa.chunked_array([pa.nulls(1, pa.int64())]))
+
+
+def test_the_latest_of_more_versions_than_are_held_at_once_are_the_latest_of_all(
+    tmp_path: Path,
+) -> None:
+    rows, users = 1_200_000, 1_000
+    place = np.random.default_rng(7).permutation(rows)
+    events = pa.array(NOON_MICROS + place).cast(pa.timestamp("us", "UTC"))
+    names = pa.array([f"u{number}" for number in range(users)])
+    table = pa.table(
+        {
+            "user_id": names.take(pa.array(place % users)),
+            "event_timestamp": events,
+            "points": pa.array(place),
+        }
+    )
+    put(table, tmp_path / "user_facts.parquet")
+    view = some_view(source={"table": "user_facts"}, features={"points": "int"})
+    until = NOON + timedelta(microseconds=rows - users // 2)
+    latest = FileFeatureTables(tmp_path).latest(view, TimeRange(None, until), known_by=until)
+    last = rows - users // 2
+    assert sorted(latest.read_all()["points"].to_pylist()) == list(
+        range(last - users + 1, last + 1)
+    )

@@ -9,8 +9,10 @@ from tests.databases import fresh_database
 from tests.faults.injector.proxy import Proxy
 
 from lodestar.adapters.postgres import PostgresReader
+from lodestar.adapters.postgres_features import PostgresFeatureTables
 from lodestar.adapters.postgres_writer import PostgresWriter
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+from lodestar.testing.features import FeatureTablesContract, Stored
 
 
 class InSchemaOfItsOwn:
@@ -20,12 +22,14 @@ class InSchemaOfItsOwn:
             yield
 
 
-class TestPostgresReader(InSchemaOfItsOwn, SpineReaderContract):
+class BehindProxy(InSchemaOfItsOwn):
     @pytest.fixture(autouse=True)
     def _proxy(self, _database: None) -> Iterator[None]:
         with Proxy("127.0.0.1", self.database.port) as self.proxy:
             yield
 
+
+class TestPostgresReader(BehindProxy, SpineReaderContract):
     def reader(self, table: pa.Table) -> PostgresReader:
         self.database.put(table, "spine")
         return self.database.reader("SELECT * FROM spine")
@@ -53,3 +57,17 @@ class TestPostgresWriter(InSchemaOfItsOwn, FrameWriterContract):
     def leftovers(self) -> list[Path]:
         """Tables, which are no files; a test prints their names alike."""
         return [Path(name) for name in self.database.tables() if name != "predictions"]
+
+
+class TestPostgresFeatureTables(BehindProxy, FeatureTablesContract):
+    def tables(self, *stored: Stored) -> PostgresFeatureTables:
+        for each in stored:
+            self.database.run(f"DROP TABLE IF EXISTS {each.view.source.table}")
+            self.database.put(each.table, each.view.source.table)
+        return PostgresFeatureTables(self.database.connection())
+
+    def broken(self, stored: Stored) -> PostgresFeatureTables:
+        """The network breaks in the middle of the rows."""
+        self.tables(stored)
+        self.proxy.cut_after = stored.table.nbytes // 2
+        return PostgresFeatureTables(self.database.through(self.proxy.port))

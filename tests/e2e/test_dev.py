@@ -10,13 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 from tests.conftest import Lodestar, edited
-from tests.servers import (  # noqa: F401 -- fixtures
-    enterable_folder,
-    postgres_server,
-    postgres_uri,
-    redis_server,
-    redis_uri,
-)
 
 from lodestar.infra.loading import ShopSize, load_tables
 from lodestar.interface.progress import Silent
@@ -33,8 +26,8 @@ SMALL = ("--set", "model.hyperparameters.n_estimators=5")
 def dev_project(
     sample_project: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    postgres_uri: str,  # noqa: F811 -- a fixture's name
-    redis_uri: str,  # noqa: F811 -- as above
+    postgres_uri: str,
+    redis_uri: str,
 ) -> Path:
     """A project whose servers are named in its env file, its shop loaded into PostgreSQL."""
     project = tmp_path_factory.mktemp("dev") / "project"
@@ -91,7 +84,7 @@ def test_a_batch_from_the_snapshot_sql_is_scored_and_replaces_only_its_own_rows(
     lodestar: Lodestar,
     dev_project: Path,
     run_id: str,
-    postgres_uri: str,  # noqa: F811
+    postgres_uri: str,
 ) -> None:
     from adbc_driver_postgresql import dbapi
 
@@ -157,7 +150,7 @@ def test_a_value_that_was_changed_in_the_online_store_is_found_and_named(
     dev_project: Path,
     run_id: str,
     materialized: Mapping[str, int],
-    redis_uri: str,  # noqa: F811
+    redis_uri: str,
 ) -> None:
     import redis
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from tests.conftest import ended
-from tests.infra_projects import SMALL_SHOP, InfraCommand, infra_command, wait_for
+from tests.conftest import Finished, ended
+from tests.infra_projects import NAMES, SMALL_SHOP, InfraCommand, infra_command, wait_for
 
 from lodestar.errors import ExternalError
-from lodestar.infra.account import Account
+from lodestar.infra.account import Account, server_account
 from lodestar.infra.endpoint import Endpoint, port_taken
 from lodestar.infra.postgres import PostgresServer
 from lodestar.infra.process import ServerProcess
@@ -27,15 +27,21 @@ from lodestar.infra.programs import copied_programs, driver, postgres_programs
 from lodestar.infra.redis_server import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-NAMES = ("postgres", "redis", "mlflow")
+GONE = "ended unasked; `lodestar infra up` starts it again"
 
 
 @pytest.fixture(scope="module")
-def infra() -> Iterator[InfraCommand]:
-    """Servers that the tests kill and freeze."""
+def project() -> Iterator[InfraCommand]:
     with infra_command() as command:
-        command.up()
         yield command
+
+
+@pytest.fixture
+def infra(project: InfraCommand) -> InfraCommand:
+    """Servers, up, that the tests kill and freeze."""
+    if not project.is_up():
+        project.up()
+    return project
 
 
 @pytest.fixture
@@ -55,13 +61,12 @@ def rows(infra: InfraCommand) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_up_repairs_a_killed_server_and_leaves_the_others(infra: InfraCommand, name: str) -> None:
-    infra.up()
     before = {each: infra.pid(each) for each in NAMES}
     os.kill(before[name], signal.SIGKILL)
     shown = infra("status", "--json")
     assert shown.code == 4
     problems = {each["name"]: each["problem"] for each in shown.json["servers"]}
-    assert "ended unasked" in problems[name]
+    assert problems[name] == GONE
     assert infra.up()["started"] == [name]
     after = {each: infra.pid(each) for each in NAMES}
     assert {each for each in NAMES if after[each] != before[each]} == {name}
@@ -70,7 +75,6 @@ def test_up_repairs_a_killed_server_and_leaves_the_others(infra: InfraCommand, n
 
 
 def test_down_ends_a_frozen_server_by_force(infra: InfraCommand) -> None:
-    infra.up()
     frozen = infra.pid("mlflow")
     os.kill(frozen, signal.SIGSTOP)
     for child in psutil.Process(frozen).children(recursive=True):
@@ -83,7 +87,6 @@ def test_down_ends_a_frozen_server_by_force(infra: InfraCommand) -> None:
 
 
 def test_up_says_that_a_server_is_frozen(infra: InfraCommand) -> None:
-    infra.up()
     pid = infra.pid("redis")
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -93,25 +96,51 @@ def test_up_says_that_a_server_is_frozen(infra: InfraCommand) -> None:
     assert infra.up()["started"] == []
 
 
-def test_a_record_of_another_process_is_not_believed(infra: InfraCommand) -> None:
-    infra.up()
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[psutil.Process]:
+    """A process of someone else's in a folder of its own."""
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], cwd=tmp_path)
+    yield psutil.Process(started.pid)
+    started.kill()
+    started.wait()
+
+
+def recorded(file: Path, pid: int, started: float, program: str) -> None:
+    record = {"pid": pid, "started": started, "program": program}
+    file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_stranger_with_the_number_of_a_server_is_left_alone(
+    infra: InfraCommand, stranger: psutil.Process
+) -> None:
     infra("down").succeeded()
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    try:
-        seen = psutil.Process(stranger.pid)
-        started = seen.create_time() - psutil.boot_time()
-        for record in (
-            {"pid": stranger.pid, "started": 1.0, "program": seen.exe()},
-            {"pid": stranger.pid, "started": started, "program": "/bin/redis-server"},
-            {"pid": stranger.pid, "started": started, "program": seen.exe()},
-        ):
-            (infra.home / "redis.pid").write_text(json.dumps(record), encoding="utf-8")
-            assert infra("status", "--json").json["servers"][1]["problem"] == "not running"
-            assert infra("down", "--json").succeeded().json["stopped"] == []
-            assert stranger.poll() is None, "a stranger was stopped"
-    finally:
-        stranger.kill()
-        stranger.wait()
+    started = stranger.create_time() - psutil.boot_time()
+    recorded(infra.home / "redis.pid", stranger.pid, started, stranger.exe())
+    assert infra("status", "--json").json["servers"][1]["problem"] == GONE
+    assert infra("down", "--json").succeeded().json["stopped"] == []
+    assert stranger.is_running()
+    assert stranger.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_server_is_known_by_number_start_program_and_folder(
+    tmp_path: Path, stranger: psutil.Process
+) -> None:
+    file = tmp_path / "redis.pid"
+    program, started = stranger.exe(), stranger.create_time() - psutil.boot_time()
+
+    def known(folder: Path) -> int | None:
+        return ServerProcess("redis", home=tmp_path, folder=folder).pid
+
+    recorded(file, stranger.pid, started, program)
+    assert known(tmp_path) == stranger.pid
+    assert known(tmp_path / "redis") is None
+    recorded(file, stranger.pid, started - 60, program)
+    assert known(tmp_path) is None
+    recorded(file, stranger.pid, started, "/bin/redis-server")
+    assert known(tmp_path) is None
+    recorded(file, stranger.pid, started, program)
+    stranger.kill()
+    wait_for(lambda: known(tmp_path) is None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"pid": 1}', "null"])
@@ -164,22 +193,31 @@ def test_a_first_up_interrupted_anywhere_leaves_no_process_and_no_half_shop() ->
         assert list(infra.home.glob(".postgres-*")) == []
 
 
-def test_a_load_that_is_killed_leaves_nothing_and_is_done_again() -> None:
+def test_a_load_that_is_ended_leaves_nothing_and_is_done_again() -> None:
     with infra_command() as infra:
         infra("up", "--no-data").succeeded()
-        command = infra.start("up", "--sessions", "300000", "--users", "5000", "--products", "50")
-        uri = infra.variables()["LODESTAR_POSTGRES_URI"]
-        with psycopg.connect(uri, autocommit=True) as connection:
-            copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY %'"
-            wait_for(lambda: connection.execute(copying).fetchone() != (0,))
-            command.kill()
-            assert ended(command).code == -signal.SIGKILL
-            alone = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'lodestar'"
-            wait_for(lambda: connection.execute(alone).fetchone() == (1,))
-            tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-            assert connection.execute(tables).fetchone() == (0,)
+        for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
+            done = ended_while_copying(infra, number)
+            assert done.code == code, done.stderr
+            assert "Traceback" not in done.stderr, done.stderr
+            assert infra.is_up(), "servers that ran before are left alone"
         assert infra.up()["started"] == []
         assert rows(infra) == 500
+
+
+def ended_while_copying(infra: InfraCommand, number: signal.Signals) -> Finished:
+    command = infra.start("up", "--sessions", "300000", "--users", "5000", "--products", "50")
+    uri = infra.variables()["LODESTAR_POSTGRES_URI"]
+    with psycopg.connect(uri, autocommit=True) as connection:
+        copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY %'"
+        wait_for(lambda: connection.execute(copying).fetchone() != (0,))
+        command.send_signal(number)
+        done = ended(command)
+        alone = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'lodestar'"
+        wait_for(lambda: connection.execute(alone).fetchone() == (1,))
+        tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        assert connection.execute(tables).fetchone() == (0,)
+    return done
 
 
 def test_two_ups_at_once_start_each_server_once() -> None:
@@ -193,7 +231,6 @@ def test_two_ups_at_once_start_each_server_once() -> None:
 
 
 def test_a_port_that_another_program_took_is_named(infra: InfraCommand) -> None:
-    infra.up()
     infra("down").succeeded()
     port = int(infra.variables()["LODESTAR_REDIS_PORT"])
     with socket.socket() as taken:
@@ -206,7 +243,6 @@ def test_a_port_that_another_program_took_is_named(infra: InfraCommand) -> None:
 
 
 def test_a_wrong_password_is_told_at_once_and_never_shown(infra: InfraCommand) -> None:
-    infra.up()
     right = infra.env_file.read_text("utf-8")
     try:
         infra.env_file.write_text(right.replace("lodestar:", "lodestar:hush"), "utf-8")
@@ -234,6 +270,25 @@ def test_a_server_that_ends_while_it_starts_shows_its_last_words(place: Path) ->
     assert not port_taken(server.endpoint.port)
 
 
+def test_a_lock_file_that_names_a_stranger_does_not_stop_postgres(place: Path) -> None:
+    server, account = PostgresServer(place, Endpoint.fresh()), server_account(place)
+    server.start()
+    assert server.process.pid is not None
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.stop()
+    other = subprocess.Popen(["sleep", "100"], **(account.of_process() if account else {}))
+    try:
+        lock = server.folder / "postmaster.pid"
+        _, *rest = lock.read_text("utf-8").split("\n")
+        lock.write_text("\n".join([str(other.pid), *rest]), "utf-8")
+        server.start()
+        assert server.problem() is None
+    finally:
+        server.stop()
+        other.kill()
+        other.wait()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 def test_root_is_told_which_folder_keeps_the_other_user_out(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -252,7 +307,11 @@ def test_programs_out_of_the_other_users_reach_are_copied(place: Path, tmp_path:
     hidden.mkdir(mode=0o700)
     original = copied_programs(postgres_programs(), hidden)
     assert not nobody.reaches(original)
-    copy = copied_programs(original, place / "programs")
+    before = os.umask(0o077)
+    try:
+        copy = copied_programs(original, place / "programs")
+    finally:
+        os.umask(before)
     assert nobody.reaches(copy)
     assert copied_programs(original, place / "programs") == copy
     said = subprocess.run(
@@ -272,6 +331,5 @@ def test_a_missing_package_names_its_extra() -> None:
 
 
 def test_logs_are_for_their_owner(infra: InfraCommand) -> None:
-    infra.up()
     for log in infra.home.glob("*.log"):
         assert stat.S_IMODE(log.stat().st_mode) == 0o600

@@ -405,10 +405,15 @@ def test_a_table_that_someone_holds_is_an_error_in_time(database: Database) -> N
     assert every_row_once(database, 100) == 1
 
 
-def test_a_writer_waits_for_another_one_to_publish(database: Database) -> None:
+def test_a_writer_waits_for_another_one_and_replaces_its_rows(database: Database) -> None:
     write(database.connection(), scores(100, 1), nothing)
+    key = f'"{database.schema}"."scores"'
     with psycopg.connect(database.uri) as other:
-        other.execute("LOCK TABLE scores IN EXCLUSIVE MODE")
+        other.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('lodestar:' || %s, 0))", (key,)
+        )
+        other.execute("DELETE FROM scores")
+        other.execute("INSERT INTO scores SELECT n, 'b', 7 FROM generate_series(1, 30) AS n")
         waiting = threading.Thread(
             target=write, args=(database.connection(), scores(90, 2), nothing)
         )
@@ -416,7 +421,7 @@ def test_a_writer_waits_for_another_one_to_publish(database: Database) -> None:
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         eventually(lambda: database.run(waits))
         assert every_row_once(database, 100) == 1
-        other.rollback()
+        other.commit()
     waiting.join(20)
     assert every_row_once(database, 90) == 2
 

@@ -37,7 +37,7 @@ def database(postgres_uri: str) -> Iterator[Database]:
     with fresh_database(postgres_uri) as database:
         database.run("CREATE TABLE sales (id bigint, shop text, at timestamptz, note char(3))")
         database.run(
-            "INSERT INTO sales VALUES (1, 'a', '2025-01-01', 'abc'), (2, 'b', '2025-02-01', 'x')"
+            "INSERT INTO sales VALUES (1, 'a', '2025-01-01+00', 'abc'), (2, 'b', '2025-02-01+00', 'x')"
         )
         yield database
 

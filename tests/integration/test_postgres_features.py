@@ -157,9 +157,7 @@ def test_times_without_a_zone_are_refused_until_one_is_declared(database: Databa
     plain = datetime(2025, 1, 1, 9)  # noqa: DTZ001 -- its zone is what the test is about
     make(database, (1, "p", plain, plain, 1, "b"), moment="timestamp")
     tables = PostgresFeatureTables(database.connection())
-    with pytest.raises(
-        SchemaError, match="created_timestamp, event_timestamp have no zone"
-    ) as said:
+    with pytest.raises(SchemaError, match="'event_timestamp' have no time zone") as said:
         tables.versions(view(), ["price"], until(NEW_YEAR))
     assert "timezone" in str(said.value)
     in_seoul = view(source={"timezone": "Asia/Seoul"})
@@ -169,9 +167,6 @@ def test_times_without_a_zone_are_refused_until_one_is_declared(database: Databa
     ):
         assert read.read_all().column("event_timestamp").to_pylist() == [NEW_YEAR]
     assert tables.versions(in_seoul, ["price"], until(NEW_YEAR - MICRO)).read_all().num_rows == 0
-    with pytest.raises(SchemaError, match="no time zone 'Asia/Soul'") as caught:
-        tables.versions(view(source={"timezone": "Asia/Soul"}), ["price"], until(NEW_YEAR))
-    assert "'Asia/Seoul'" in str(caught.value)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Seoul", "UTC"])
@@ -222,21 +217,30 @@ def test_times_before_1970_are_in_order(database: Database) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"features": {"price": "int"}}, "column 'price' is declared as int, but is numeric"),
-        ({"features": {"brand": "float"}}, "column 'brand' is declared as float, but is text"),
-        ({"features": {"secret": "string"}}, "column 'secret' is declared as string, but is bytea"),
+        (
+            {"features": {"price": "int"}},
+            "column 'price' is declared int, and the table has double",
+        ),
+        (
+            {"features": {"brand": "float"}},
+            "column 'brand' is declared float, and the table has string",
+        ),
+        (
+            {"features": {"secret": "string"}},
+            "column 'secret' is declared string, and the table has binary",
+        ),
         (
             {"entity_keys": {"shop": "string"}},
-            "column 'shop' is declared as string, but is integer",
+            "column 'shop' is declared string, and the table has int32",
         ),
         (
             {"source": {"timestamp_col": "price"}, "features": {"brand": "string"}},
-            "column 'price' is declared as timestamp, but is numeric",
+            "column 'price' is declared timestamp, and the table has double",
         ),
         ({"features": {"prize": "float"}}, "no column 'prize'\n  hint: did you mean 'price'"),
         ({"source": {"created_col": "made"}}, "no column 'made'"),
-        ({"source": {"table": "price"}}, "no such table\n  hint: did you mean 'prices'"),
-        ({"source": {"table": "other.prices"}}, "table 'other.prices': there is no such table"),
+        ({"source": {"table": "price"}}, "is not in the database\n  hint: did you mean 'prices'"),
+        ({"source": {"table": "other.prices"}}, "table 'other.prices'"),
     ],
 )
 def test_a_table_that_is_not_as_declared_is_refused_by_name(
@@ -252,13 +256,60 @@ def test_a_table_that_is_not_as_declared_is_refused_by_name(
     assert words in str(caught.value)
 
 
-def test_whole_numbers_may_stand_for_a_float_and_come_as_one(database: Database) -> None:
-    make(database, (1, "p", NEW_YEAR, NEW_YEAR, 1, "b"), more=", clicks int DEFAULT 3")
-    clicks = view(features={"clicks": "float"})
-    read = PostgresFeatureTables(database.connection()).versions(
-        clicks, ["clicks"], until(NEW_YEAR)
+def test_money_is_no_whole_number(database: Database) -> None:
+    make(database, more=", cost money")
+    costs = view(features={"cost": "int"})
+    with pytest.raises(SchemaError, match="namespace 'prices': column 'cost' has the type money"):
+        PostgresFeatureTables(database.connection()).versions(costs, ["cost"], until(NEW_YEAR))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("float8", ["-inf", "-1", "-0.0", "0.0", "inf", "nan"]),
+        ("text", ["", "A", "Z", "a", "é", "🚀"]),
+        ("bool", ["false", "true"]),
+        ("int", ["-2", "1", "10"]),
+        ("uuid", ["0f9619ff-8b86-d011-b42d-00c04fc964ff", "f00019ff-8b86-d011-b42d-00c04fc964ff"]),
+        ("json", ['{"a": 1}', '{"b": 1}']),
+    ],
+)
+def test_of_versions_equal_in_both_times_the_one_with_the_greater_values_counts(
+    database: Database, kind: str, values: list[str]
+) -> None:
+    declared = {"float8": "float", "bool": "bool", "int": "int"}.get(kind, "string")
+    make(database, more=f", first int DEFAULT 1, v {kind}")
+    valued = view(features={"first": "int", "v": declared})
+    tables = PostgresFeatureTables(database.connection())
+    for number, value in enumerate([None, *values]):
+        # A text without a type takes the column's.
+        database.run(
+            "INSERT INTO prices (shop, product_id, event_timestamp, created_timestamp, v)"
+            " VALUES (1, 'p', '2025-01-01', '2025-01-01', %s)",
+            value,
+        )
+        (row,) = tables.latest(valued, until(NEW_YEAR), known_by=NEW_YEAR).read_all().to_pylist()
+        wanted = database.run(f"SELECT %s::{kind}::text", value)[0][0]
+        found = database.run(
+            f"SELECT (%s::text)::{kind}::text", None if number == 0 else str(row["v"])
+        )
+        assert found[0][0] == wanted
+
+
+def test_texts_stand_in_the_order_of_their_signs_whatever_the_column_says(
+    database: Database,
+) -> None:
+    if not database.run("SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'"):
+        pytest.skip("this server has no collations of another order")
+    make(database, more=', v text COLLATE "und-x-icu"')
+    rows = "SELECT 1, 'p', timestamptz '2025-01-01', timestamptz '2025-01-01', unnest(%s::text[])"
+    names = "shop, product_id, event_timestamp, created_timestamp, v"
+    database.run(f"INSERT INTO prices ({names}) {rows}", ["Z", "a", "B"])
+    valued = view(features={"v": "string"})
+    read = PostgresFeatureTables(database.connection()).latest(
+        valued, until(NEW_YEAR), known_by=NEW_YEAR
     )
-    assert read.read_all().column("clicks").equals(pa.chunked_array([[3.0]]))
+    assert read.read_all().column("v").to_pylist() == ["a"]
 
 
 def test_a_table_of_another_schema_is_read_by_its_full_name(database: Database) -> None:

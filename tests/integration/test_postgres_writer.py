@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,15 @@ def test_a_batch_of_no_rows_removes_what_it_had(database: Database) -> None:
     write(database, scores(FEBRUARY, [7]), FEBRUARY)
     write(database, scores(JANUARY, [1]).slice(0, 0), JANUARY)
     assert stored(database) == [("february", 7)]
+
+
+def test_an_empty_batch_among_others_is_nothing(database: Database) -> None:
+    table = scores(JANUARY, [1])
+    writer = PostgresWriter(database.connection())
+    with writer.sink("postgres://scores", table.schema, replace=JANUARY) as sink:
+        for batch in (table.slice(0, 0).combine_chunks(), table):
+            sink.write(pa.RecordBatch.from_struct_array(batch.to_struct_array().combine_chunks()))
+    assert stored(database) == [("january", 1)]
 
 
 def test_several_values_tell_the_rows_to_replace(database: Database) -> None:
@@ -207,13 +217,21 @@ def test_narrow_types_are_written_as_the_wide_ones_and_odd_numbers_as_they_are(
     np.testing.assert_array_equal(read.column("a").to_numpy(), numbers.astype(np.float64))
 
 
-def test_of_two_writers_of_one_batch_the_last_to_end_wins_whole(database: Database) -> None:
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_of_writers_of_one_batch_the_last_to_end_wins_whole(
+    database: Database, isolation: str
+) -> None:
     started = threading.Barrier(4, timeout=60)
+    escaped = isolation.replace(" ", r"\ ")
+    option = quote(f" -cdefault_transaction_isolation={escaped}")
+    writer = PostgresWriter(database.connection(uri=database.uri + option))
 
     def work(worker: int) -> None:
         started.wait()
         for turn in range(5):
-            write(database, scores(JANUARY, [worker * 100 + turn] * 6), JANUARY)
+            table = scores(JANUARY, [worker * 100 + turn] * 6)
+            with writer.sink("postgres://scores", table.schema, replace=JANUARY) as sink:
+                sink.write(table.to_batches()[0])
 
     write(database, scores(JANUARY, [0]), JANUARY)
     with ThreadPoolExecutor(4) as pool:

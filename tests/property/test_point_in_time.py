@@ -147,17 +147,19 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(tables, pa.Table.from_pylist(rows, schema), tuple(selection))
 
 
-def joined(case: Case, *, slice_rows: int = 1_000, chunk_rows: int = 9) -> pa.Table:
-    join = PointInTimeJoin(InMemory(case.stored), slice_rows=slice_rows)
+def joined(
+    case: Case, *, slice_rows: int = 1_000, chunk_rows: int = 9, few_rows: int = -1
+) -> pa.Table:
+    join = PointInTimeJoin(InMemory(case.stored), slice_rows=slice_rows, few_rows=few_rows)
     spine = case.spine.to_reader(chunk_rows)
     with join.historical(spine, case.selection, timestamp="asked_at") as rows:
         return rows.read_all()
 
 
-@settings(max_examples=400, deadline=None)
-@given(cases(), st.sampled_from([1, 4, 1_000]))
-def test_every_row_gets_what_plain_python_finds(case: Case, slice_rows: int) -> None:
-    found = joined(case, slice_rows=slice_rows)
+@settings(max_examples=250, deadline=None)
+@given(cases(), st.sampled_from([1, 4, 1_000]), st.sampled_from([-1, 10, 1_000]))
+def test_every_row_gets_what_plain_python_finds(case: Case, slice_rows: int, few_rows: int) -> None:
+    found = joined(case, slice_rows=slice_rows, few_rows=few_rows)
     assert same_rows(found, known_to(case))
     assert found.select(case.spine.column_names).equals(case.spine)
 
@@ -234,7 +236,7 @@ def test_many_versions_of_one_entity_are_joined_however_they_arrived(shape: str)
 def test_times_as_far_apart_as_there_are_do_not_overflow() -> None:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     held = one_entity([first, last], [first, last])
-    for ttl in (None, timedelta.max, last - first, last - first - MICROSECOND):
+    for ttl in (None, timedelta.max, *(last - first - less * MICROSECOND for less in range(3))):
         view = held.view.model_copy(update={"ttl": ttl})
         spine = asked_at(first, last - MICROSECOND, last)
         case = Case((Stored(view, held.table),), spine, (SelectedFeatures(view, ("points",)),))
@@ -243,8 +245,8 @@ def test_times_as_far_apart_as_there_are_do_not_overflow() -> None:
 
 def test_more_entities_and_times_than_64_bits_hold_together_are_told_apart() -> None:
     count = 150_000  # 18 bits, beside the 59 of 9,999 years in microseconds
-    step = (datetime.max - datetime.min) // (count + 1)
-    events = [datetime.min.replace(tzinfo=UTC) + row * step for row in range(count)]
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    events = [first + row * ((last - first) // (count + 1)) for row in range(count)]
     held = some_versions(
         [(f"u{row}", at, at, row) for row, at in enumerate(events)], ttl=MICROSECOND
     )

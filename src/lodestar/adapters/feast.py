@@ -22,11 +22,12 @@ from lodestar.adapters.feast_config import (
 )
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import ExternalError, NotAllowedError, UsageError
-from lodestar.interface.features import OnlineRows, OnlineStore, SelectedFeatures
+from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 if TYPE_CHECKING:
     from lodestar.adapters.feast_objects import Changes
+    from lodestar.adapters.feast_provider import FeastProviderStore
     from lodestar.adapters.feast_redis import FeastRedisStore
 
 __all__ = ["FeastOnlineStore", "FeastRepository", "FeastStores"]
@@ -115,7 +116,7 @@ class FeastRepository:
             self._redis().forget(found.gone)
         return found
 
-    def online(self) -> OnlineStore:
+    def online(self) -> "FeastRedisStore | FeastProviderStore":
         """The online store of the project, as Feast lays it out."""
         if self.redis_connection is not None:
             return self._redis()
@@ -160,8 +161,12 @@ class FeastRepository:
         return redis_connection_of(online, self.timeout)
 
     def _redis(self) -> "FeastRedisStore":
-        from lodestar.adapters.feast_redis import FeastRedisStore
-
+        try:
+            from lodestar.adapters.feast_redis import FeastRedisStore
+        except ModuleNotFoundError as error:
+            if error.name not in {"mmh3", "google", "google.protobuf"}:
+                raise
+            raise _not_installed(error.name) from error
         assert self.redis_connection is not None  # noqa: S101 -- both callers have asked
         return FeastRedisStore(self.redis_connection, self.project)
 
@@ -175,9 +180,18 @@ class FeastRepository:
         found = changes(before, objects.views)
         return found, objects, [view for view in before if view.name in found.gone]
 
-    def reopen(self) -> None:
-        """Let go of Feast's object and of the connections that it holds."""
-        self.__dict__.pop("store", None)
+    def reopen(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore
+        """Let go of Feast's object, which a call that hangs holds, and give it away."""
+        return self.__dict__.pop("store", None)
+
+    def close(self) -> None:
+        """Close the connections of Feast's object; it makes new ones when it is asked again."""
+        store = self.__dict__.pop("store", None)
+        if store is None:
+            return
+        from lodestar.adapters.feast_provider import close_connections
+
+        close_connections(store)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -210,6 +224,11 @@ class FeastOnlineStore:
         self._repository.record(view, until)
         self._online.set_watermark(view, until)
 
+    def close(self) -> None:
+        """Close the connections to the online store and to the registry."""
+        self._online.close()
+        self._repository.close()
+
 
 def _feast() -> Any:  # noqa: ANN401 -- a module
     # Feast has reported its use to its makers; nothing leaves a machine that did not ask for it.
@@ -219,10 +238,14 @@ def _feast() -> Any:  # noqa: ANN401 -- a module
     except ModuleNotFoundError as error:
         if error.name != "feast":
             raise
-        raise UsageError(
-            "the Python package feast is not installed", hint="pip install 'lodestar-ml[feast]'"
-        ) from error
+        raise _not_installed("feast") from error
     return feast
+
+
+def _not_installed(package: str) -> UsageError:
+    return UsageError(
+        f"the Python package {package} is not installed", hint="pip install 'lodestar-ml[feast]'"
+    )
 
 
 @contextmanager

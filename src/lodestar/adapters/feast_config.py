@@ -22,8 +22,8 @@ class FeastStores:
     """One environment's Feast project.
 
     `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…` or the folder
-    of the parquet files; `online` is a Redis, `postgresql://…` or `sqlite:///path`. An online store
-    that is no Redis answers within `timeout` seconds or counts as failed.
+    of the parquet files; `online` is a Redis or `postgresql://…`, which answers within
+    `timeout` seconds or counts as failed.
     """
 
     project: str
@@ -92,9 +92,6 @@ def _offline(stores: FeastStores) -> dict[str, Any]:
 def _online(stores: FeastStores) -> dict[str, Any]:
     if isinstance(stores.online, RedisConnection):
         return _redis(stores.online)
-    text = stores.online.get_secret_value()
-    if text.startswith("sqlite:///"):
-        return {"type": "sqlite", "path": text.removeprefix("sqlite:///")}
     return {"type": "postgres", **_postgres(stores.online, stores)}
 
 

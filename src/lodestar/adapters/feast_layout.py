@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mmh3
-from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
 from lodestar.adapters.redis_rows import EVENT, Entity
 from lodestar.settings.features import FeatureView
@@ -69,7 +69,7 @@ def created_field(view: FeatureView) -> bytes:
 def time_bytes(micros: int) -> bytes:
     """An event time as protobuf's Timestamp."""
     seconds, rest = divmod(micros, MILLION)
-    return Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString()
+    return bytes(Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString())
 
 
 def value_bytes(kind: str, value: Any) -> bytes:  # noqa: ANN401 -- of the feature's type
@@ -105,7 +105,7 @@ def _time(data: bytes) -> int:
         time = Timestamp.FromString(data)
     except DecodeError as error:
         raise ValueError("no Timestamp") from error
-    return time.seconds * MILLION + time.nanos // 1000
+    return int(time.seconds * MILLION + time.nanos // 1000)
 
 
 def _int(data: bytes) -> int:

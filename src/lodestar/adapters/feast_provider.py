@@ -1,4 +1,4 @@
-"""Feast's other online stores (PostgreSQL, SQLite, …), through Feast's own code.
+"""Feast's online stores other than Redis, such as PostgreSQL, through Feast's own code.
 
 Feast knows no deadline, so its calls run on a thread of their own that is given up when it is late,
 with everything it held. It replaces newer versions by older ones, so event times are compared before
@@ -6,8 +6,10 @@ a write; when a version was created cannot be read back, so of equal event times
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -24,7 +26,7 @@ from lodestar.settings.features import FeatureView
 if TYPE_CHECKING:
     from lodestar.adapters.feast import FeastRepository
 
-__all__ = ["FeastProviderStore"]
+__all__ = ["FeastProviderStore", "close_connections"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ROWS_AT_ONCE = 1_000
@@ -38,7 +40,7 @@ class FeastProviderStore:
         # Feast hands PostgreSQL times without a zone, which are read in the session's.
         os.environ.setdefault("PGTZ", "UTC")
         self._repository = repository
-        self._thread = ThreadPoolExecutor(1)
+        self._turn = threading.Lock()
 
     def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
         """The values of n entities, a query per namespace."""
@@ -68,6 +70,9 @@ class FeastProviderStore:
 
     def set_watermark(self, view: FeatureView, until: datetime) -> None:
         """Nothing is left to do: the registry was told."""
+
+    def close(self) -> None:
+        """Nothing is left to do: the repository closes the connections."""
 
     def _found(
         self, view: FeatureView, features: Sequence[str], whose: Sequence[Entity | None]
@@ -120,20 +125,49 @@ class FeastProviderStore:
             store.provider.online_write_batch(store.config, feast_view, data, None)
 
     def _in_time(self, work: Callable[[], T]) -> T:
-        repository = self._repository
-        with repository.translated():
-            future = self._thread.submit(work)
+        repository, ends = self._repository, time.monotonic() + self._repository.timeout
+        future: Future[T] = Future()
+
+        def run() -> None:
             try:
-                return future.result(repository.timeout)
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 -- it is raised where the result is awaited
+                future.set_exception(error)
+
+        with repository.translated():
+            if not self._turn.acquire(timeout=repository.timeout):
+                raise _late(repository)
+            try:
+                # A thread that hangs must not keep the process from ending.
+                threading.Thread(target=run, daemon=True).start()
+                return future.result(max(0.0, ends - time.monotonic()))
             except LateError as error:
-                self._thread.shutdown(wait=False)
-                self._thread = ThreadPoolExecutor(1)
-                repository.reopen()
-                raise ExternalError(
-                    f"Feast's online store of {repository.project!r} did not answer within "
-                    f"{repository.timeout:g} s",
-                    hint="is it overloaded, stopped or behind a firewall?",
-                ) from error
+                given_up = repository.reopen()
+                future.add_done_callback(lambda _: close_connections(given_up))
+                raise _late(repository) from error
+            finally:
+                self._turn.release()
+
+
+def _late(repository: "FeastRepository") -> ExternalError:
+    return ExternalError(
+        f"Feast's online store of {repository.project!r} did not answer within "
+        f"{repository.timeout:g} s",
+        hint="is it overloaded, stopped or behind a firewall?",
+    )
+
+
+def close_connections(store: Any) -> None:  # noqa: ANN401 -- feast.FeatureStore
+    """Close what Feast itself leaves open."""
+    from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore
+    from feast.infra.registry.sql import SqlRegistry
+
+    if isinstance(store.registry, SqlRegistry):
+        store.registry.write_engine.dispose()
+        store.registry.read_engine.dispose()
+    online = store.provider.online_store
+    if isinstance(online, PostgreSQLOnlineStore) and online._conn is not None:  # noqa: SLF001 -- Feast has no way to close it
+        online._conn.close()  # noqa: SLF001 -- as above
 
 
 def _key(view: FeatureView, entity: Entity) -> Any:  # noqa: ANN401 -- Feast's protobuf

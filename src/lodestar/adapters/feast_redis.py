@@ -22,7 +22,7 @@ from lodestar.adapters.feast_layout import (
     time_bytes,
     value_bytes,
 )
-from lodestar.adapters.redis import client_of
+from lodestar.adapters.redis_client import client_of
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.redis_rows import (
     EVENT,

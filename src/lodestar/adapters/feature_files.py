@@ -170,7 +170,7 @@ def _csv_schema(path: Path, columns: VersionColumns) -> pa.Schema:
 def _reads_as(looks: pa.DataType, declared: pa.DataType) -> bool:
     """Digits can be text (an id) or a float; anything can be text."""
     digits = pa.types.is_integer(looks) and pa.types.is_floating(declared)
-    return digits or pa.types.is_string(declared) or pa.types.is_null(looks)
+    return bool(digits or pa.types.is_string(declared) or pa.types.is_null(looks))
 
 
 def _kind_of_moments(texts: pa.Array) -> pa.DataType:

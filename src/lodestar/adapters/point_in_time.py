@@ -15,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from lodestar.adapters.staging import StagedSpine, stage
+from lodestar.core.entity_codes import EntityCodes
 from lodestar.core.known_versions import KnownVersions
 from lodestar.core.version_order import micros, whole_versions
 from lodestar.errors import LodestarError, SchemaError
@@ -28,20 +29,29 @@ __all__ = ["PointInTimeJoin"]
 
 SLICE_ROWS = 32_768
 THREADS = 2
+FEW_ROWS = 1 << 17
+AT_ONCE = 1 << 18  # versions whose entities are looked up at once: each time hashes those asked for
 
 
 class PointInTimeJoin:
     """Joins any feature tables; `historical` is that of `FeatureStoreAdapter`.
 
-    `scratch` is the folder of the temporary file, by default the system's.
+    `scratch` is the folder of the temporary file, by default the system's. For a spine of at most
+    `few_rows`, only the versions of its own entities are held.
     """
 
     def __init__(
-        self, tables: FeatureTables, scratch: Path | None = None, slice_rows: int = SLICE_ROWS
+        self,
+        tables: FeatureTables,
+        scratch: Path | None = None,
+        slice_rows: int = SLICE_ROWS,
+        *,
+        few_rows: int = FEW_ROWS,
     ) -> None:
         self._tables = tables
         self._scratch = scratch
         self._slice_rows = slice_rows
+        self._few_rows = few_rows
 
     @contextmanager
     def historical(
@@ -89,7 +99,24 @@ class PointInTimeJoin:
     ) -> pa.Table:
         view = selected.view
         with self._tables.versions(view, columns, staged.window(view.ttl)) as versions:
-            return pa.Table.from_batches(whole_versions(view, versions), versions.schema)
+            batches = whole_versions(view, versions)
+            if staged.rows <= self._few_rows:
+                batches = _of_entities(view.keys, staged, batches)
+            return pa.Table.from_batches(batches, versions.schema)
+
+
+def _of_entities(
+    keys: Sequence[str], staged: StagedSpine, versions: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Leave out versions of entities that no row asks for: few rows need little of a large table."""
+    with staged.read() as pieces:
+        schema = pa.schema([pieces.schema.field(key) for key in keys])
+        asked = pa.Table.from_batches((piece.select(keys) for piece in pieces), schema)
+    entities, _ = EntityCodes.number(asked.drop_null().columns)
+    for part in _gathered(versions, AT_ONCE):
+        table = pa.Table.from_batches(part)
+        found = entities.lookup([table.column(key) for key in keys])
+        yield from table.filter(found.is_valid()).to_batches()
 
 
 @dataclass(frozen=True)
@@ -117,11 +144,15 @@ class _Join:
 
     def _with_entities(self, pieces: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """Put the entities' numbers, one column per namespace, behind the spine's columns."""
+        import pyarrow.dataset as ds  # brings pandas
+
         names = pieces.schema.names
         new = "_" * (max(map(len, names)) + 1)  # longer than any, so none of them
-        columns = {name: ds.field(name) for name in names}
+        columns = {name: pc.field(name) for name in names}
         for place, (selected, known) in enumerate(zip(self.selection, self.known, strict=True)):
-            columns[f"{new}{place}"] = known.entities.lookup(selected.view.keys)
+            columns[f"{new}{place}"] = known.entities.lookup(
+                [pc.field(key) for key in selected.view.keys]
+            )
         # One thread keeps the order.
         scanner = ds.Scanner.from_batches(pieces, columns=columns, use_threads=False)
         return iter(scanner.to_reader())

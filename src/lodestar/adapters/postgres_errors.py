@@ -41,9 +41,9 @@ def connecting_failed(said: str) -> LodestarError:
     """What the client library said when there was no connection."""
     if _OF_THE_URI.search(said) and "FATAL" not in said:
         return unreadable_uri()
-    reason = said.partition("Failed to connect: ")[2] or "the connection was lost at once"
+    reason = said.partition("Failed to connect: ")[2].strip() or "the connection was lost at once"
     return ExternalError(
-        f"cannot connect to PostgreSQL: {reason.strip().splitlines()[0]}",
+        f"cannot connect to PostgreSQL: {reason.splitlines()[0]}",
         hint="check that it runs, and the URI's host, port, user, password and database",
     )
 

@@ -3,24 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
-from zoneinfo import available_timezones
 
 import pyarrow as pa
 
 from lodestar.adapters.postgres_catalog import columns_of, quoted, tables
 from lodestar.adapters.postgres_session import PostgresConnection, Session, opened
-from lodestar.adapters.postgres_values import canonical_rows, canonical_types
+from lodestar.adapters.postgres_values import plain_rows, plain_types
+from lodestar.core.known_versions import latest_versions
+from lodestar.core.version_columns import VersionColumns
 from lodestar.errors import SchemaError, choices
 from lodestar.interface.features import TimeRange
-from lodestar.schema import Column, FrameSchema
 from lodestar.settings.features import FeatureView
 
 __all__ = ["PostgresFeatureTables"]
 
-# Clocks were never further from UTC: lets an index on times without a zone help.
+READ_ROWS = 65_536
+# Clocks were never further from UTC.
 _FURTHEST = timedelta(days=1)
-# Whole numbers may stand for others; nothing else does.
-_FITTING = {"float": ("float", "int")}
 
 
 class PostgresFeatureTables:
@@ -33,27 +32,36 @@ class PostgresFeatureTables:
         self, view: FeatureView, features: Sequence[str], times: TimeRange
     ) -> pa.RecordBatchReader:
         """All versions whose event time lies in the range, in any order."""
-        table = self._described(view, features)
-        return self._stream(table, f"SELECT {table.columns} WHERE {table.within(times)}")
+        return self._versions(self._described(view, features), times)
 
     def latest(
         self, view: FeatureView, times: TimeRange, *, known_by: datetime
     ) -> pa.RecordBatchReader:
-        """Per entity the latest version; the server sorts, with an index on keys and times at once."""
+        """Per entity the latest version; the server sorts, helped by an index on keys and times.
+
+        Times without a zone do not sort as the moments that they mean: of their tables all versions
+        come, and memory grows with the entities.
+        """
         table = self._described(view, tuple(view.features))
-        keys = [quoted(key) for key in view.keys]
-        conditions = [table.within(times), *(f"{key} IS NOT NULL" for key in keys)]
-        order = [*keys, table.moment(view.source.timestamp_col)]
-        created = view.source.created_col
-        if created is not None:
-            conditions.append(f"{table.moment(created)} <= {_literal(known_by)}")
-            order.append(table.moment(created))
+        if table.zoneless.intersection(view.source.times):
+            with self._versions(table, times) as versions:
+                return latest_versions(view, versions, known_by=known_by).to_reader(READ_ROWS)
+        conditions = [table.within(times), *(f"{quoted(key)} IS NOT NULL" for key in view.keys)]
+        if view.source.created_col is not None:
+            conditions.append(f"{quoted(view.source.created_col)} <= {_literal(known_by)}")
         return self._stream(
             table,
-            f"SELECT DISTINCT ON ({', '.join(keys)}) {table.columns} "
-            f"WHERE {' AND '.join(conditions)} "
-            f"ORDER BY {', '.join(f'{part} DESC' for part in order)}",
+            f"SELECT DISTINCT ON ({', '.join(map(quoted, view.keys))}) {table.columns} "
+            f"WHERE {' AND '.join(conditions)} ORDER BY {table.order}",
         )
+
+    def _versions(self, table: "_Table", times: TimeRange) -> pa.RecordBatchReader:
+        sql = f"SELECT {table.columns} WHERE {table.within(times)}"
+        reader = self._stream(table, sql)
+        if not table.zoneless:
+            return reader
+        inside = (table.declared.within(batch, times) for batch in reader)
+        return pa.RecordBatchReader.from_batches(reader.schema, inside)
 
     def _described(self, view: FeatureView, features: Sequence[str]) -> "_Table":
         with opened(self._connection) as session:
@@ -63,45 +71,60 @@ class PostgresFeatureTables:
         def stream() -> Iterator[pa.RecordBatch]:
             with opened(self._connection) as session:
                 for batch in session.stream(sql):
-                    yield canonical_rows(batch, table.schema)
+                    yield table.declared.made_canonical(plain_rows(batch))
 
-        return pa.RecordBatchReader.from_batches(table.schema, stream())
+        return pa.RecordBatchReader.from_batches(table.declared.schema, stream())
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A view's table as it was found: its columns as expressions, and what they will be."""
+    """A view's table as it was found: its name and its columns' types as SQL says them."""
 
     name: str
-    view: FeatureView
-    schema: pa.Schema
-    zoneless: frozenset[str]
+    declared: VersionColumns
+    types: dict[str, str]
+
+    @property
+    def zoneless(self) -> set[str]:
+        """The columns whose times have no zone."""
+        return {name for name, kind in self.types.items() if kind == "timestamp without time zone"}
 
     @property
     def columns(self) -> str:
         """What stands between SELECT and WHERE."""
-        names = [f"{self.moment(name)} AS {quoted(name)}" for name in self.schema.names]
+        names = [f"{self._value(name)} AS {quoted(name)}" for name in self.declared.schema.names]
         return f"{', '.join(names)} FROM {self.name}"
 
-    def moment(self, name: str) -> str:
-        """A column, its times with their zone."""
-        if name not in self.zoneless:
-            return quoted(name)
-        zone = str(self.view.source.timezone).replace("'", "''")
-        return f"({quoted(name)} AT TIME ZONE '{zone}')"
+    @property
+    def order(self) -> str:
+        """Entities, and of each one first the version that counts: by its times, then its values."""
+        view = self.declared.view
+        parts = [f"{quoted(name)} DESC" for name in (*view.keys, *view.source.times)]
+        for name in view.features:
+            match self.declared.schema.field(name).type:
+                case kind if kind == pa.string():
+                    parts.append(f'{quoted(name)}::text COLLATE "C" DESC NULLS LAST')
+                case kind if kind == pa.float64():
+                    value = f"{quoted(name)}::double precision"
+                    # The second tells 0.0 from -0.0, which counts as less.
+                    parts += [f"{value} DESC NULLS LAST", f"float8send({value})"]
+                case _:
+                    parts.append(f"{quoted(name)} DESC NULLS LAST")
+        return ", ".join(parts)
 
     def within(self, times: TimeRange) -> str:
-        """The condition that the event time lies in the range."""
-        name = self.view.source.timestamp_col
-        bounds = [(">=", times.since, -_FURTHEST), ("<=", times.until, _FURTHEST)]
-        conditions = []
-        for sign, bound, further in bounds:
-            if bound is not None:
-                conditions.append(f"{self.moment(name)} {sign} {_literal(bound)}")
-            if bound is not None and name in self.zoneless and 1 < bound.year < MAXYEAR:
-                outer = _literal(bound + further)
-                conditions.append(f"{quoted(name)} {sign} ({outer} AT TIME ZONE 'UTC')")
+        """The condition that the event time lies in the range, or near it where it has no zone."""
+        name = self.declared.view.source.timestamp_col
+        near = _FURTHEST if name in self.zoneless else timedelta(0)
+        conditions = [f"{quoted(name)} <= {_literal(times.until, near)}"]
+        if times.since is not None:
+            conditions.append(f"{quoted(name)} >= {_literal(times.since, -near)}")
         return " AND ".join(conditions)
+
+    def _value(self, name: str) -> str:
+        # Decimals would come as text, which takes twice the time.
+        decimal = self.types[name] == "numeric"
+        return f"CAST({quoted(name)} AS double precision)" if decimal else quoted(name)
 
 
 def _describe(session: Session, view: FeatureView, features: Sequence[str]) -> _Table:
@@ -110,69 +133,26 @@ def _describe(session: Session, view: FeatureView, features: Sequence[str]) -> _
     Raises:
         SchemaError: the table or a column is missing, of another type, or without a zone.
     """
-    source = view.source
-    declared: dict[str, str] = {**view.entity_keys, source.timestamp_col: "timestamp"}
-    if source.created_col is not None:
-        declared[source.created_col] = "timestamp"
-    declared |= {name: view.features[name].type for name in features}
-    table = quoted(*source.table.split("."))
-    known = columns_of(session, table)
-    if not known:
-        raise _differs(view, "there is no such table", choices(source.table, tables(session)))
-    missing = [name for name in declared if name not in known]
-    if missing:
-        what = f"there is no column {', '.join(map(repr, missing))}"
-        raise _differs(view, what, choices(missing[0], list(known)))
-    names = ", ".join(map(quoted, declared))
-    raw = session.schema(f"SELECT {names} FROM {table}")  # noqa: S608 -- quoted
-    _require_types(view, raw, declared, known)
-    zoneless = frozenset(
-        field.name for field in raw if pa.types.is_timestamp(field.type) and field.type.tz is None
-    )
-    _require_zone(view, zoneless)
-    columns = tuple(Column(name, kind, nullable=True) for name, kind in declared.items())
-    return _Table(table, view, FrameSchema(columns).arrow(), zoneless)
+    declared = VersionColumns.of(view, features)
+    name = quoted(*view.source.table.split("."))
+    what = f"the table {view.source.table!r} of the feature namespace {view.namespace!r}"
+    types = columns_of(session, name)
+    if not types:
+        hint = choices(view.source.table, tables(session))
+        raise SchemaError(f"{what} is not in the database", hint=hint)
+    asked = [column for column in declared.schema.names if column in types]
+    raw = session.schema(f"SELECT {', '.join(map(quoted, asked))} FROM {name}")  # noqa: S608 -- quoted
+    try:
+        plain = plain_types(raw)
+    except SchemaError as error:
+        raise SchemaError(f"{what}: {error.what}", hint=error.hint) from error
+    others = [pa.field(column, pa.null()) for column in types if column not in asked]
+    declared.check(pa.schema([*plain, *others]))
+    return _Table(name, declared, {column: types[column] for column in asked})
 
 
-def _require_types(
-    view: FeatureView, raw: pa.Schema, declared: dict[str, str], known: dict[str, str]
-) -> None:
-    for field in raw:
-        wanted = declared[field.name]
-        try:
-            found = FrameSchema.of(canonical_types(pa.schema([field])).empty_table())
-            fits = found.columns[0].type in _FITTING.get(wanted, (wanted,))
-        except SchemaError:
-            fits = False
-        if not fits:
-            raise _differs(
-                view,
-                f"column {field.name!r} is declared as {wanted}, but is {known[field.name]}",
-                "correct the declaration, or name a view of the database that casts the column",
-            )
-
-
-def _require_zone(view: FeatureView, zoneless: frozenset[str]) -> None:
-    zone = view.source.timezone
-    if zoneless and zone is None:
-        raise _differs(
-            view,
-            f"the times of {', '.join(sorted(zoneless))} have no zone",
-            "say which one they are in: source: {timezone: Asia/Seoul}, or UTC",
-        )
-    if zone is not None and zone not in available_timezones():
-        raise _differs(
-            view,
-            f"there is no time zone {zone!r}",
-            choices(zone, sorted(available_timezones()), most=3),
-        )
-
-
-def _differs(view: FeatureView, what: str, hint: str) -> SchemaError:
-    return SchemaError(
-        f"namespace {view.namespace!r}, table {view.source.table!r}: {what}", hint=hint
-    )
-
-
-def _literal(moment: datetime) -> str:
-    return f"TIMESTAMPTZ '{moment.astimezone(UTC).isoformat()}'"
+def _literal(moment: datetime, further: timedelta = timedelta(0)) -> str:
+    """A moment in SQL; where the calendar ends, none is further."""
+    inside = 1 < moment.year < MAXYEAR
+    at = (moment + further if inside else moment).astimezone(UTC)
+    return f"TIMESTAMPTZ '{at.isoformat()}'"

@@ -201,11 +201,12 @@ class _Thread:
         try:
             return answer.result(seconds)
         except TimeoutError:
-            # A call may end in a TimeoutError of its own.
-            if answer.done():
+            if answer.done():  # the call's own
                 raise
-            self._hangs = True
             raise _no_answer(seconds) from None
+        finally:
+            # Also when the user has interrupted: nobody waits for this one any more.
+            self._hangs = not answer.done()
 
     def call_later(self, work: Callable[[], Any]) -> None:
         self._calls.put((work, Future()))

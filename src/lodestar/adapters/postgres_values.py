@@ -7,7 +7,13 @@ import pyarrow.compute as pc
 from lodestar.errors import DataError, SchemaError
 from lodestar.schema import canonical, canonical_schema
 
-__all__ = ["canonical_rows", "canonical_types", "refuse_unwritable"]
+__all__ = [
+    "canonical_rows",
+    "canonical_types",
+    "plain_rows",
+    "plain_types",
+    "refuse_unwritable",
+]
 
 # The driver gives these as integers: cents, and 32 bits with a sign where the server has none.
 _MISLEADING = {"money": "numeric", "oid": "bigint"}
@@ -22,7 +28,7 @@ def canonical_types(schema: pa.Schema) -> pa.Schema:
     Raises:
         SchemaError: a column stands twice, or has a type that no model takes.
     """
-    return canonical_schema(pa.schema([(field.name, _plain_type(field)) for field in schema]))
+    return canonical_schema(plain_types(schema))
 
 
 def canonical_rows(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
@@ -31,8 +37,27 @@ def canonical_rows(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
     Raises:
         DataError: a value has no place in them, such as the timestamp "infinity".
     """
-    columns = [_plain(column, field.name) for field, column in zip(target, batch, strict=True)]
-    return canonical(pa.record_batch(columns, names=target.names), target)
+    return canonical(plain_rows(batch), target)
+
+
+def plain_types(schema: pa.Schema) -> pa.Schema:
+    """The columns in types of Arrow's own, not yet canonical: times without a zone stay so.
+
+    Raises:
+        SchemaError: a type of PostgreSQL's that has no place among them.
+    """
+    return pa.schema([(field.name, _plain_type(field)) for field in schema])
+
+
+def plain_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows as the driver gives them, in those types.
+
+    Raises:
+        DataError: a value has no place in them.
+    """
+    names = batch.schema.names
+    columns = [_plain(column, name) for name, column in zip(names, batch.columns, strict=True)]
+    return pa.record_batch(columns, names=names)
 
 
 def refuse_unwritable(rows: pa.RecordBatch, *, first_row: int) -> None:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lodestar.adapters.postgres_catalog import columns_of, quoted
 from lodestar.adapters.postgres_session import PostgresConnection, Session, opened
@@ -128,7 +127,8 @@ class PostgresSink:
         rows = canonical(batch, self._schema)
         refuse_unwritable(rows, first_row=self._rows)
         for name, value in self._replace.items():
-            if pc.all(pc.equal(rows.column(name), value), skip_nulls=False).as_py() is not True:
+            wanted = pa.repeat(value, rows.num_rows)
+            if not rows.column(name).equals(wanted):
                 raise DataError(f"a row to write has another {name} than {value!r}")
         self._session.add(rows, str(self._table.schema), self._aside)
         self._rows += rows.num_rows

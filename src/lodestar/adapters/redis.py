@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lodestar.adapters.redis_client import client_of
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.redis_rows import (
     EVENT,
@@ -31,13 +32,13 @@ from lodestar.adapters.redis_rows import (
     watermark_of,
     watermark_text,
 )
-from lodestar.errors import ExternalError, UsageError
+from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
 if TYPE_CHECKING:
     from lodestar.adapters.redis_node import Words
-    from lodestar.adapters.redis_wire import Command, RedisClient
+    from lodestar.adapters.redis_wire import Command
 
 __all__ = ["RedisConnection", "RedisOnlineStore"]
 
@@ -62,18 +63,29 @@ class RedisOnlineStore:
         self._client = client_of(connection)
         self._prefix = connection.prefix
         self._braces = connection.mode == "cluster"
-        self._questions: Questions | None = None
+        self._asked: tuple[Questions, list[list[str]]] | None = None
 
     def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
         """The values of n entities; a thousand rows per round trip."""
-        questions = self._questions
-        if questions is None or not questions.same(selection):
-            questions = self._questions = Questions(selection, PARSERS)
+        asked = self._asked
+        if asked is None or not asked[0].same(selection):
+            heads = [self._heads(one.view, one.features) for one in selection]
+            self._asked = asked = Questions(selection, PARSERS), heads
+        questions, heads = asked
         whose = questions.entities(keys)
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(whose), ROWS_AT_ONCE):
-            rows += self._read(questions, whose[start : start + ROWS_AT_ONCE])
-        return questions.answered(rows)
+            groups = [
+                self._keys(of_view, entity)
+                for row in whose[start : start + ROWS_AT_ONCE]
+                for of_view, entity in zip(heads, row, strict=True)
+            ]
+            values = self._values(groups)
+            rows += [
+                questions.parsed(values[at : at + questions.width])
+                for at in range(0, len(values), questions.width or 1)
+            ]
+        return questions.answered(rows if selection else [()] * len(whose))
 
     def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
         """Keep these versions, unless newer ones are there; how many were written."""
@@ -98,23 +110,12 @@ class RedisOnlineStore:
         """Close idle connections."""
         self._client.close()
 
-    def _read(
-        self, questions: Questions, whose: Sequence[tuple[Entity | None, ...]]
-    ) -> Iterator[tuple[Any, ...]]:
-        groups = [
-            self._keys(one.view, one.features, entity)
-            for row in whose
-            for one, entity in zip(questions.asked, row, strict=True)
-        ]
-        values = self._values(groups)
-        for start in range(0, len(values), questions.width):
-            yield questions.parsed(values[start : start + questions.width])
-
     def _write(self, view: FeatureView, pending: Sequence[Version]) -> int:
         """Compare with what is there, then set, and again where another writer came between."""
         written: int = 0
+        heads = self._heads(view, tuple(view.features))
         for _ in range(ATTEMPTS):
-            groups = [self._keys(view, tuple(view.features), row.entity) for row in pending]
+            groups = [self._keys(heads, row.entity) for row in pending]
             there = self._values([group[:1] for group in groups])
             due = [
                 (row, group, value)
@@ -145,32 +146,18 @@ class RedisOnlineStore:
         values: list[bytes | None] = self._client.exchange([("", ("MGET", *keys))])[0]
         return values
 
-    def _keys(self, view: FeatureView, features: Sequence[str], entity: Entity | None) -> list[str]:
-        """The keys of an entity's event time and features; that of nobody has no value."""
+    def _heads(self, view: FeatureView, features: Sequence[str]) -> list[str]:
+        """What the keys of an entity's event time and features begin with."""
+        return [f"{self._prefix}{view.namespace}:{name}:" for name in (EVENT_TIME, *features)]
+
+    def _keys(self, heads: Sequence[str], entity: Entity | None) -> list[str]:
+        """The keys of an entity; those of nobody have no values."""
         text = "%null" if entity is None else entity_text(entity)
-        tail = f":{{{text}}}" if self._braces else f":{text}"
-        head = f"{self._prefix}{view.namespace}:"
-        return [f"{head}{EVENT_TIME}{tail}", *[f"{head}{name}{tail}" for name in features]]
+        tail = f"{{{text}}}" if self._braces else text
+        return [head + tail for head in heads]
 
     def _watermark_key(self, view: FeatureView) -> str:
         return f"{self._prefix}{view.namespace}:{WATERMARK}"
-
-
-def client_of(connection: RedisConnection) -> "RedisClient":
-    """Load the driver and make a client.
-
-    Raises:
-        UsageError: the driver is not installed.
-    """
-    try:
-        from lodestar.adapters.redis_wire import open_client
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        raise UsageError(
-            "the Python package redis is not installed", hint="pip install 'lodestar-ml[redis]'"
-        ) from error
-    return open_client(connection)
 
 
 def entity_text(entity: Entity) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from operator import is_
 from typing import Any
 
 import pyarrow as pa
@@ -66,28 +65,36 @@ class Questions:
 
     def __init__(self, selection: Sequence[SelectedFeatures], parsers: Parsers) -> None:
         self.asked = tuple(selection)
-        self._keys = tuple(dict.fromkeys(chain.from_iterable(one.view.keys for one in self.asked)))
+        self._places: list[list[int]] = []  # of each namespace's keys among the columns
         self._checked: pa.Schema | None = None
         self._spans: list[slice] = []
         self._parsers: list[Callable[[bytes], Any]] = []
         fields: list[pa.Field] = []
         for one in self.asked:
-            start = len(fields)
             kinds = [one.view.features[name].type for name in one.features]
-            fields.append(pa.field(one.view.namespace, TIMESTAMP))
             fields += [
                 pa.field(name, TYPES[kind]) for name, kind in zip(one.features, kinds, strict=True)
             ]
+            start = len(self._parsers)
             self._parsers += [parsers[EVENT], *[parsers[kind] for kind in kinds]]
-            self._spans.append(slice(start, len(fields)))
-        self.width = len(fields)
-        self._row = pa.struct(fields)
-        times = {span.start for span in self._spans}
-        self._features = [at for at in range(len(fields)) if at not in times]
+            self._spans.append(slice(start, len(self._parsers)))
+        self.width = len(self._parsers)
+        self._schema = pa.schema(fields)
+        # Arrow is slow to make timestamps inside of structs.
+        quick = [
+            field.with_type(pa.int64()) if field.type == TIMESTAMP else field for field in fields
+        ]
+        self._row = pa.struct(quick)
+        self._as_is = quick == fields
+        self._times = [span.start for span in self._spans]
+        self._features = [at for at in range(self.width) if at not in set(self._times)]
 
     def same(self, selection: Sequence[SelectedFeatures]) -> bool:
         """Whether these are the questions of a selection too."""
-        return len(selection) == len(self.asked) and all(map(is_, selection, self.asked))
+        return len(selection) == len(self.asked) and all(
+            one is other or (one.view is other.view and one.features == other.features)
+            for one, other in zip(selection, self.asked, strict=True)
+        )
 
     def entities(self, keys: pa.RecordBatch) -> list[tuple[Entity | None, ...]]:
         """Each row's entity per namespace; None where one of its keys is null.
@@ -95,14 +102,18 @@ class Questions:
         Raises:
             SchemaError: a key column is missing or has another type than declared.
         """
-        if self._checked is None or not self._checked.equals(keys.schema):
+        schema = keys.schema
+        if self._checked is None or not self._checked.equals(schema):
             for one in self.asked:
                 _check_keys(keys, one.view)
-            self._checked = keys.schema
+            self._places = [
+                [schema.get_field_index(name) for name in one.view.keys] for one in self.asked
+            ]
+            self._checked = schema
         if not self.asked:
             return [()] * keys.num_rows
-        values = {name: keys.column(name).to_pylist() for name in self._keys}
-        whose = [_tuples([values[name] for name in one.view.keys]) for one in self.asked]
+        values = {at: keys.column(at).to_pylist() for at in {*chain.from_iterable(self._places)}}
+        whose = [_tuples([values[at] for at in places]) for places in self._places]
         return list(zip(*whose, strict=True))
 
     def parsed(self, values: list[bytes | None]) -> tuple[Any, ...]:
@@ -131,15 +142,22 @@ class Questions:
         Raises:
             DataError: a value is not of the declared type.
         """
+        features = [tuple([row[at] for at in self._features]) for row in rows]
         try:
-            batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._row))
+            batch = pa.RecordBatch.from_struct_array(pa.array(features, self._row))
+            times = pa.array([row[at] for at in self._times for row in rows], TIMESTAMP)
         except (ValueError, OverflowError, pa.ArrowException) as error:
             raise self._strange() from error
-        times = {
-            one.view.namespace: batch.column(span.start)
-            for one, span in zip(self.asked, self._spans, strict=True)
-        }
-        return OnlineRows(batch.select(self._features), times)
+        if not self._as_is:
+            batch = batch.cast(self._schema)
+        count = len(rows)
+        return OnlineRows(
+            batch,
+            {
+                one.view.namespace: times.slice(position * count, count)
+                for position, one in enumerate(self.asked)
+            },
+        )
 
     def _strange(self) -> DataError:
         return DataError(

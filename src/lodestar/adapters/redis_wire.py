@@ -6,20 +6,12 @@ what a Cluster redirects, and what met a connection that the server had closed w
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    InvalidResponse,
-    RedisClusterException,
-    TryAgainError,
-)
-from redis.retry import Retry
+from redis.crc import key_slot
+from redis.exceptions import AskError, InvalidResponse, MovedError, TryAgainError
 
 from lodestar.adapters.redis_connection import RedisAddress, RedisConnection
 from lodestar.adapters.redis_node import (
@@ -37,7 +29,9 @@ __all__ = ["Command", "RedisClient", "open_client"]
 
 # The key that says which node of a Cluster is asked, and the command's words.
 Command = tuple[str | bytes, Words]
+Place = tuple[str, int]
 T = TypeVar("T")
+PAUSE = 0.01  # seconds
 
 
 class RedisClient(Protocol):
@@ -77,18 +71,12 @@ def _options(connection: RedisConnection, address: RedisAddress) -> dict[str, An
     return options
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """A Cluster's client wraps what the last node said."""
-    cause = error.__cause__
-    return cause if isinstance(cause, redis.RedisError) else error
-
-
 class _Client:
     def __init__(self, connection: RedisConnection, address: RedisAddress) -> None:
         self._connection = connection
         self._address = address
         self._options = _options(connection, address)
-        self._nodes: dict[tuple[str, int], Node] = {}
+        self._nodes: dict[Place, Node] = {}
 
     def exchange(self, commands: Sequence[Command], *, first: Words | None = None) -> list[Any]:
         if not commands:
@@ -99,11 +87,11 @@ class _Client:
             for answer in answers:
                 if isinstance(answer, redis.RedisError):
                     raise answer
-        except (redis.RedisError, RedisClusterException) as error:
+        except (redis.RedisError, TimeoutError) as error:
             self._forget()
             secret = self._address.password
             shown = secret is None or secret.get_secret_value() not in str(error)
-            raise self._said(_innermost(error)) from (error if shown else None)
+            raise self._said(error) from (error if shown else None)
         finally:
             CLOCK.deadline = None
         return answers
@@ -132,7 +120,7 @@ class _Client:
     def _forget(self) -> None:
         """Let the next call look again for who is there."""
 
-    def _first_to_answer(self, ask: Callable[[tuple[str, int]], T]) -> T:
+    def _first_to_answer(self, ask: Callable[[Place], T]) -> T:
         nodes = self._address.nodes
         failure: Exception = redis.ConnectionError()
         for position, node in enumerate(nodes):
@@ -141,32 +129,36 @@ class _Client:
             try:
                 with within(share):
                     return ask(node)
-            except (redis.RedisError, RedisClusterException) as error:
+            except (redis.RedisError, TimeoutError) as error:
                 failure = error
         raise failure
 
     def _said(self, error: BaseException) -> ExternalError:
-        place = f"Redis at {self._address}"
-        if isinstance(error, redis.TimeoutError):
-            return ExternalError(
-                f"{place} did not answer within {self._connection.timeout:g} s",
-                hint="is it overloaded, stopped or behind a firewall?",
-            )
-        code = str(error).split(" ", 1)[0].rstrip(":")
-        if isinstance(error, redis.AuthenticationError) or code in {"WRONGPASS", "NOPERM"}:
-            return ExternalError(
-                f"{place} refuses the user or the password",
-                hint="check both in the environment variable that the config names",
-            )
-        if isinstance(error, redis.BusyLoadingError):
-            return ExternalError(f"{place} is still loading its data", hint="try again soon")
-        if isinstance(error, InvalidResponse):
-            return ExternalError(f"{place} does not speak Redis's protocol", hint="check the port")
-        if isinstance(error, (redis.ConnectionError, RedisClusterException)):
-            return ExternalError(
-                f"{place} cannot be reached, or broke off in the middle", hint="is it running?"
-            )
-        return ExternalError(f"{place} answers with the error {code}")
+        what, hint = _words(error, self._connection.timeout)
+        return ExternalError(f"Redis at {self._address} {what}", hint=hint)
+
+
+def _words(error: BaseException, timeout: float) -> tuple[str, str | None]:
+    """What is wrong and what to do; of Redis's own words its error code alone, as they may quote."""
+    text = str(error)
+    code = text.split(" ", 1)[0].rstrip(":")
+    denied = isinstance(error, redis.AuthenticationError) or code in {"WRONGPASS", "NOPERM"}
+    late = isinstance(error, (redis.TimeoutError, TimeoutError))
+    cases = (
+        (late, f"did not answer within {timeout:g} s", "is it overloaded, stopped or firewalled?"),
+        (denied, "refuses the user or the password", "check both in the config's environment"),
+        (isinstance(error, redis.BusyLoadingError), "is still loading its data", "try again soon"),
+        (isinstance(error, InvalidResponse), "does not speak Redis's protocol", "check the port"),
+        (
+            isinstance(error, redis.ConnectionError),
+            "cannot be reached, or broke off in the middle",
+            "is it running?",
+        ),
+        ("OOM command not allowed" in text, "is out of memory", "raise its maxmemory"),
+        (code in {"READONLY", "CLUSTERDOWN", "MASTERDOWN"}, "takes no commands now", None),
+        (True, f"answers with the error {code}", None),
+    )
+    return next((what, hint) for applies, what, hint in cases if applies)
 
 
 class _Single(_Client):
@@ -177,7 +169,7 @@ class _Single(_Client):
 class _Sentinel(_Client):
     """Asks the Sentinels who the master is, once, and again after any failure."""
 
-    _master: tuple[str, int] | None = None
+    _master: Place | None = None
 
     def _ask(self, commands: Sequence[Command], first: Words | None) -> list[Any]:
         master = self._master
@@ -188,7 +180,7 @@ class _Sentinel(_Client):
             self._master = master = found[0].decode(), int(found[1])
         return self._ask_one(self._node(*master), commands, first)
 
-    def _asked(self, place: tuple[str, int]) -> Any:  # noqa: ANN401 -- an address, or None
+    def _asked(self, place: Place) -> Any:  # noqa: ANN401 -- an address, or None
         question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._connection.master_name or "")
         # Sentinels seldom have a password; those that have one share the master's.
         for login in ({"username": None, "password": None}, {}):
@@ -208,18 +200,32 @@ class _Sentinel(_Client):
 
 
 class _Cluster(_Client):
-    """Groups commands by node; which node has a key is found once, and again after any failure."""
+    """Groups commands by node; which node has a slot is found once, and again after any failure."""
 
-    _found: Any = None  # the driver's own client of the Cluster, for its map of slots
+    _slots: Mapping[int, Place] | None = None
 
     def _ask(self, commands: Sequence[Command], first: Words | None) -> list[Any]:
-        cluster = self._found
-        if cluster is None:
-            self._found = cluster = self._first_to_answer(self._look)
+        answers = self._round(commands, first)
+        while late := [
+            at for at, answer in enumerate(answers) if isinstance(answer, (AskError, TryAgainError))
+        ]:
+            kinds = {type(answers[at]) for at in late}
+            if MovedError in kinds:
+                self._slots = None
+            if TryAgainError in kinds:  # an entity's keys are on their way from node to node
+                time.sleep(min(PAUSE, CLOCK.left(PAUSE)))
+            for at in [at for at in late if type(answers[at]) is AskError]:
+                answers[at] = self._elsewhere(answers[at], commands[at][1], first)
+                late.remove(at)
+            again = self._round([commands[at] for at in late], first)
+            for at, answer in zip(late, again, strict=True):
+                answers[at] = answer
+        return answers
+
+    def _round(self, commands: Sequence[Command], first: Words | None) -> list[Any]:
         by_node: defaultdict[Node, list[int]] = defaultdict(list)
         for at, (key, _) in enumerate(commands):
-            place = cluster.get_node_from_key(key)
-            by_node[self._node(place.host, place.port)].append(at)
+            by_node[self._node(*self._place_of(key))].append(at)
         before = [first] if first else []
         asked = [
             (node, [*before, *(commands[at][1] for at in places)])
@@ -229,33 +235,31 @@ class _Cluster(_Client):
         for places, given in zip(by_node.values(), converse(asked), strict=True):
             for at, answer in zip(places, given[len(before) :], strict=True):
                 answers[at] = answer
-        for at, answer in enumerate(answers):
-            if isinstance(answer, (AskError, TryAgainError, ClusterDownError)):  # MOVED is an ASK
-                answers[at] = _redirected(cluster, commands[at][1], first)
         return answers
 
-    def _look(self, place: tuple[str, int]) -> RedisCluster:
-        return RedisCluster(
-            # The driver takes a class of connections only beside a URL.
-            url=f"redis://{place[0]}:{place[1]}",
-            connection_class=TimedTLS if self._address.tls else Timed,
-            retry=Retry(NoBackoff(), 0),
-            reinitialize_steps=1,
-            **self._options,
-        )
+    def _elsewhere(self, redirection: AskError, words: Words, first: Words | None) -> Any:  # noqa: ANN401 -- as Redis says
+        node = self._node(redirection.host, redirection.port)
+        (answers,) = converse([(node, [*([first] if first else []), ("ASKING",), words])])
+        return answers[-1]
+
+    def _place_of(self, key: str | bytes) -> Place:
+        slots = self._slots
+        if slots is None:
+            self._slots = slots = self._first_to_answer(self._map)
+        place = slots.get(key_slot(key.encode() if isinstance(key, str) else key))
+        if place is None:
+            raise redis.ConnectionError("no node has this key")
+        return place
+
+    def _map(self, place: Place) -> Mapping[int, Place]:
+        ((ranges,),) = converse([(self._node(*place), [("CLUSTER", "SLOTS")])])
+        if isinstance(ranges, redis.RedisError):
+            raise ranges
+        return {
+            slot: (host.decode() or place[0], port)
+            for start, end, (host, port, *_), *_ in ranges
+            for slot in range(start, end + 1)
+        }
 
     def _forget(self) -> None:
-        self._found = None
-
-    def close(self) -> None:
-        super().close()
-        cluster, self._found = self._found, None
-        if cluster is not None:
-            cluster.close()
-
-
-def _redirected(cluster: Any, words: Words, first: Words | None) -> Any:  # noqa: ANN401 -- as Redis says
-    """Let the driver follow: slots are on the move."""
-    if first:
-        cluster.execute_command(*first, target_nodes=RedisCluster.PRIMARIES)
-    return cluster.execute_command(*words)
+        self._slots = None

@@ -39,7 +39,7 @@ class StagedSpine:
         return TimeRange(since, self.last)
 
     def read(self) -> pa.RecordBatchReader:
-        """Read the rows from the first, in order, a piece at a time."""
+        """Read the rows from the first, in order, a piece at a time; one reading at a time."""
         self._file.seek(0)
         return pa.ipc.open_stream(pa.PythonFile(self._file, "r"))
 

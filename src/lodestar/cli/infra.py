@@ -50,7 +50,7 @@ def up(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start what does not run yet, and load the generated shop into PostgreSQL once."""
+    """Start the servers that do not run, and load the shop once."""
     with guarded(as_json=as_json) as out, _terminable():
         from lodestar.pipelines.infra import up as run
 
@@ -125,10 +125,7 @@ class _UpView:
         print_facts(console, *facts)
         print_next(
             console,
-            (
-                f"set -a; . {_short(raised.env_file)}; set +a",
-                "addresses and passwords for this shell",
-            ),
+            ("lodestar train -r uplift_model_exp3 --env dev", "train with them"),
             ("lodestar infra status", "how they are"),
             ("lodestar infra down", "stop them; the data stay"),
         )

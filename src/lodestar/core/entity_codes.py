@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["NO_ENTITY", "EntityCodes"]
-
-NO_ENTITY = -1
+__all__ = ["EntityCodes"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,17 @@ class EntityCodes:
         last = all_pairs[-1] if all_pairs else all_values[0]
         return cls(len(last), tuple(all_values), tuple(all_pairs)), codes
 
-    def lookup(self, names: Sequence[str]) -> pc.Expression:
-        """The number of the entity in these columns, null where it is unknown or a key is null.
+    def lookup(self, keys: Sequence[Any]) -> Any:  # noqa: ANN401 -- arrays or expressions, as given
+        """The number of the entity in these key columns, null where it is unknown or a key is null.
 
-        An expression that a scan binds once: the values are hashed once, however many batches follow.
+        The keys are arrays, or expressions for a scan, which binds them once: then the values are
+        hashed once, however many batches follow.
         """
-        first, *others = names
-        found = _position(pc.field(first), self._values[0])
-        for name, values, pairs in zip(others, self._values[1:], self._pairs, strict=True):
-            own = _position(pc.field(name), values).cast(pa.int64())
-            found = _position(found.cast(pa.int64()) * len(values) + own, pairs)
+        first, *others = keys
+        found = _position(first, self._values[0])
+        for key, values, pairs in zip(others, self._values[1:], self._pairs, strict=True):
+            scaled = pc.multiply(found, pa.scalar(len(values), pa.int64()))
+            found = _position(pc.add(scaled, _position(key, values)), pairs)
         return found
 
 
@@ -63,6 +63,5 @@ def _numbered(key: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
     return chunks[-1].dictionary, codes
 
 
-def _position(where: pc.Expression, values: pa.Array) -> pc.Expression:
-    # pyarrow wraps this function for arrays alone, not for expressions.
-    return pc.Expression._call("index_in", [where], pc.SetLookupOptions(value_set=values))  # noqa: SLF001
+def _position(keys: Any, values: pa.Array) -> Any:  # noqa: ANN401 -- as EntityCodes.lookup
+    return pc.index_in(keys, options=pc.SetLookupOptions(value_set=values))

@@ -11,10 +11,12 @@ from pydantic import SecretStr
 
 from lodestar.errors import ExternalError, SettingsError
 from lodestar.infra.endpoint import HOST, Endpoint, free_port
+from lodestar.settings.env_file import ENV_FILE, with_env_file
 
 __all__ = ["AddressFile", "Addresses", "write_private"]
 
 POSTGRES, REDIS, MLFLOW = "LODESTAR_POSTGRES_URI", "LODESTAR_REDIS_URI", "LODESTAR_MLFLOW_URI"
+SERVERS = 3
 _PLAIN = re.compile(r"^[A-Za-z0-9_-]+$")
 HEAD = """\
 # Made by `lodestar infra`: where its servers are, and their passwords. Keep it to yourself.
@@ -32,8 +34,10 @@ class Addresses:
 
     @classmethod
     def fresh(cls) -> "Addresses":
-        """Take free ports and make up passwords."""
-        return cls(Endpoint.fresh(), Endpoint.fresh(), free_port())
+        """Take three free ports and make up passwords."""
+        made = cls(Endpoint.fresh(), Endpoint.fresh(), free_port())
+        distinct = {made.postgres.port, made.redis.port, made.mlflow_port}
+        return made if len(distinct) == SERVERS else cls.fresh()
 
     def variables(self) -> dict[str, str]:
         """As environment variables, secrets in clear."""
@@ -54,25 +58,17 @@ class Addresses:
 class AddressFile:
     """Reads and writes the env file; only its owner may read it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, project: Path) -> None:
+        self.path = project / ENV_FILE
+        self._project = project
 
     def variables(self) -> dict[str, str]:
         """What it sets; nothing where it is not there.
 
         Raises:
-            ExternalError: it cannot be read.
+            SettingsError: it cannot be read.
         """
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise ExternalError(
-                f"cannot be read: {error.strerror}", where=str(self.path)
-            ) from error
-        pairs = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
-        return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+        return with_env_file({}, self._project)
 
     def read(self) -> Addresses | None:
         """The addresses in it; none where it is not there.
@@ -119,7 +115,7 @@ class AddressFile:
     def _wrong(self, name: str, what: str) -> SettingsError:
         return SettingsError.one(
             f"{name} {what}",
-            where=str(self.path),
+            where=ENV_FILE,
             hint="put the file back as it was, or delete it: `lodestar infra up` then makes new "
             "ports and passwords, and keeps the data",
         )

@@ -86,6 +86,9 @@ class PostgresServer:
         runner = _Runner.here(self.folder.parent)
         if not self._is_made():
             _initialise(runner, self.folder, self.endpoint.password)
+        elif self.process.alone():
+            # Of a killed server. Its number may be another process's by now, or wait for its parent.
+            (self.folder / "postmaster.pid").unlink(missing_ok=True)
         place = ("-D", str(self.folder.resolve()), "-p", str(self.endpoint.port))
         try:
             self.process.start(

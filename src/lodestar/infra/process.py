@@ -112,12 +112,10 @@ class ServerProcess:
         `all_of_it` signals its children as well. Returns whether anything was running.
         """
         record, pid = self._read(), self.pid
-        if record is None:
-            return False
         if pid is not None:
             _send(pid, by, to_group=all_of_it)
             _wait_until(lambda: self.pid is None, within)
-        left = self._left(record)
+        left = [] if record is None else self._left(record)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -127,6 +125,14 @@ class ServerProcess:
             self._child = None
         self._record.unlink(missing_ok=True)
         return pid is not None or bool(left)
+
+    def alone(self) -> bool:
+        """Whether nothing at all runs in its folder, not even a server that someone else started."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if _alive(process) and self._owns(process):
+                    return False
+        return True
 
     def last_line(self) -> str:
         """The last line that the server has logged, for an error."""
@@ -157,8 +163,9 @@ class ServerProcess:
             return None
 
     def _write(self, pid: int) -> None:
-        record = _Record.of(psutil.Process(pid))
-        self._record.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+            record = _Record.of(psutil.Process(pid))
+            self._record.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
 def await_ready(

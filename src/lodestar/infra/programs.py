@@ -45,7 +45,8 @@ def copied_programs(programs: Path, target: Path) -> Path:
         libraries = install.parent.with_name(f"{install.parent.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, made / libraries.name, symlinks=True)
-        made.chmod(0o755)
+        for folder in (target, made, made / install.parent.name):
+            folder.chmod(0o755)
         made.rename(copy)
     return place / programs.name
 

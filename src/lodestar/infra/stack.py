@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from pydantic import SecretStr
 
@@ -18,7 +18,7 @@ from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.infra.postgres import PostgresServer
 from lodestar.infra.process import ServerProcess, await_ready, signals_held
 from lodestar.infra.redis_server import RedisServer
-from lodestar.interface.progress import Progress
+from lodestar.interface.progress import Progress, Silent
 
 __all__ = ["Infra", "RunningInfra", "ServerStatus"]
 
@@ -89,9 +89,8 @@ class Infra:
     """The servers of a project; their data, logs and records lie in `.lodestar/infra`."""
 
     def __init__(self, project: Path) -> None:
-        self._project = project
         self._home = project / ".lodestar" / "infra"
-        self._file = AddressFile(project / ".lodestar" / "infra.env")
+        self._file = AddressFile(project)
 
     @contextmanager
     def up(self, progress: Progress) -> Iterator[RunningInfra]:
@@ -101,11 +100,10 @@ class Infra:
             ExternalError: a server cannot be started, or a command at work here does not end.
         """
         with self._alone(progress):
-            known = self._file.read()
-            addresses = known or self._write_addresses()
+            addresses = self._file.read() or self._renewed()
             started: list[Server] = []
             try:
-                self._start(addresses, started, progress, renewed=known is None)
+                self._start(addresses, started, progress)
                 names = tuple(server.name for server in started)
                 uri = self._postgres(addresses).uri
                 yield RunningInfra(names, uri, self._file.path)
@@ -138,9 +136,9 @@ class Infra:
 
     def write_env_file(self) -> Path:
         """Choose ports and passwords, if that is not done yet; return the file with them."""
-        if self._file.read() is None:
-            self._make_folders()
-            self._write_addresses()
+        with self._alone(Silent()):
+            if self._file.read() is None:
+                self._renewed()
         return self._file.path
 
     def _servers(self, addresses: Addresses) -> tuple[Server, ...]:
@@ -154,26 +152,20 @@ class Infra:
     def _postgres(self, addresses: Addresses) -> PostgresServer:
         return PostgresServer(self._home, addresses.postgres)
 
-    def _start(
-        self, addresses: Addresses, started: list[Server], progress: Progress, *, renewed: bool
-    ) -> None:
-        """Start those that do not run; `started` knows of each before it is.
-
-        With addresses `renewed`, those that still run under older ones begin anew.
-        """
-        servers = self._servers(addresses)
-        if renewed:
-            for server in reversed(servers):
-                server.stop()
-            self._postgres(addresses).renew_password()
-        for server in servers:
+    def _start(self, addresses: Addresses, started: list[Server], progress: Progress) -> None:
+        """Start those that do not run; `started` knows of each before it is."""
+        for server in self._servers(addresses):
             progress.stage(f"start {server.name}")
             if not _runs(server):
                 started.append(server)
                 server.start()
 
-    def _write_addresses(self) -> Addresses:
+    def _renewed(self) -> Addresses:
+        """New addresses, also for data that are there; the file is written when they hold."""
         addresses = Addresses.fresh()
+        for server in reversed(self._servers(addresses)):
+            server.stop()
+        self._postgres(addresses).renew_password()
         self._file.write(addresses)
         return addresses
 
@@ -197,7 +189,7 @@ class Infra:
     def _alone(self, progress: Progress) -> Iterator[None]:
         """Wait until no other command starts or stops servers here."""
         self._make_folders()
-        with (self._home / ".lock").open("a", encoding="utf-8") as lock:
+        with self._lock_file() as lock:
             if not _locked(lock.fileno()):
                 progress.note("another `lodestar infra` is at work here; waiting for it")
                 end = time.monotonic() + LOCK_WITHIN
@@ -209,6 +201,17 @@ class Infra:
                         )
                     time.sleep(POLL)
             yield
+
+    def _lock_file(self) -> TextIO:
+        path = self._home / ".lock"
+        try:
+            return path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise ExternalError(
+                f"cannot be written: {error.strerror}",
+                where=str(path),
+                hint="run the command as the user who first ran it here",
+            ) from error
 
 
 def _runs(server: Server) -> bool:

@@ -13,7 +13,7 @@ from lodestar.settings.yaml_source import KeyPath, Source
 __all__ = ["problems_of"]
 
 # Tags of discriminated unions appear in pydantic's locations, but are no keys of the file.
-_TAGS = {"range", "fixed", "built-in", "transformer"}
+_TAGS = {"range", "fixed", "built-in", "transformer", "[key]"}
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",

@@ -248,6 +248,12 @@ class HistoricalContract:
         assert joined.select(spine.column_names).equals(spine)
         assert joined["city"].to_pylist() == ["city 1", None]
 
+    def test_a_namespace_can_be_selected_from_twice(self) -> None:
+        stored = some_versions([("u", NOON, NOON, 1)])
+        selection = tuple(SelectedFeatures(stored.view, (name,)) for name in ("city", "points"))
+        joined = self.joined(Case((stored,), asking(("u", NOON)), selection))
+        assert joined.select(["city", "points"]).to_pylist() == [{"city": "city 1", "points": 1}]
+
     def test_duplicate_rows_stay_in_number_and_order(self) -> None:
         stored = some_versions([("u", NOON, NOON, 1), ("u", NOON - MICROSECOND, NOON, 0)] * 2)
         later = NOON + timedelta(hours=1)

@@ -264,7 +264,7 @@ def _version(draw: random.Random, view: FeatureView, texts: Sequence[str | None]
     event, created = view.source.timestamp_col, view.source.created_col
     values: dict[str, Sequence[Any]] = {
         "string": texts,
-        "float": [0.5, -0.0, 0.0, -1.5, math.nan, None],
+        "float": [0.5, 0.0, -1.5, math.nan, None],
         "int": [1, 2, None],
         "bool": [True, False, None],
         "timestamp": [NOON, NOON + _TTL, None],

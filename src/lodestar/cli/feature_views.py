@@ -1,0 +1,141 @@
+"""How the feature store's commands show what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lodestar.cli.drawing import add_row, print_facts, print_next, table_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lodestar.pipelines.features import ListedView
+    from lodestar.pipelines.features import MaterializedView as Materialized
+    from lodestar.pipelines.parity import Parity
+    from lodestar.pipelines.snapshot import TakenSnapshot
+
+__all__ = ["ListView", "MaterializedView", "ParityView", "SnapshotView"]
+
+
+class ListView:
+    """The declared namespaces."""
+
+    def __init__(self, listed: Sequence[ListedView]) -> None:
+        self._listed = listed
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "namespaces": [
+                {
+                    "namespace": item.view.namespace,
+                    "entity_keys": list(item.view.keys),
+                    "features": {name: one.type for name, one in item.view.features.items()},
+                    "owner": item.view.owner,
+                    "materialized_until": item.watermark and item.watermark.isoformat(),
+                    "unknown": item.unknown,
+                }
+                for item in self._listed
+            ]
+        }
+
+    def print(self, console: Console) -> None:
+        """For people."""
+        table = table_of("namespace", "keys", "features", "owner", "online until")
+        for item in self._listed:
+            until = f"{item.watermark:%Y-%m-%d %H:%M:%S}" if item.watermark else "never"
+            add_row(
+                table,
+                item.view.namespace,
+                ", ".join(item.view.keys),
+                ", ".join(item.view.features),
+                item.view.owner,
+                item.unknown or until,
+            )
+        console.print(table)
+
+
+class MaterializedView:
+    """The online store was brought up to date."""
+
+    def __init__(self, done: Sequence[Materialized]) -> None:
+        self._done = done
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "namespaces": [{**asdict(item), "until": item.until.isoformat()} for item in self._done]
+        }
+
+    def print(self, console: Console) -> None:
+        """For people."""
+        table = table_of("namespace", "entities", "until")
+        for item in self._done:
+            add_row(
+                table, item.namespace, f"{item.entities:,}", f"{item.until:%Y-%m-%d %H:%M:%S} UTC"
+            )
+        console.print(table)
+
+
+class SnapshotView:
+    """A snapshot was written."""
+
+    def __init__(self, taken: TakenSnapshot) -> None:
+        self._taken = taken
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self._taken)
+
+    def print(self, console: Console) -> None:
+        """For people."""
+        taken = self._taken
+        console.print(f"[green]✓[/] {taken.rows:,} of {taken.of:,} rows in {taken.path}")
+        if taken.hashed:
+            print_facts(console, ("hashed", ", ".join(taken.hashed)))
+        name = taken.path.rpartition("/")[2].removesuffix(".parquet")
+        print_next(console, (f"lodestar train --recipe-file {name} --env local", "train on it"))
+
+
+class ParityView:
+    """Two paths were compared."""
+
+    def __init__(self, compared: Parity) -> None:
+        self._compared = compared
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        compared, broken = self._compared, self._compared.broken
+        return {
+            "run_id": compared.run_id,
+            "rows": compared.rows,
+            "as_of": compared.as_of.isoformat(),
+            "equal": broken is None,
+            "first_difference": None if broken is None else asdict(broken),
+            "columns": [asdict(column) for column in compared.columns],
+        }
+
+    def print(self, console: Console) -> None:
+        """For people."""
+        compared, broken = self._compared, self._compared.broken
+        table = table_of("stage", "columns", "rows that differ", "first difference")
+        for stage in ("features", "preprocessed", "predictions"):
+            columns = [column for column in compared.columns if column.stage == stage]
+            wrong = next((column for column in columns if column.differing), None)
+            add_row(
+                table,
+                stage,
+                str(len(columns)),
+                f"{max((column.differing for column in columns), default=0):,}",
+                ""
+                if wrong is None
+                else f"{wrong.name}, row {wrong.first_row}: batch {wrong.batch}, online {wrong.online}",
+            )
+        console.print(table)
+        said = f"{compared.rows:,} entities as of {compared.as_of:%Y-%m-%d %H:%M:%S} UTC"
+        if broken is None:
+            console.print(f"[green]✓[/] bit by bit the same: {said}")
+        else:
+            console.print(f"[red]✗[/] the paths part at {broken.stage}, {broken.name}: {said}")
