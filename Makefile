@@ -2,7 +2,7 @@
 # need, then all of them. Both need only Python 3.11 or 3.12, make and the package registry.
 .POSIX:
 .SUFFIXES:
-.PHONY: demo test lint format faults bench-quick lock system-packages clean
+.PHONY: demo dev test lint format faults bench-quick lock system-packages clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -15,6 +15,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 demo: $(VENV)/.installed-run
 	@$(BIN)/python -m lodestar.samples.demo
+
+# Every extra, for DEV: then `lodestar infra up`.
+dev: $(VENV)/.installed-dev
 
 test: $(VENV)/.installed-dev system-packages
 	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not faults" \

@@ -63,16 +63,13 @@ class RedisStore(Section):
 class FeatureStore(Section):
     """Where features come from: history for learning and batches, the present for serving.
 
-    `offline` names what holds the feature tables. `provider: dynamic` is `feast` where a `registry`
-    (a database URL) is declared, else `redis`, else none. `repository` is a team's own Feast
-    repository, taken instead of `features/*.yaml`.
+    `offline` names what holds the feature tables. `provider: dynamic` is `redis` where that is
+    declared, else there is no online store.
     """
 
-    provider: Literal["dynamic", "feast", "redis"] = "dynamic"
+    provider: Literal["dynamic", "redis"] = "dynamic"
     offline: Name
     redis: RedisStore | None = None
-    registry: SecretStr | None = None
-    repository: Name | None = None
 
 
 class MlflowTracking(Section):
