@@ -308,7 +308,7 @@ def test_feature_tables_keep_the_same_promises(database: Database, proxy: Proxy)
     for batches in (versions, latest):
         with fails_in_time("lost"):
             batches.read_all()
-    assert proxy.cuts == 2
+    assert proxy.cuts >= 2
     proxy.refuse()
     with fails_in_time("cannot connect"):
         tables.versions(view, ["v"], TimeRange(None, NOW))

@@ -150,7 +150,9 @@ def test_an_idle_worker_that_was_killed_costs_one_trial() -> None:
     with local_executor(wilful(), workers=2, threads=1) as executor:
         executor.submit(task(0), seconds=None)
         outcomes(executor, 1)
-        servers = psutil.Process().children()
+        servers = [
+            child for child in psutil.Process().children() if "forkserver" in str(child.cmdline())
+        ]
         workers = [child for server in servers for child in server.children()]
         workers[0].kill()
         workers[0].wait(5) if hasattr(workers[0], "wait") else None

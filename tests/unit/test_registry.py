@@ -10,10 +10,10 @@ from lodestar.errors import UsageError
 
 
 def test_every_registered_class_can_be_imported() -> None:
-    assert adapter(SQL_READERS, "duckdb", what="data.adapter") is DuckDBReader
+    assert adapter(SQL_READERS, "duckdb", what="data.adapter").__self__ is DuckDBReader
     for name in ("", "file"):
-        assert adapter(URI_READERS, name, what="the URI scheme") is FileReader
-        assert adapter(WRITERS, name, what="the URI scheme") is FileWriter
+        assert adapter(URI_READERS, name, what="the URI scheme").__self__ is FileReader
+        assert adapter(WRITERS, name, what="the URI scheme").__self__ is FileWriter
 
 
 @pytest.mark.parametrize(

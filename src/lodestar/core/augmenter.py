@@ -1,19 +1,22 @@
 """Adds features to the spine; one class, the run mode decides where they come from."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from lodestar.core.features import select_features
 from lodestar.errors import SchemaError
-from lodestar.interface.features import FeatureStoreAdapter, SelectedFeatures
 from lodestar.schema import Column, FrameSchema
-from lodestar.settings.features import FeatureCatalog
-from lodestar.settings.recipe import FeatureSelection
+
+# The artifact carries this file, and no settings: it passes rows through.
+if TYPE_CHECKING:
+    from lodestar.interface.features import FeatureStoreAdapter, SelectedFeatures
+    from lodestar.settings.features import FeatureCatalog
 
 __all__ = ["Augmenter", "RunMode"]
 
@@ -47,12 +50,15 @@ class Augmenter:
 
     def bound(
         self, store: FeatureStoreAdapter, catalog: FeatureCatalog, *, timestamp: str
-    ) -> "Augmenter":
+    ) -> Augmenter:
         """The same choice, taken from an environment's feature store.
 
         Raises:
             UsageError: a namespace or feature that is not declared.
         """
+        from lodestar.core.features import select_features
+        from lodestar.settings.recipe import FeatureSelection
+
         selection = [FeatureSelection.model_validate(dict(item)) for item in self.selection]
         other = Augmenter(self.selection)
         other._binding = _Binding(store, select_features(catalog, selection), timestamp)
