@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import numpy as np
 import optuna
 import pytest
 
@@ -59,6 +60,22 @@ def test_while_gains_grow_nothing_can_be_said() -> None:
 def test_a_curve_that_has_stopped_rising_ends_where_it_is() -> None:
     assert extrapolated({10: 0.6, 13: 0.7, 16: 0.72, 20: 0.72}) == 0.72
     assert extrapolated({10: 0.6, 13: 0.7, 16: 0.72, 20: 0.71}) == 0.71
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0.7, 0.72, 0.7, 0.71), (0.7, 0.8, 0.6, 0.61), (0.7, 0.6, 0.5, 0.55), (0.5, 0.5, 0.5, 0.6)],
+)
+def test_a_curve_that_falls_before_it_rises_says_nothing(values: tuple[float, ...]) -> None:
+    assert extrapolated(dict(zip((10, 13, 16, 20), values, strict=True))) == math.inf
+
+
+def test_any_curve_has_a_projection() -> None:
+    random = np.random.default_rng(0)
+    for decimals in (1, 2, 3, 8):
+        for _ in range(2000):
+            values = np.round(random.random(4), decimals).tolist()
+            assert not math.isnan(extrapolated(dict(zip((10, 13, 16, 20), values, strict=True))))
 
 
 def test_a_slow_learner_that_is_far_behind_now_goes_on() -> None:

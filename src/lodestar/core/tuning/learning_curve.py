@@ -59,7 +59,7 @@ def extrapolated(curve: Mapping[int, float]) -> float:
 
     Over the logarithm of the rounds the gains of boosting shrink by a constant factor, once they have
     begun to: the factor is read off the last four points, and the rest is summed up. Infinite while
-    the gains still grow; the last value where there was no gain.
+    the gains still grow or have just begun; the last value where there was no gain.
     """
     steps = sorted(curve)[-FEWEST_POINTS:]
     times = [math.log(step) for step in steps]
@@ -70,12 +70,14 @@ def extrapolated(curve: Mapping[int, float]) -> float:
         return values[3]
     before = (values[2] - values[0]) / (times[2] - times[0])
     now = (values[3] - values[1]) / (times[3] - times[1])
-    if now >= before:
+    if before <= 0 or now >= before:
         return math.inf
     between = (times[3] + times[1] - times[2] - times[0]) / 2
     # The factor from one point to the next, a little nearer to 1 than seen.
     factor = (max(now, 0.0) / before) ** (last / between)
     factor += OPTIMISM * (1 - factor)
+    if factor >= 1:  # shrinking by less than a number can say
+        return math.inf
     decay = -math.log(factor) / last
     left = math.log(100) - times[3]
     # The rate was that of half a step ago.
