@@ -6,9 +6,7 @@ together. Feast reads what this writes, and this reads what Feast writes.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from hashlib import sha1
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,19 +20,9 @@ from lodestar.adapters.feast_layout import (
     time_bytes,
     value_bytes,
 )
-from lodestar.adapters.redis_client import client_of
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_rows import (
-    EVENT,
-    Entity,
-    Questions,
-    Version,
-    newest,
-    versions,
-    watermark_of,
-    watermark_text,
-)
-from lodestar.errors import ExternalError
+from lodestar.adapters.redis_rows import EVENT, Entity, Questions, Version
+from lodestar.adapters.redis_store import ROWS_AT_ONCE, RedisStore
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
@@ -44,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FeastRedisStore"]
 
-ROWS_AT_ONCE = 1_000
-ATTEMPTS = 20
 # Sets fields unless the version is no longer the one that was compared with.
 REPLACE = """\
 local there = redis.call('HMGET', KEYS[1], ARGV[1], ARGV[2])
@@ -56,11 +42,11 @@ return 1
 DIGEST = sha1(REPLACE.encode(), usedforsecurity=False).hexdigest()
 
 
-class FeastRedisStore:
+class FeastRedisStore(RedisStore):
     """One Feast project's features: each entity's hash is asked for once, whatever the namespaces."""
 
     def __init__(self, connection: RedisConnection, project: str) -> None:
-        self._client = client_of(connection)
+        super().__init__(connection, REPLACE)
         self._project = project
         self._plan: _Plan | None = None
 
@@ -78,59 +64,21 @@ class FeastRedisStore:
             rows += [plan.questions.parsed(plan.values(row, answers)) for row in part]
         return plan.questions.answered(rows)
 
-    def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
-        """Keep these versions, unless newer ones are there; how many were written."""
-        every = chain.from_iterable(versions(view, batch) for batch in rows)
-        fields = [feature_field(view, name) for name in view.features]
-        written = 0
-        while chunk := list(islice(every, ROWS_AT_ONCE)):
-            written += self._write(view, fields, newest(chunk))
-        return written
-
-    def watermark(self, view: FeatureView) -> datetime | None:
-        """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
-        key = self._watermark_key(view)
-        (value,) = self._client.exchange([(key, ("GET", key))])
-        return watermark_of(view, value)
-
-    def set_watermark(self, view: FeatureView, until: datetime) -> None:
-        """Say so."""
-        key = self._watermark_key(view)
-        self._client.exchange([(key, ("SET", key, watermark_text(view, until)))])
-
     def forget(self, namespaces: Sequence[str]) -> None:
         """Drop the watermarks of namespaces that are no longer declared."""
         keys = [f"_watermark:{self._project}:{namespace}" for namespace in namespaces]
         self._client.exchange([(key, ("DEL", key)) for key in keys])
 
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
-
-    def _write(self, view: FeatureView, fields: Sequence[bytes], pending: Sequence[Version]) -> int:
-        """Compare with what is there, then set, and again where another writer came between."""
-        written: int = 0
+    def _due(self, view: FeatureView, rows: Sequence[Version]) -> "list[tuple[Version, Command]]":
         times = (event_field(view), created_field(view))
-        for _ in range(ATTEMPTS):
-            keys = [entity_key(view, row.entity, self._project) for row in pending]
-            there = self._client.exchange([(key, ("HMGET", key, *times)) for key in keys])
-            due = [
-                (row, key, held)
-                for row, key, held in zip(pending, keys, there, strict=True)
-                if held[0] is None or not row.is_older_than(*_version_of(held))
-            ]
-            answers = self._client.exchange(
-                [(key, _replacement(view, fields, row, key, held)) for row, key, held in due],
-                first=("SCRIPT", "LOAD", REPLACE),
-            )
-            written += answers.count(1)
-            pending = [row for (row, _, _), answer in zip(due, answers, strict=True) if not answer]
-            if not pending:
-                return written
-        raise ExternalError(
-            f"other writers keep changing the online rows of {view.namespace}",
-            hint="run one materialisation of a namespace at a time",
-        )
+        fields = [feature_field(view, name) for name in view.features]
+        keys = [entity_key(view, row.entity, self._project) for row in rows]
+        there = self._client.exchange([(key, ("HMGET", key, *times)) for key in keys])
+        return [
+            (row, (key, _replacement(view, fields, row, key, held)))
+            for row, key, held in zip(rows, keys, there, strict=True)
+            if held[0] is None or not row.is_older_than(*_version_of(held))
+        ]
 
     def _watermark_key(self, view: FeatureView) -> str:
         return f"_watermark:{self._project}:{view.namespace}"

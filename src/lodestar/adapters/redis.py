@@ -12,27 +12,16 @@ that is empty or begins with a backslash has one more in front. Behind the event
 version was created. An entity of which any key asked for is gone counts as unknown: no half a row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from hashlib import sha1
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lodestar.adapters.redis_client import client_of
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_rows import (
-    EVENT,
-    Entity,
-    Questions,
-    Version,
-    newest,
-    versions,
-    watermark_of,
-    watermark_text,
-)
-from lodestar.errors import ExternalError
+from lodestar.adapters.redis_rows import EVENT, Entity, Questions, Version
+from lodestar.adapters.redis_store import ROWS_AT_ONCE, RedisStore
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
@@ -44,8 +33,6 @@ __all__ = ["RedisConnection", "RedisOnlineStore"]
 
 EVENT_TIME = "@event_time"  # no feature can be called so
 WATERMARK = "@watermark"
-ROWS_AT_ONCE = 1_000
-ATTEMPTS = 20
 ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 # Sets an entity's keys unless its version is no longer the one that was compared with.
 REPLACE = """\
@@ -56,11 +43,11 @@ return 1
 DIGEST = sha1(REPLACE.encode(), usedforsecurity=False).hexdigest()
 
 
-class RedisOnlineStore:
+class RedisOnlineStore(RedisStore):
     """Reads n entities of all namespaces in one round trip of at most `connection.timeout` seconds."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        self._client = client_of(connection)
+        super().__init__(connection, REPLACE)
         self._prefix = connection.prefix
         self._braces = connection.mode == "cluster"
         self._asked: tuple[Questions, list[list[str]]] | None = None
@@ -87,53 +74,15 @@ class RedisOnlineStore:
             ]
         return questions.answered(rows if selection else [()] * len(whose))
 
-    def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
-        """Keep these versions, unless newer ones are there; how many were written."""
-        every = chain.from_iterable(versions(view, batch) for batch in rows)
-        written = 0
-        while chunk := list(islice(every, ROWS_AT_ONCE)):
-            written += self._write(view, newest(chunk))
-        return written
-
-    def watermark(self, view: FeatureView) -> datetime | None:
-        """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
-        key = self._watermark_key(view)
-        (value,) = self._client.exchange([(key, ("GET", key))])
-        return watermark_of(view, value)
-
-    def set_watermark(self, view: FeatureView, until: datetime) -> None:
-        """Say so."""
-        key = self._watermark_key(view)
-        self._client.exchange([(key, ("SET", key, watermark_text(view, until)))])
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
-
-    def _write(self, view: FeatureView, pending: Sequence[Version]) -> int:
-        """Compare with what is there, then set, and again where another writer came between."""
-        written: int = 0
+    def _due(self, view: FeatureView, rows: Sequence[Version]) -> "list[tuple[Version, Command]]":
         heads = self._heads(view, tuple(view.features))
-        for _ in range(ATTEMPTS):
-            groups = [self._keys(heads, row.entity) for row in pending]
-            there = self._values([group[:1] for group in groups])
-            due = [
-                (row, group, value)
-                for row, group, value in zip(pending, groups, there, strict=True)
-                if value is None or not row.is_older_than(*_times(value))
-            ]
-            answers = self._client.exchange(
-                [_replacement(view, row, group, value) for row, group, value in due],
-                first=("SCRIPT", "LOAD", REPLACE),
-            )
-            written += answers.count(1)
-            pending = [row for (row, _, _), answer in zip(due, answers, strict=True) if not answer]
-            if not pending:
-                return written
-        raise ExternalError(
-            f"other writers keep changing the online rows of {view.namespace}",
-            hint="run one materialisation of a namespace at a time",
-        )
+        groups = [self._keys(heads, row.entity) for row in rows]
+        there = self._values([group[:1] for group in groups])
+        return [
+            (row, _replacement(view, row, group, value))
+            for row, group, value in zip(rows, groups, there, strict=True)
+            if value is None or not row.is_older_than(*_times(value))
+        ]
 
     def _values(self, groups: Sequence[Sequence[str]]) -> list[bytes | None]:
         """What stands under the keys, in order; a Cluster takes one command per group."""

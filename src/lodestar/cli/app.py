@@ -19,7 +19,7 @@ from lodestar.cli.options import (
     RunId,
     the_environment,
     the_project,
-    the_variables,
+    the_settings,
 )
 
 __all__ = ["app", "main"]
@@ -67,15 +67,9 @@ def train(
 ) -> None:
     """Train a recipe and leave one artifact in MLflow."""
     with guarded(as_json=as_json) as out:
-        from lodestar.settings.loading import load_settings, parse_context_params
+        from lodestar.settings.loading import parse_context_params
 
-        settings = load_settings(
-            the_project(),
-            recipe_file,
-            environment=env,
-            overrides=overrides or (),
-            variables=the_variables(),
-        )
+        settings = the_settings(recipe_file, env, overrides)
         params = parse_context_params(context_params)
         from lodestar.cli.present import TrainView
         from lodestar.pipelines.train import train as run
@@ -168,21 +162,14 @@ def check(
     """Check recipes before any training."""
     with guarded(as_json=as_json) as out:
         from lodestar.errors import LodestarError
-        from lodestar.settings.loading import Settings, load_settings, recipe_names
+        from lodestar.settings.loading import Settings, recipe_names
 
-        project = the_project()
-        names = [recipe_file] if recipe_file else recipe_names(project)
+        names = [recipe_file] if recipe_file else recipe_names(the_project())
         found: dict[str, Settings] = {}
         failed: dict[str, LodestarError] = {}
         for name in names:
             try:
-                found[name] = load_settings(
-                    project,
-                    name,
-                    environment=env,
-                    overrides=overrides or (),
-                    variables=the_variables(),
-                )
+                found[name] = the_settings(name, env, overrides)
             except LodestarError as error:
                 failed[name] = error
         checked = []

@@ -16,8 +16,7 @@ from lodestar.cli.options import (
     RecipeFile,
     RunId,
     the_environment,
-    the_project,
-    the_variables,
+    the_settings,
 )
 
 __all__ = ["add_feature_commands"]
@@ -82,15 +81,9 @@ def snapshot(
 ) -> None:
     """Write a recipe's spine and features to data/snapshots/, for LOCAL."""
     with guarded(as_json=as_json) as out:
-        from lodestar.settings.loading import load_settings, parse_context_params
+        from lodestar.settings.loading import parse_context_params
 
-        settings = load_settings(
-            the_project(),
-            recipe_file,
-            environment=env,
-            overrides=overrides or (),
-            variables=the_variables(),
-        )
+        settings = the_settings(recipe_file, env, overrides)
         params = parse_context_params(context_params)
         from lodestar.cli.feature_views import SnapshotView
         from lodestar.pipelines.snapshot import snapshot as run

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lodestar.settings.loading import Environment
+    from collections.abc import Sequence
+
+    from lodestar.settings.loading import Environment, Settings
 
 __all__ = [
     "Env",
@@ -19,6 +21,7 @@ __all__ = [
     "RunId",
     "the_environment",
     "the_project",
+    "the_settings",
     "the_variables",
 ]
 
@@ -56,6 +59,21 @@ def the_environment(name: str | None) -> "Environment":
     from lodestar.settings.loading import load_config
 
     return load_config(the_project(), name, variables=the_variables())
+
+
+def the_settings(
+    recipe: str, environment: str | None, overrides: "Sequence[str] | None"
+) -> "Settings":
+    """One recipe of the project here, in one environment."""
+    from lodestar.settings.loading import load_settings
+
+    return load_settings(
+        the_project(),
+        recipe,
+        environment=environment,
+        overrides=overrides or (),
+        variables=the_variables(),
+    )
 
 
 def the_variables() -> dict[str, str]:

@@ -1,0 +1,82 @@
+"""What every online store in Redis does alike, whatever keys it lays out: versions, watermarks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lodestar.adapters.redis_client import client_of
+from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.adapters.redis_rows import Version, newest, versions, watermark_of, watermark_text
+from lodestar.errors import ExternalError
+from lodestar.settings.features import FeatureView
+
+if TYPE_CHECKING:
+    from lodestar.adapters.redis_wire import Command
+
+__all__ = ["ROWS_AT_ONCE", "RedisStore"]
+
+ROWS_AT_ONCE = 1_000
+ATTEMPTS = 20
+
+
+class RedisStore(ABC):
+    """Writes a version only over the one that it was compared with, so that writers may race.
+
+    `script` sets an entity's values unless what is there has changed; it answers 1 where it did.
+    """
+
+    def __init__(self, connection: RedisConnection, script: str) -> None:
+        self._client = client_of(connection)
+        self._script = script
+
+    def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
+        """Keep these versions, unless newer ones are there; how many were written."""
+        every = chain.from_iterable(versions(view, batch) for batch in rows)
+        written = 0
+        while chunk := list(islice(every, ROWS_AT_ONCE)):
+            written += self._write(view, newest(chunk))
+        return written
+
+    def watermark(self, view: FeatureView) -> datetime | None:
+        """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
+        key = self._watermark_key(view)
+        (value,) = self._client.exchange([(key, ("GET", key))])
+        return watermark_of(view, value)
+
+    def set_watermark(self, view: FeatureView, until: datetime) -> None:
+        """Say so."""
+        key = self._watermark_key(view)
+        self._client.exchange([(key, ("SET", key, watermark_text(view, until)))])
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
+
+    def _write(self, view: FeatureView, pending: Sequence[Version]) -> int:
+        """Compare with what is there, then set, and again where another writer came between."""
+        written: int = 0
+        for _ in range(ATTEMPTS):
+            due = self._due(view, pending)
+            answers = self._client.exchange(
+                [command for _, command in due], first=("SCRIPT", "LOAD", self._script)
+            )
+            written += answers.count(1)
+            pending = [row for (row, _), answer in zip(due, answers, strict=True) if not answer]
+            if not pending:
+                return written
+        raise ExternalError(
+            f"other writers keep changing the online rows of {view.namespace}",
+            hint="run one materialisation of a namespace at a time",
+        )
+
+    @abstractmethod
+    def _due(self, view: FeatureView, rows: Sequence[Version]) -> "list[tuple[Version, Command]]":
+        """The rows that are not older than what is there, and the command that replaces it."""
+
+    @abstractmethod
+    def _watermark_key(self, view: FeatureView) -> str:
+        """Where the namespace's watermark stands."""

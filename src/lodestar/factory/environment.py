@@ -1,0 +1,160 @@
+"""From config to objects: all that an environment gives, whatever the recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.registry import (
+    FEATURE_TABLES,
+    SQL_READERS,
+    URI_READERS,
+    WRITERS,
+    adapter,
+    scheme_of,
+)
+from lodestar.artifact.store import RunStore
+from lodestar.artifact.wrapper import PyfuncWrapper
+from lodestar.core.augmenter import Augmenter
+from lodestar.core.feature_store import ComposedFeatureStore
+from lodestar.errors import UsageError
+from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.features import FeatureStoreAdapter, FeatureTables, OnlineStore
+from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
+from lodestar.settings.loading import Environment
+from lodestar.sql import Query
+
+__all__ = ["EnvironmentFactory", "Loader", "Spine"]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What makes the spine: a query, or a data URI. One of the two is given."""
+
+    recipe: str
+    query: Query | None
+    uri: str | None
+
+
+@dataclass(frozen=True)
+class Spine:
+    """Where the rows come from, and what the user should know about that."""
+
+    reader: SpineReader
+    notes: tuple[str, ...] = ()
+
+
+class EnvironmentFactory:
+    """Objects that depend on the environment alone: all that running an artifact needs."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._config = environment.config
+        self._project = environment.project
+
+    def store(self) -> RunStore:
+        """Runs and artifacts."""
+        mlflow = self._config.mlflow
+        return RunStore(
+            tracking_uri=mlflow.tracking_uri.get_secret_value(),
+            artifact_root=mlflow.artifact_root,
+            experiment=mlflow.experiment_name,
+            project=self._project,
+        )
+
+    def spine(self, loader: Loader, params: Mapping[str, str]) -> Spine:
+        """A snapshot stands in for loader and features where one exists, as rows pass through.
+
+        Raises:
+            UsageError: parameters that nothing could apply.
+        """
+        snapshot = self._snapshot_of(loader)
+        if snapshot is not None:
+            if params:
+                raise UsageError(
+                    f"{snapshot} stands in for the loader, so --context-params cannot select rows",
+                    hint="leave them out, or move the snapshot away to run the recipe's SQL",
+                )
+            note = f"{snapshot} stands in for the recipe's loader and features"
+            return Spine(self.reader(snapshot), (note,))
+        if loader.query is not None:
+            reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
+            bound = loader.query.bind(params)
+            return Spine(reader(self._config.data, self._project, loader.query, bound))
+        if params:
+            raise UsageError("a data URI takes no --context-params", hint="leave them out")
+        return Spine(self.reader(loader.uri or ""))
+
+    def spine_columns(self, loader: Loader) -> Spine:
+        """The same spine for its columns alone, which need no parameters."""
+        hidden = self._snapshot_of(loader) is not None or loader.query is None
+        names = () if hidden or loader.query is None else loader.query.parameters
+        return self.spine(loader, dict.fromkeys(names, ""))
+
+    def _snapshot_of(self, loader: Loader) -> str | None:
+        """The snapshot that stands in for the loader, where features are not joined here."""
+        if self._config.environment.augmenter == "feature_store":
+            return None
+        snapshot = f"{self._config.data.snapshots}/{loader.recipe}.parquet"
+        return snapshot if (self._project / snapshot).is_file() else None
+
+    def reader(self, uri: str) -> SpineReader:
+        """Rows of a data URI."""
+        found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme")(
+            uri, self._project
+        )
+        return found
+
+    def writer(self, destination: str) -> FrameWriter:
+        """Whatever writes to destinations of this kind; relative ones are below the project."""
+        writer = adapter(WRITERS, scheme_of(destination), what="the URI scheme")
+        found: FrameWriter = writer(self._config.data, self._project)
+        return found
+
+    @cached_property
+    def features(self) -> FeatureCatalog:
+        """The namespaces declared in features/*.yaml."""
+        return load_features(self._project)
+
+    @cached_property
+    def feature_store(self) -> FeatureStoreAdapter | None:
+        """This environment's feature store; None where rows pass through."""
+        section = self._config.feature_store
+        if self._config.environment.augmenter == "pass_through" or section is None:
+            return None
+        tables: FeatureTables = adapter(
+            FEATURE_TABLES, section.offline, what="feature_store.offline"
+        )(self._config.data, self._project)
+        return ComposedFeatureStore(tables, PointInTimeJoin(tables), self.online_store())
+
+    def online_store(self) -> OnlineStore | None:
+        """What the environment serves features from; None where it declares nothing."""
+        from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+
+        section = self._config.feature_store
+        if section is None or section.redis is None:
+            return None
+        redis = section.redis
+        ca_file = None if redis.ca_file is None else self._project / redis.ca_file
+        return RedisOnlineStore(
+            RedisConnection(redis.uri, redis.mode, redis.timeout, redis.master_name, ca_file)
+        )
+
+    def bound(self, wrapper: PyfuncWrapper) -> Augmenter:
+        """The artifact's augmenter, taking its features from this environment's store.
+
+        It goes by the declarations that the artifact was trained with; one trained where nothing was
+        declared goes by the project's.
+        """
+        augmenter, store = wrapper.trained_augmenter, self.feature_store
+        if store is None or not augmenter.selection:
+            return augmenter
+        views = wrapper.contents.augmenter_config_snapshot.get("views")
+        catalog = self.features if views is None else _catalog(views)
+        timestamp = wrapper.contents.training_methodology["event_timestamp_col"]
+        return augmenter.bound(store, catalog, timestamp=timestamp)
+
+
+def _catalog(views: Mapping[str, Any]) -> FeatureCatalog:
+    return FeatureCatalog({name: FeatureView.model_validate(view) for name, view in views.items()})
