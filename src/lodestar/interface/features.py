@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from lodestar.settings.features import FeatureView
 __all__ = [
     "FeatureStoreAdapter",
     "FeatureTables",
+    "OnlineReader",
     "OnlineRows",
     "OnlineStore",
     "SelectedFeatures",
@@ -95,6 +96,32 @@ class OnlineStore(Protocol):
 
     def set_watermark(self, view: FeatureView, until: datetime) -> None:
         """Say so; written after the values, never before."""
+        ...
+
+
+class OnlineReader(Protocol):
+    """One selection's features, asked for over and over from an event loop, without threads of its own.
+
+    A row asked for is a tuple of key values (int or str, None where null) in the order of `keys`. A
+    row answered is a tuple of plain values (bool, int, float, str, µs since 1970 in UTC; None where
+    unknown): per namespace of the selection its event time, then its features, in the selection's
+    order.
+    """
+
+    keys: tuple[str, ...]
+
+    async def read(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Answer n rows within the store's deadline; safe to be called again before it has answered.
+
+        A caller that is cancelled disturbs no other one.
+
+        Raises:
+            ExternalError: the store does not answer, or is not asked because it did not lately.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
         ...
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
+from lodestar.settings.serving import Serving
 
 __all__ = [
     "Batch",
@@ -27,7 +28,7 @@ class Environment(Section):
     """What this environment can do; the Factory reads it, nothing else asks for names."""
 
     augmenter: Literal["pass_through", "feature_store"]
-    serving: Literal["blocked"]
+    serving: Literal["blocked", "allowed"]
 
 
 class Postgres(Section):
@@ -159,6 +160,7 @@ class Config(Section):
     batch: Batch = Batch()
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
     feature_store: FeatureStore | None = None
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
     def _a_feature_store_is_declared(self) -> "Config":
