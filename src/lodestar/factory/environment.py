@@ -14,6 +14,7 @@ from lodestar.adapters.registry import (
     adapter,
     scheme_of,
 )
+from lodestar.artifact.contents import ArtifactContents
 from lodestar.artifact.store import RunStore
 from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.augmenter import Augmenter
@@ -150,10 +151,13 @@ class EnvironmentFactory:
         augmenter, store = wrapper.trained_augmenter, self.feature_store
         if store is None or not augmenter.selection:
             return augmenter
-        views = wrapper.contents.augmenter_config_snapshot.get("views")
-        catalog = self.features if views is None else _catalog(views)
         timestamp = wrapper.contents.training_methodology["event_timestamp_col"]
-        return augmenter.bound(store, catalog, timestamp=timestamp)
+        return augmenter.bound(store, self.catalog_of(wrapper.contents), timestamp=timestamp)
+
+    def catalog_of(self, contents: ArtifactContents) -> FeatureCatalog:
+        """The declarations that an artifact goes by."""
+        views = contents.augmenter_config_snapshot.get("views")
+        return self.features if views is None else _catalog(views)
 
 
 def _catalog(views: Mapping[str, Any]) -> FeatureCatalog:

@@ -1,0 +1,182 @@
+"""The FastAPI application: the routes that need no hurry, and the OpenAPI document of all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import lodestar
+from lodestar.serving.fleet import Fleet
+from lodestar.serving.metadata import described_version
+from lodestar.serving.predict import BatchBody, PredictionBody
+
+__all__ = ["build_api"]
+
+COMPONENTS = "#/components/schemas/{name}"
+PROBLEM = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "description": "A stable name: urn:lodestar:problem:…"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "reason"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "reason": {"type": "string"},
+                    "row": {"type": "integer"},
+                },
+            },
+        },
+    },
+}
+REFUSALS = {
+    "400": "The body is no JSON.",
+    "401": "No key, or one that is not known.",
+    "408": "The request came too slowly.",
+    "413": "More bytes or rows than the server takes.",
+    "415": "The body is not application/json.",
+    "422": "A field is missing, unknown or of the wrong type, or a feature has no usable value.",
+    "503": "Overloaded, or the online store does not answer; see Retry-After.",
+    "504": "The answer took too long.",
+}
+
+
+def build_api(fleet: Fleet) -> FastAPI:
+    """Make the application for a fleet that is loaded."""
+    contents = fleet.champion.version.contents
+    app = FastAPI(
+        title=f"{contents.recipe_name}: {contents.target.task}",
+        version=lodestar.__version__,
+        description=_description(fleet),
+        redoc_url=None,
+    )
+
+    @app.get("/metadata", summary="What the served models are", tags=["model"])
+    async def metadata() -> dict[str, Any]:
+        return {"versions": [described_version(lane, role) for role, lane in fleet.lanes()]}
+
+    app.openapi = _document(app, fleet)  # type: ignore[method-assign]  # as FastAPI documents it
+    return app
+
+
+def _document(app: FastAPI, fleet: Fleet) -> Callable[[], dict[str, Any]]:
+    """Add the hot routes, which do not go through FastAPI, to its document."""
+
+    def made() -> dict[str, Any]:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        _, parts = msgspec.json.schema_components(
+            [PredictionBody, BatchBody], ref_template=COMPONENTS
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= parts
+        schemas["PredictionRequest"] = fleet.champion.version.request.json_schema()
+        schemas["BatchRequest"] = {
+            "type": "object",
+            "required": ["rows"],
+            "additionalProperties": False,
+            "properties": {
+                "rows": {
+                    "type": "array",
+                    "items": {"$ref": COMPONENTS.format(name="PredictionRequest")},
+                }
+            },
+        }
+        schemas["Problem"] = PROBLEM
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        document["paths"] |= {
+            "/predict": _post("Predict one row", "PredictionRequest", "PredictionBody"),
+            "/predict/batch": _post("Predict many rows", "BatchRequest", "BatchBody"),
+            "/health/live": _health("The process runs"),
+            "/health/ready": _health("It takes requests: loaded, verified, not draining"),
+            "/metrics": _metrics(),
+        }
+        return document
+
+    return made
+
+
+def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
+    refusals = {
+        status: {
+            "description": text,
+            "content": {
+                "application/problem+json": {"schema": {"$ref": COMPONENTS.format(name="Problem")}}
+            },
+        }
+        for status, text in REFUSALS.items()
+    }
+    return {
+        "post": {
+            "summary": summary,
+            "tags": ["predict"],
+            "operationId": request,
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": {"$ref": COMPONENTS.format(name=request)}}
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "The answer.",
+                    "content": {
+                        "application/json": {"schema": {"$ref": COMPONENTS.format(name=answer)}}
+                    },
+                },
+                **refusals,
+            },
+        }
+    }
+
+
+def _health(summary: str) -> dict[str, Any]:
+    words = {"200": "Yes.", "503": "No."}
+    return {
+        "get": {
+            "summary": summary,
+            "tags": ["operations"],
+            "responses": {status: {"description": text} for status, text in words.items()},
+        }
+    }
+
+
+def _metrics() -> dict[str, Any]:
+    return {
+        "get": {
+            "summary": "Counters and histograms for Prometheus",
+            "tags": ["operations"],
+            "responses": {
+                "200": {
+                    "description": "The text format.",
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                }
+            },
+        }
+    }
+
+
+def _description(fleet: Fleet) -> str:
+    version = fleet.champion.version
+    fields = ", ".join(f"`{field.name}`" for field in version.request.fields)
+    return (
+        f"Served by Lodestar from run `{version.run.run_id}` ({version.run.run_name}). "
+        f"A request has the fields {fields}; features are looked up in the online store."
+    )
