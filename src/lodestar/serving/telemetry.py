@@ -1,0 +1,199 @@
+"""What Prometheus scrapes: how much is asked, how long it takes, and what the answers are like."""
+
+import os
+from bisect import bisect_left
+from collections import Counter as Counted
+from collections.abc import Sequence
+from typing import Generic, Literal, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+
+__all__ = ["SHARED_FOLDER", "Telemetry"]
+
+# prometheus-client itself looks at it, once, when it is imported: the server sets it for its workers.
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_SECONDS[:10])
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# For probabilities; targets of another scale give their own.
+PREDICTIONS = tuple(step / 20 for step in range(21))
+
+Kind = TypeVar("Kind", bound="Counter | Gauge | Histogram")
+
+
+class Telemetry:
+    """Counts; every method is cheap enough for each request, and none raises.
+
+    Workers that share a port share the figures too: what any of them is asked for is all of theirs.
+    `predictions` are the upper bounds of the histogram of what the models say.
+    """
+
+    def __init__(self, *, predictions: Sequence[float] = PREDICTIONS) -> None:
+        disable_created_metrics()
+        self._registry = CollectorRegistry()
+        self._requests = self._counter("requests", "Requests answered", "route", "method", "status")
+        self._seconds = self._histogram(
+            "request_seconds", "From a request's headers to its answer", REQUEST_SECONDS, "route"
+        )
+        self._stages = self._histogram(
+            "stage_seconds", "Parts of answering, per micro-batch", STAGE_SECONDS, "stage"
+        )
+        self._rows = self._histogram("batch_rows", "Rows scored together", ROWS)
+        self._predictions = self._histogram(
+            "prediction", "Predictions, or the positive class's probability", predictions, "run_id"
+        )
+        self._labels = self._counter("predictions", "Predictions by label", "run_id", "label")
+        self._missing = self._counter(
+            "features_missing", "Values that the online store did not have", "feature"
+        )
+        self._stale = self._counter(
+            "features_stale", "Values that were older than their max_age", "feature"
+        )
+        self._unknown = self._counter(
+            "unknown_categories", "Categories that training had not seen", "column"
+        )
+        self._shed = self._counter("shed", "Requests turned away", "reason")
+        self._online = self._counter("online_failures", "Reads that the online store failed")
+        self._queue = self._gauge("queue", "Requests that wait for their turn", "livesum")
+        self._breaker = self._gauge(
+            "breaker_open", "1 while the online store is not asked because it failed", "livemax"
+        )
+        self._models = self._gauge(
+            "model_info", "1 for what is served, and as what", "livemax", "run_id", "digest", "role"
+        )
+        self._served: dict[str, Gauge] = {}
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered; `route` is the template, never what the client sent."""
+        self._requests(route, method, status).inc()
+        self._seconds(route).observe(seconds)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A micro-batch spent this in a stage: wait, online, score, encode."""
+        self._stages(name).observe(seconds)
+
+    def batch(self, rows: int) -> None:
+        """So many rows were scored together."""
+        self._rows().observe(rows)
+
+    def predicted(self, run_id: str, values: Sequence[float], labels: Sequence[str] = ()) -> None:
+        """What a model said of the rows of a micro-batch: numbers, and labels if it has classes."""
+        self._predictions(run_id).observe_all(values)
+        for label, count in Counted(labels).items():
+            self._labels(run_id, label).inc(count)
+
+    def missing(self, feature: str, count: int = 1) -> None:
+        """The online store had no value."""
+        self._missing(feature).inc(count)
+
+    def stale(self, feature: str, count: int = 1) -> None:
+        """A value was older than its max_age."""
+        self._stale(feature).inc(count)
+
+    def unknown_categories(self, column: str, count: int = 1) -> None:
+        """Training had not seen these."""
+        self._unknown(column).inc(count)
+
+    def shed(self, reason: str) -> None:
+        """A request was turned away: queue, deadline, bodies, connections, draining."""
+        self._shed(reason).inc()
+
+    def online_failed(self) -> None:
+        """The online store did not answer."""
+        self._online().inc()
+
+    def queue(self, waiting: int) -> None:
+        """So many requests wait for their turn."""
+        self._queue().set(waiting)
+
+    def breaker(self, *, is_open: bool) -> None:
+        """Whether the online store is left alone for now."""
+        self._breaker().set(is_open)
+
+    def model(self, role: str, run_id: str | None, digest: str = "") -> None:
+        """From now on this run has the role; None: none has."""
+        before = self._served.pop(role, None)
+        if before is not None:
+            before.set(0)
+        if run_id is not None:
+            self._served[role] = now = self._models(run_id, digest, role)
+            now.set(1)
+
+    def render(self) -> tuple[bytes, str]:
+        """The text that Prometheus reads, and its content type."""
+        registry = self._registry
+        if SHARED_FOLDER in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _counter(self, name: str, what: str, *labels: str) -> "_Children[Counter]":
+        return _Children(Counter(f"lodestar_{name}", what, labels, registry=self._registry))
+
+    def _histogram(
+        self, name: str, what: str, buckets: Sequence[float], *labels: str
+    ) -> "_Children[_Distribution]":
+        return _Children(
+            _Distribution(
+                f"lodestar_{name}", what, labels, buckets=buckets, registry=self._registry
+            )
+        )
+
+    def _gauge(
+        self, name: str, what: str, over_workers: Literal["livesum", "livemax"], *labels: str
+    ) -> "_Children[Gauge]":
+        return _Children(
+            Gauge(
+                f"lodestar_{name}",
+                what,
+                labels,
+                multiprocess_mode=over_workers,
+                registry=self._registry,
+            )
+        )
+
+
+class _Children(Generic[Kind]):
+    """A metric's children by their labels, kept: looking one up costs more than counting."""
+
+    def __init__(self, metric: Kind) -> None:
+        self._metric = metric
+        self._kept: dict[tuple[object, ...], Kind] = {}
+
+    def __call__(self, *labels: object) -> Kind:
+        found = self._kept.get(labels)
+        if found is None:
+            found = self._kept[labels] = self._metric.labels(*labels) if labels else self._metric
+        return found
+
+
+class _Distribution(Histogram):
+    """A histogram that finds a value's bucket at once, and takes many values together."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """As the original, without looking at every bucket; exemplars are not kept."""
+        del exemplar
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """As `observe` for each, at the price of one per bucket; what is no number is left out."""
+        total, counts, bounds = 0.0, dict[int, int](), self._upper_bounds
+        for value in values:
+            if value == value:  # noqa: PLR0124 -- NaN is not itself
+                total += value
+                at = bisect_left(bounds, value)
+                counts[at] = counts.get(at, 0) + 1
+        for at, count in counts.items():
+            self._buckets[at].inc(count)
+        self._sum.inc(total)
