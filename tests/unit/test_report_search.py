@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -320,13 +319,8 @@ def test_hostile_names_and_values_are_text_everywhere() -> None:
     assert page.count("<script") == render(report(tuning)).count("<script") + 1
 
 
-def test_a_long_search_keeps_the_page_small_and_cheap() -> None:
+def test_a_long_search_keeps_the_page_small() -> None:
     long = tuple(trial(number, 0.9 + number % 97 / 1000) for number in range(3000))
     made = report(replace(search(), history=long, asked=3000))
-    render(made)
 
-    started = time.process_time()
-    page = render(made)
-
-    assert time.process_time() - started <= 0.5
-    assert len(page.encode()) < 2_500_000
+    assert len(render(made).encode()) < 2_500_000
