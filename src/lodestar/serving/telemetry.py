@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 
 __all__ = ["SHARED_FOLDER", "Telemetry"]
@@ -28,7 +29,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # For probabilities; targets of another scale give their own.
 PREDICTIONS = tuple(step / 20 for step in range(21))
 
-Kind = TypeVar("Kind", bound="Counter | Gauge | Histogram")
+Kind = TypeVar("Kind", bound=MetricWrapperBase)
 
 
 class Telemetry:
@@ -39,7 +40,7 @@ class Telemetry:
     """
 
     def __init__(self, *, predictions: Sequence[float] = PREDICTIONS) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # not annotated there
         self._registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests answered", "route", "method", "status")
         self._seconds = self._histogram(
@@ -89,8 +90,9 @@ class Telemetry:
     def predicted(self, run_id: str, values: Sequence[float], labels: Sequence[str] = ()) -> None:
         """What a model said of the rows of a micro-batch: numbers, and labels if it has classes."""
         self._predictions(run_id).observe_all(values)
-        for label, count in Counted(labels).items():
-            self._labels(run_id, label).inc(count)
+        if labels:
+            for label, count in Counted(labels).items():
+                self._labels(run_id, label).inc(count)
 
     def missing(self, feature: str, count: int = 1) -> None:
         """The online store had no value."""
@@ -134,7 +136,7 @@ class Telemetry:
         registry = self._registry
         if SHARED_FOLDER in os.environ:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # not annotated there
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def _counter(self, name: str, what: str, *labels: str) -> "_Children[Counter]":
@@ -188,7 +190,8 @@ class _Distribution(Histogram):
 
     def observe_all(self, values: Sequence[float]) -> None:
         """As `observe` for each, at the price of one per bucket; what is no number is left out."""
-        total, counts, bounds = 0.0, dict[int, int](), self._upper_bounds
+        total, bounds = 0.0, self._upper_bounds
+        counts: dict[int, int] = {}
         for value in values:
             if value == value:  # noqa: PLR0124 -- NaN is not itself
                 total += value
