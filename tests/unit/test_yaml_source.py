@@ -9,8 +9,6 @@ from lodestar.errors import SettingsError
 from lodestar.settings.section import EnvText
 from lodestar.settings.yaml_source import Source, parse_value, read_yaml
 
-# A second of this machine when nothing else runs on it; several test sessions may share its two cores.
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
