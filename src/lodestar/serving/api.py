@@ -1,19 +1,22 @@
 """The FastAPI application: the routes that need no hurry, and the OpenAPI document of all of them."""
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import lodestar
-from lodestar.serving.fleet import Fleet
+from lodestar.serving.api_problems import install_problem_handlers
+from lodestar.serving.fleet import Fleet, HasFleet
 from lodestar.serving.metadata import described_version
 from lodestar.serving.predict import BatchBody, PredictionBody
 
 __all__ = ["build_api"]
 
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 COMPONENTS = "#/components/schemas/{name}"
 PROBLEM = {
     "type": "object",
@@ -51,32 +54,35 @@ REFUSALS = {
 }
 
 
-def build_api(fleet: Fleet) -> FastAPI:
-    """Make the application for a fleet that is loaded."""
-    contents = fleet.champion.version.contents
+def build_api(served: HasFleet, lifespan: Lifespan) -> FastAPI:
+    """Make the application; its lifespan loads the fleet, which every route then asks `served` for."""
     app = FastAPI(
-        title=f"{contents.recipe_name}: {contents.target.task}",
+        title="Lodestar",
         version=lodestar.__version__,
-        description=_description(fleet),
         redoc_url=None,
+        lifespan=lifespan,
     )
+    install_problem_handlers(app)
 
     @app.get("/metadata", summary="What the served models are", tags=["model"])
     async def metadata() -> dict[str, Any]:
-        return {"versions": [described_version(lane, role) for role, lane in fleet.lanes()]}
+        lanes = served.fleet.lanes()
+        return {"versions": [described_version(lane, role) for role, lane in lanes]}
 
-    app.openapi = _document(app, fleet)  # type: ignore[method-assign]  # as FastAPI documents it
+    app.openapi = _document(app, served)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 
-def _document(app: FastAPI, fleet: Fleet) -> Callable[[], dict[str, Any]]:
+def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
     """Add the hot routes, which do not go through FastAPI, to its document."""
 
     def made() -> dict[str, Any]:
+        fleet = served.fleet
+        contents = fleet.champion.version.contents
         document = get_openapi(
-            title=app.title,
+            title=f"{contents.recipe_name}: {contents.target.task}",
             version=app.version,
-            description=app.description,
+            description=_description(fleet),
             routes=app.routes,
         )
         _, parts = msgspec.json.schema_components(

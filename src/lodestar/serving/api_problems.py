@@ -14,6 +14,8 @@ from lodestar.serving.problems import PROBLEM, FieldProblem, ProblemError, probl
 __all__ = ["install_problem_handlers"]
 
 FIELD_LETTERS = 100
+# The text of these is whatever a validator wrote.
+FREE_TEXT = ("value_error", "assertion_error")
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -50,7 +52,8 @@ def _refused(request: Request, error: Exception) -> Response:
         raise error
     phrase = HTTPStatus(error.status_code).phrase
     kind = phrase.lower().replace(" ", "-")
-    detail = error.detail if isinstance(error.detail, str) else phrase
+    given: object = error.detail  # FastAPI's own may have anything
+    detail = given if isinstance(given, str) else phrase
     headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
     return _problem(request, ProblemError(error.status_code, kind, detail, headers=headers))
 
@@ -59,7 +62,10 @@ def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     fields = [
-        FieldProblem(".".join(map(str, item["loc"]))[:FIELD_LETTERS], item["type"])
+        FieldProblem(
+            ".".join(map(str, item["loc"]))[:FIELD_LETTERS],
+            item["type"] if item["type"] in FREE_TEXT else item["msg"],
+        )
         for item in error.errors()
     ]
     problem = ProblemError(422, "invalid-request", "The request does not fit.", fields=fields)

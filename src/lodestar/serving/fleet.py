@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lodestar.serving.batching import MicroBatcher
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.scoring import Row
 from lodestar.serving.version import RowAnswer, ServedVersion
 
-__all__ = ["Fleet", "Lane"]
+__all__ = ["Fleet", "HasFleet", "Lane"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,12 @@ class Fleet:
     async def close(self) -> None:
         """Let go of every version."""
         await self.champion.version.close()
+
+
+class HasFleet(Protocol):
+    """Whoever holds the models that answer at this moment."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """The models, once they are loaded."""
+        ...

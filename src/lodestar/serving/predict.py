@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from lodestar.serving.fleet import Fleet, Lane
+from lodestar.serving.fleet import HasFleet, Lane
 from lodestar.serving.http import Answer, Request
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.scoring import Row
@@ -50,15 +50,16 @@ class BatchBody(msgspec.Struct):
 class Predictor:
     """Answers `POST /predict` and `POST /predict/batch`."""
 
-    def __init__(self, fleet: Fleet, *, most_rows: int) -> None:
-        self._fleet = fleet
+    def __init__(self, served: HasFleet, *, most_rows: int) -> None:
+        self._served = served
         self._most_rows = most_rows
         self._encode = msgspec.json.Encoder().encode
 
     async def one(self, request: Request) -> Answer:
         """One row: `{field: value, …}`."""
-        row = self._fleet.champion.version.request.one(request.body)
-        lane, reply = await self._fleet.ask(row)
+        fleet = self._served.fleet
+        row = fleet.champion.version.request.one(request.body)
+        lane, reply = await fleet.ask(row)
         if isinstance(reply, ProblemError):
             raise reply
         body = said(lane, reply)
@@ -67,9 +68,10 @@ class Predictor:
 
     async def many(self, request: Request) -> Answer:
         """Many rows: `{"rows": [{field: value, …}, …]}`."""
-        asked = self._fleet.champion.version.request.rows(request.body, most=self._most_rows)
+        fleet = self._served.fleet
+        asked = fleet.champion.version.request.rows(request.body, most=self._most_rows)
         good: list[Row] = [row for row in asked if not isinstance(row, ProblemError)]
-        told = iter(await self._fleet.ask_all(good))
+        told = iter(await fleet.ask_all(good))
         rows: list[PredictionBody | RowProblem] = []
         versions: set[str] = set()
         for row in asked:
