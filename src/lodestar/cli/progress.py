@@ -44,6 +44,10 @@ class ConsoleProgress:
             self._status = self._console.status(what)
             self._status.start()
 
+    def done(self) -> None:
+        """Close the stage; nothing moves until the next begins."""
+        self._close(finished=True)
+
     def rows(self, count: int, total: int | None) -> None:
         """Show rows and speed."""
         spent = max(time.monotonic() - self._began, 1e-9)

@@ -1,0 +1,70 @@
+"""`lodestar serve-api`: a run's artifact as a REST API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lodestar.cli.edge import guarded
+from lodestar.cli.options import Env, RunId, the_environment
+
+if TYPE_CHECKING:
+    from lodestar.artifact.register import OpenedRun
+
+__all__ = ["add_serving_commands"]
+
+
+def add_serving_commands(app: typer.Typer) -> None:
+    """Put it into the application."""
+    app.command("serve-api")(serve_api)
+
+
+def serve_api(
+    run_id: RunId,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: the config's, 127.0.0.1).")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="0: any free one (default: 8000).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that share the port (default: 1).")
+    ] = None,
+    challenger_run_id: Annotated[
+        str | None, typer.Option(help="Another run, which answers --traffic percent of entities.")
+    ] = None,
+    traffic: Annotated[
+        float | None, typer.Option(help="Percent of the entities that the challenger answers.")
+    ] = None,
+    shadow_run_id: Annotated[
+        str | None, typer.Option(help="A run that is asked too; its answers are only compared.")
+    ] = None,
+    env: Env = None,
+) -> None:
+    """Serve a run's artifact as a REST API."""
+    with guarded(as_json=False) as out:
+        environment = the_environment(env)
+        from lodestar.serving.launch import Asked, launch
+
+        asked = Asked(
+            run=run_id,
+            challenger=challenger_run_id,
+            shadow=shadow_run_id,
+            traffic=traffic,
+            host=host,
+            port=port,
+            workers=workers,
+        )
+        with out.progress() as progress:
+
+            def started(address: str, run: OpenedRun) -> None:
+                progress.done()
+                console = out.console()
+                console.print(f"✓ {run.run_name} answers on {address}", style="green")
+                console.print(f"  try it   {address}/docs", highlight=False)
+                console.print("  metrics  /metrics, health  /health/ready; end with Ctrl-C")
+
+            code = launch(environment, asked, tell=progress, started=started)
+        if code:
+            raise typer.Exit(code)

@@ -1,0 +1,101 @@
+"""From a command line to a running server: what may be served, which runs are meant, then serve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lodestar.artifact.register import OpenedRun
+from lodestar.errors import NotAllowedError, UsageError
+from lodestar.interface.progress import Progress
+from lodestar.serving.order import ORDER, ServeOrder
+from lodestar.serving.references import resolve
+from lodestar.settings.loading import Environment
+from lodestar.settings.serving import Serving
+
+__all__ = ["Asked", "launch"]
+
+WORKER = "lodestar.serving.worker:app"
+EVERYBODY = 100.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's options; None takes the config's value. `traffic` is in percent."""
+
+    run: str
+    challenger: str | None = None
+    shadow: str | None = None
+    traffic: float | None = None
+    host: str | None = None
+    port: int | None = None
+    workers: int | None = None
+
+
+def launch(
+    environment: Environment,
+    asked: Asked,
+    *,
+    tell: Progress,
+    started: Callable[[str, OpenedRun], None],
+) -> int:
+    """Serve until told to end; returns the exit code. `started` is called with the address.
+
+    Raises:
+        NotAllowedError: the environment serves nothing, or others could ask without saying who they are.
+        UsageError: no such run, or traffic without a challenger.
+        ArtifactError: a run's artifact is rejected.
+    """
+    _check_allowed(environment, asked)
+    _check_traffic(asked)
+    settings = _settings(environment.config.serving, asked)
+    tell.stage("Looking up the runs")
+    names = [name for name in (asked.run, asked.challenger, asked.shadow) if name is not None]
+    runs = dict(zip(names, resolve(environment, names), strict=True))
+    champion = runs[asked.run]
+    order = ServeOrder(
+        project=environment.project,
+        environment=environment.name,
+        champion=champion,
+        challenger=runs[asked.challenger] if asked.challenger else None,
+        shadow=runs[asked.shadow] if asked.shadow else None,
+        traffic=asked.traffic or 0.0,
+        workers=settings.workers,
+    )
+    tell.stage(f"Verifying and loading {champion.run_name}")
+    return _serve(order, settings, lambda address: started(address, champion))
+
+
+def _serve(order: ServeOrder, settings: Serving, started: Callable[[str], None]) -> int:
+    from lodestar.serving.server import serve
+
+    return serve(WORKER, settings, environ={ORDER: order.to_json()}, started=started)
+
+
+def _check_allowed(environment: Environment, asked: Asked) -> None:
+    allowed = environment.config.environment.serving
+    if allowed == "blocked":
+        raise NotAllowedError(
+            f"run {asked.run} cannot be served: environment.serving is {allowed} in "
+            f"{environment.name}",
+            where="config/base.yaml",
+            hint="serving needs an online store, which LOCAL does not have: lodestar infra up, then "
+            f"--env dev; or score files with: lodestar batch-inference --run-id {asked.run}",
+        )
+
+
+def _check_traffic(asked: Asked) -> None:
+    if asked.traffic is not None and not 0 < asked.traffic <= EVERYBODY:
+        raise UsageError(
+            f"--traffic {asked.traffic:g} is no share of the entities", hint="percent: 0 to 100"
+        )
+    if (asked.traffic is None) != (asked.challenger is None):
+        raise UsageError(
+            "--challenger-run-id and --traffic go together",
+            hint="--challenger-run-id ID --traffic 10 lets it answer a tenth of the entities",
+        )
+
+
+def _settings(section: Serving, asked: Asked) -> Serving:
+    """The config's section with what the command says instead, checked like the config."""
+    given = {"host": asked.host, "port": asked.port, "workers": asked.workers}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return section.model_copy(update=changed)
