@@ -45,7 +45,7 @@ class PyfuncWrapper:
         self.trained_preprocessor = model.preprocessor
         self.trained_model = model.estimator
         self.trained_augmenter = Augmenter(contents.augmenter_config_snapshot.get("features", ()))
-        self._model = model
+        self.fitted = model
 
     def check(self, schema: pa.Schema, *, run_mode: str = "batch") -> None:
         """Compare the columns of rows to come with those of training.
@@ -66,12 +66,12 @@ class PyfuncWrapper:
         Raises:
             DataError: a value that training never saw the like of.
         """
-        scored = self._model.score(self._inputs(rows, first_row))
+        scored = self.fitted.score(self._inputs(rows, first_row))
         return ScoredRows(rows, scored.features, prediction_columns(scored.predictions))
 
     def predictions(self, rows: pa.RecordBatch, *, first_row: int = 0) -> Predictions:
         """As `score`, but the bare predictions, to be judged."""
-        return self._model.score(self._inputs(rows, first_row)).predictions
+        return self.fitted.score(self._inputs(rows, first_row)).predictions
 
     def _inputs(self, augmented: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         return self.contents.feature_schema.conform(augmented, first_row=first_row)

@@ -1,0 +1,47 @@
+"""The quickest ways to ask a fitted estimator: with a matrix instead of a frame, and as flat trees."""
+
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lodestar.core.fitted import FittedModel
+from lodestar.core.results import Predictions
+from lodestar.interface.learning import FeatureMatrix
+from lodestar.serving.plan.forest import NotPlannedError
+from lodestar.serving.plan.models.base import Ask, NativeModel
+
+__all__ = ["Ask", "NativeModel", "matrix_model", "native_model"]
+
+
+def matrix_model(fitted: FittedModel, names: tuple[str, ...]) -> Ask:
+    """Predict a matrix of the family's dtype in one thread; by the family itself where that is all."""
+    library = _library(fitted)
+    ask = library.matrix_model(fitted) if library else None
+
+    def by_family(matrix: NDArray[Any]) -> Predictions:
+        features = FeatureMatrix(matrix, names)
+        return fitted.family.predict(fitted.estimator, features, fitted.classes)
+
+    return ask or by_family
+
+
+def native_model(fitted: FittedModel, width: int) -> NativeModel:
+    """The estimator as trees over `width` columns.
+
+    Raises:
+        NotPlannedError: it is something else, or of a kind that the kernel does not know.
+    """
+    library = _library(fitted)
+    model: NativeModel | None = library.native_model(fitted, width) if library else None
+    if model is None:
+        kind = fitted.family.cls
+        raise NotPlannedError(f"{kind.__module__}.{kind.__qualname__} has no trees that are known")
+    return model
+
+
+def _library(fitted: FittedModel) -> ModuleType | None:
+    from lodestar.serving.plan.models import causal, lightgbm, xgboost
+
+    known = {"xgboost": xgboost, "lightgbm": lightgbm, "causal": causal}
+    return known.get(fitted.family.name)
