@@ -28,6 +28,7 @@ from lodestar.settings.features import FeatureView
 
 if TYPE_CHECKING:
     from lodestar.adapters.redis_node import Words
+    from lodestar.adapters.redis_reader import Layout
     from lodestar.adapters.redis_wire import Command
 
 __all__ = ["FeastRedisStore"]
@@ -63,6 +64,11 @@ class FeastRedisStore(RedisStore):
             answers = iter(self._client.exchange(commands))
             rows += [plan.questions.parsed(plan.values(row, answers)) for row in part]
         return plan.questions.answered(rows)
+
+    def _layout(self, selection: Sequence[SelectedFeatures]) -> "Layout":
+        from lodestar.adapters.feast_reader import FeastLayout
+
+        return FeastLayout(selection, self._project)
 
     def forget(self, namespaces: Sequence[str]) -> None:
         """Drop the watermarks of namespaces that are no longer declared."""

@@ -1,18 +1,10 @@
 """Features in Redis as plain text under readable keys: `namespace:feature:entity`.
 
-    user_demographics:age:user_000017            34
-    user_demographics:@event_time:user_000017    1738281600000000 1738281660000000
-    user_demographics:@watermark                 1738281600000000 age:int … user_id:string
-
-Keys of several columns are joined by ":"; within a value `%`, `:`, `{` and `}` stand as `%25` …, and
-an empty text as a single `%`, so that no two entities share a key. In a Cluster the entity stands in
-braces, which keeps all its keys on one node. Numbers are written so that they read back exactly, bools
-as `true` and `false`, timestamps as µs since 1970 (UTC), text as itself; nothing is null, and text
-that is empty or begins with a backslash has one more in front. Behind the event time stands when the
-version was created. An entity of which any key asked for is gone counts as unknown: no half a row.
+`redis_layout` says what stands where. In a Cluster the entity stands in braces, which keeps all its
+keys on one node. An entity of which any key asked for is gone counts as unknown: no half a row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha1
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,20 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_rows import EVENT, Entity, Questions, Version
+from lodestar.adapters.redis_layout import (
+    NOBODY,
+    PARSERS,
+    WRITERS,
+    entity_text,
+    heads_of,
+    times_of,
+    watermark_key,
+)
+from lodestar.adapters.redis_rows import Entity, Questions, Version
 from lodestar.adapters.redis_store import ROWS_AT_ONCE, RedisStore
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
 if TYPE_CHECKING:
     from lodestar.adapters.redis_node import Words
+    from lodestar.adapters.redis_reader import Layout
     from lodestar.adapters.redis_wire import Command
 
 __all__ = ["RedisConnection", "RedisOnlineStore"]
 
-EVENT_TIME = "@event_time"  # no feature can be called so
-WATERMARK = "@watermark"
-ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 # Sets an entity's keys unless its version is no longer the one that was compared with.
 REPLACE = """\
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
@@ -74,6 +73,11 @@ class RedisOnlineStore(RedisStore):
             ]
         return questions.answered(rows if selection else [()] * len(whose))
 
+    def _layout(self, selection: Sequence[SelectedFeatures]) -> "Layout":
+        from lodestar.adapters.redis_reader import TextLayout
+
+        return TextLayout(selection, self._prefix)
+
     def _due(self, view: FeatureView, rows: Sequence[Version]) -> "list[tuple[Version, Command]]":
         heads = self._heads(view, tuple(view.features))
         groups = [self._keys(heads, row.entity) for row in rows]
@@ -81,7 +85,7 @@ class RedisOnlineStore(RedisStore):
         return [
             (row, _replacement(view, row, group, value))
             for row, group, value in zip(rows, groups, there, strict=True)
-            if value is None or not row.is_older_than(*_times(value))
+            if value is None or not row.is_older_than(*times_of(value))
         ]
 
     def _values(self, groups: Sequence[Sequence[str]]) -> list[bytes | None]:
@@ -96,27 +100,16 @@ class RedisOnlineStore(RedisStore):
         return values
 
     def _heads(self, view: FeatureView, features: Sequence[str]) -> list[str]:
-        """What the keys of an entity's event time and features begin with."""
-        return [f"{self._prefix}{view.namespace}:{name}:" for name in (EVENT_TIME, *features)]
+        return heads_of(self._prefix, view, features)
 
     def _keys(self, heads: Sequence[str], entity: Entity | None) -> list[str]:
         """The keys of an entity; those of nobody have no values."""
-        text = "%null" if entity is None else entity_text(entity)
+        text = NOBODY if entity is None else entity_text(entity)
         tail = f"{{{text}}}" if self._braces else text
         return [head + tail for head in heads]
 
     def _watermark_key(self, view: FeatureView) -> str:
-        return f"{self._prefix}{view.namespace}:{WATERMARK}"
-
-
-def entity_text(entity: Entity) -> str:
-    """An entity's part of a key."""
-    return ":".join([str(value).translate(ESCAPES) or "%" for value in entity])
-
-
-def _times(value: bytes) -> tuple[int, int | None]:
-    event, _, created = value.partition(b" ")
-    return int(event), int(created) if created else None
+        return watermark_key(self._prefix, view)
 
 
 def _replacement(
@@ -129,40 +122,3 @@ def _replacement(
     times = f"{row.event}" if row.created is None else f"{row.event} {row.created}"
     words: Words = ("EVALSHA", DIGEST, len(keys), *keys, there or b"", times, *texts)
     return keys[0], words
-
-
-def _text(value: str) -> str:
-    return f"\\{value}" if not value or value.startswith("\\") else value
-
-
-def _untext(value: bytes) -> str:
-    return (value[1:] if value.startswith(b"\\") else value).decode()
-
-
-def _flag(value: bytes) -> bool:
-    if value not in {b"true", b"false"}:
-        raise ValueError("neither true nor false")
-    return value == b"true"
-
-
-WRITERS: dict[str, Callable[[Any], str]] = {
-    "bool": lambda value: "true" if value else "false",
-    "int": str,
-    "float": repr,
-    "string": _text,
-    "timestamp": str,
-}
-
-
-def _or_null(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    return lambda value: parse(value) if value else None
-
-
-PARSERS: dict[str, Callable[[bytes], Any]] = {
-    EVENT: lambda value: int(value.partition(b" ")[0]),
-    "bool": _or_null(_flag),
-    "int": _or_null(int),
-    "float": _or_null(float),
-    "string": _or_null(_untext),
-    "timestamp": _or_null(int),
-}

@@ -1,14 +1,17 @@
 """Loads the Redis driver when it is needed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import UsageError
 
 if TYPE_CHECKING:
+    from lodestar.adapters.redis_reader import Layout, RedisReader
     from lodestar.adapters.redis_wire import RedisClient
 
-__all__ = ["client_of"]
+__all__ = ["client_of", "reader_of"]
 
 
 def client_of(connection: RedisConnection) -> "RedisClient":
@@ -17,12 +20,30 @@ def client_of(connection: RedisConnection) -> "RedisClient":
     Raises:
         UsageError: the driver is not installed.
     """
-    try:
+    with _installed():
         from lodestar.adapters.redis_wire import open_client
+    return open_client(connection)
+
+
+def reader_of(connection: RedisConnection, layout: "Layout") -> "RedisReader":
+    """Load the driver and its parser, and make a reader for an event loop.
+
+    Raises:
+        UsageError: one of the two is not installed.
+    """
+    with _installed():
+        from lodestar.adapters.redis_reader import RedisReader
+    return RedisReader(connection, layout)
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
-        if error.name != "redis":
+        if error.name not in {"redis", "hiredis"}:
             raise
         raise UsageError(
-            "the Python package redis is not installed", hint="pip install 'lodestar-ml[redis]'"
+            f"the Python package {error.name} is not installed",
+            hint="pip install 'lodestar-ml[redis]'",
         ) from error
-    return open_client(connection)

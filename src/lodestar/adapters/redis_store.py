@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lodestar.adapters.redis_client import client_of
+from lodestar.adapters.redis_client import client_of, reader_of
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.redis_rows import Version, newest, versions, watermark_of, watermark_text
+from lodestar.adapters.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
+from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
 if TYPE_CHECKING:
+    from lodestar.adapters.redis_reader import Layout
     from lodestar.adapters.redis_wire import Command
 
 __all__ = ["ROWS_AT_ONCE", "RedisStore"]
@@ -30,8 +33,23 @@ class RedisStore(ABC):
     """
 
     def __init__(self, connection: RedisConnection, script: str) -> None:
+        self._connection = connection
         self._client = client_of(connection)
         self._script = script
+
+    @abstractmethod
+    def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
+        """The values of n entities."""
+
+    def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
+        """Reads one selection from an event loop.
+
+        A single Redis is asked from the loop itself; a Cluster and a Sentinel's master by this store, in
+        a few threads.
+        """
+        if self._connection.mode == "single":
+            return reader_of(self._connection, self._layout(selection))
+        return ThreadedReader(self, selection, timeout=self._connection.timeout, closing=self.close)
 
     def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
         """Keep these versions, unless newer ones are there; how many were written."""
@@ -72,6 +90,10 @@ class RedisStore(ABC):
             f"other writers keep changing the online rows of {view.namespace}",
             hint="run one materialisation of a namespace at a time",
         )
+
+    @abstractmethod
+    def _layout(self, selection: Sequence[SelectedFeatures]) -> "Layout":
+        """How a selection is asked for in one piece."""
 
     @abstractmethod
     def _due(self, view: FeatureView, rows: Sequence[Version]) -> "list[tuple[Version, Command]]":

@@ -25,7 +25,7 @@ from lodestar.adapters.redis_node import (
 )
 from lodestar.errors import ExternalError
 
-__all__ = ["Command", "RedisClient", "open_client"]
+__all__ = ["Command", "RedisClient", "open_client", "said", "shown"]
 
 # The key that says which node of a Cluster is asked, and the command's words.
 Command = tuple[str | bytes, Words]
@@ -89,9 +89,9 @@ class _Client:
                     raise answer
         except (redis.RedisError, TimeoutError) as error:
             self._forget()
-            secret = self._address.password
-            shown = secret is None or secret.get_secret_value() not in str(error)
-            raise self._said(error) from (error if shown else None)
+            raise said(error, self._address, self._connection.timeout) from shown(
+                error, self._address
+            )
         finally:
             CLOCK.deadline = None
         return answers
@@ -133,9 +133,18 @@ class _Client:
                 failure = error
         raise failure
 
-    def _said(self, error: BaseException) -> ExternalError:
-        what, hint = _words(error, self._connection.timeout)
-        return ExternalError(f"Redis at {self._address} {what}", hint=hint)
+
+def said(error: BaseException, address: RedisAddress, timeout: float) -> ExternalError:
+    """Our error for the driver's, without anything that it may quote."""
+    what, hint = _words(error, timeout)
+    return ExternalError(f"Redis at {address} {what}", hint=hint)
+
+
+def shown(error: BaseException, address: RedisAddress) -> BaseException | None:
+    """The driver's error as a cause; None where it repeats the password."""
+    secret = address.password
+    quiet = secret is not None and secret.get_secret_value() in str(error)
+    return None if quiet else error
 
 
 def _words(error: BaseException, timeout: float) -> tuple[str, str | None]:
