@@ -320,8 +320,8 @@ def test_a_caller_that_goes_away_never_leaves_its_answer_to_another(
     reader = place.reader(5.0)
     place.line.delay = 0.05
 
-    async def some_go_away() -> None:
-        for turn in range(4):
+    async def some_go_away(turns: int) -> None:
+        for turn in range(turns):
             going = [asyncio.ensure_future(read(reader, number)) for number in range(8)]
             await asyncio.sleep(wait)
             staying = [asyncio.ensure_future(read(reader, 100 + n)) for n in range(8)]
@@ -332,10 +332,17 @@ def test_a_caller_that_goes_away_never_leaves_its_answer_to_another(
             gone = await asyncio.gather(*going, return_exceptions=True)
             for number, answer in enumerate(gone):
                 assert isinstance(answer, asyncio.CancelledError) or answer == [number]
-            if turn == 1:
+            if turn == 3:
                 place.line.cut()
 
-    place.run(some_go_away())
+    def connections() -> int:
+        return int(place.server.client().info("stats")["total_connections_received"])
+
+    place.run(some_go_away(1))
+    before = connections()
+    place.run(some_go_away(3))
+    assert connections() == before + 1  # that of this question itself: nobody else's was disturbed
+    place.run(some_go_away(5))
 
 
 def test_a_frozen_redis_that_all_callers_have_left_works_again_after(place: Place) -> None:
@@ -367,8 +374,7 @@ def test_an_answer_that_lies_there_while_the_loop_was_busy_is_taken(place: Place
 
     async def busy() -> list[int | None]:
         asked = asyncio.ensure_future(read(reader, 5))
-        await asyncio.sleep(0)
-        time.sleep(TIMEOUT + 0.1)  # noqa: ASYNC251 -- the fault that is injected
+        asyncio.get_running_loop().call_soon(time.sleep, TIMEOUT + 0.1)
         return await asked
 
     assert place.run(busy()) == [5]

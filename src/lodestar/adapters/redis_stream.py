@@ -23,8 +23,6 @@ from lodestar.adapters.redis_wire import said, shown
 __all__ = ["RedisStream"]
 
 NOT_YET = object()
-# A loop that was busy may be late to look at an answer that lies there: it looks before it gives up.
-LAST_LOOK = 0.001  # seconds
 
 
 class RedisStream:
@@ -236,7 +234,7 @@ class _Conversation(asyncio.Protocol):
         except InvalidResponse as error:
             self.end(error)
 
-    def _look(self, *, last: bool = False) -> None:
+    def _look(self) -> None:
         """Give up if an answer is late."""
         self._timer = None
         if not self._waiting:
@@ -244,7 +242,5 @@ class _Conversation(asyncio.Protocol):
         left = min(question.deadline for question in self._waiting) - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
-        elif last:
-            self.end(TimeoutError())
         else:
-            self._timer = self._loop.call_later(LAST_LOOK, lambda: self._look(last=True))
+            self.end(TimeoutError())
