@@ -7,6 +7,7 @@ LodestarError                 1  a bug of ours, when raised bare
 ├── DataError                 3  the rows themselves
 │   └── SchemaError           3  columns gone, new or of another type
 ├── ExternalError             4  an outside system is unreachable or refuses
+│   └── UnreachableError      4  the tracking server does not answer
 ├── NotAllowedError           5  this environment does not do that
 └── ArtifactError             6  tampered with, mismatched or incompatible
 ```
@@ -15,7 +16,7 @@ LodestarError                 1  a bug of ours, when raised bare
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "ArtifactError",
@@ -26,8 +27,10 @@ __all__ = [
     "Problem",
     "SchemaError",
     "SettingsError",
+    "UnreachableError",
     "UsageError",
     "choices",
+    "described",
 ]
 
 
@@ -101,6 +104,10 @@ class ExternalError(LodestarError):
     exit_code = 4
 
 
+class UnreachableError(ExternalError):
+    """The tracking server does not answer; what is known locally may still do."""
+
+
 class NotAllowedError(LodestarError):
     """The environment's config does not allow this."""
 
@@ -121,3 +128,15 @@ def choices(given: str, valid: Sequence[str], *, most: int = 12) -> str:
     listed = ", ".join(sorted(valid)[:most])
     more = f" and {len(valid) - most} more" if len(valid) > most else ""
     return f"valid: {listed}{more}" if valid else "there are none"
+
+
+def described(error: LodestarError) -> dict[str, Any]:
+    """An error as plain values, for `--json` and for the process that asked."""
+    problems = error.problems if isinstance(error, SettingsError) else (error,)
+    return {
+        "kind": type(error).__name__,
+        "exit_code": error.exit_code,
+        "problems": [
+            {"what": item.what, "where": item.where, "hint": item.hint} for item in problems
+        ],
+    }

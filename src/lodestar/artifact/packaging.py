@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +18,20 @@ from lodestar.artifact.wrapper import PAYLOAD
 from lodestar.core.fitted import FittedModel
 from lodestar.schema import FrameSchema
 
-__all__ = ["ModelIdentity", "package"]
+__all__ = ["ModelIdentity", "package", "stamp"]
 
 # The parts of Lodestar that predicting needs; the others stay at home.
 _CARRIED = ("__init__.py", "errors.py", "schema.py", "artifact", "core", "interface")
-_NOT_CARRIED = shutil.ignore_patterns(
-    "__pycache__", "entry.py", "packaging.py", "register.py", "store.py"
-)
+_CARRIED_OF_ARTIFACT = {
+    "__init__.py",
+    "carried.py",
+    "components.py",
+    "contents.py",
+    "lock.py",
+    "manifest.py",
+    "probe.py",
+    "wrapper.py",
+}
 _MLFLOW_TYPES = {
     "bool": "boolean",
     "int": "long",
@@ -59,6 +66,18 @@ def package(
     shutil.copytree(components, payload / "components")
     contents.write(payload / CONTENTS)
     write_probe(model, probe_rows.slice(0, PROBE_ROWS), payload)
+    return write_manifest(folder)
+
+
+def stamp(folder: Path, identity: ModelIdentity) -> str:
+    """Write other ids of run and model into a packaged model; return its digest, which they change."""
+    from mlflow.models import Model
+
+    description = folder / "MLmodel"
+    model = Model.load(str(description))
+    model.run_id = identity.run_id
+    model.model_id = model.model_uuid = identity.model_id
+    model.save(str(description))
     return write_manifest(folder)
 
 
@@ -101,9 +120,15 @@ def _carry_lodestar(source: Path, target: Path) -> None:
     target.mkdir()
     for name in _CARRIED:
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, ignore=_NOT_CARRIED)
+            shutil.copytree(source / name, target / name, ignore=_not_carried)
         else:
             shutil.copyfile(source / name, target / name)
+
+
+def _not_carried(folder: str, names: Sequence[str]) -> set[str]:
+    if Path(folder).name == "artifact":
+        return set(names) - _CARRIED_OF_ARTIFACT
+    return {"__pycache__"} & set(names)
 
 
 def _carry_project(modules: Mapping[str, Path], places: Mapping[str, str], target: Path) -> None:

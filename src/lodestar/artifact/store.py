@@ -1,59 +1,35 @@
-"""Runs and their artifacts in MLflow; the only file that talks to its tracking API."""
+"""Runs and their artifacts: what the pipelines ask of MLflow, and of the copies on this machine."""
 
 import fcntl
-import logging
-import os
-import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import psutil
-
-from lodestar.artifact.packaging import ModelIdentity
-from lodestar.artifact.register import OpenedRun, Register
-from lodestar.errors import ArtifactError, ExternalError, UsageError
+from lodestar.artifact import tags
+from lodestar.artifact.aliases import Aliases, Holder, Moved
+from lodestar.artifact.local_runs import LocalRuns
+from lodestar.artifact.lookup import RunLookup
+from lodestar.artifact.references import check_alias, parse_reference
+from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.tracking import Connection, Tracking, translated
+from lodestar.errors import ArtifactError, ExternalError, UnreachableError
+from lodestar.settings.config import MlflowTracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
 
-__all__ = ["RunRecord", "RunStore", "SavedRun", "StoredRun", "translated"]
+    from lodestar.artifact.packaging import ModelIdentity
+    from lodestar.artifact.pending import PendingRuns, Waiting
+    from lodestar.artifact.plain_client import PlainRun
+    from lodestar.artifact.staging import RunRecord, StagedRun
 
-MODEL_NAME = "model"
-REPORT_NAME = "report.html"
-_REFERENCE = re.compile(r"^[0-9a-f]{4,64}$")
-_TAGS = "lodestar."
-MOST_PARAM = 6000
-# Read by MLflow when it is used: a server that does not answer is an error soon, and what there is to
-# say is said by us.
-_MLFLOW = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-_SQLITE = "sqlite:///"
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run is called and what it recorded."""
-
-    name: str
-    recipe: str
-    task: str
-    class_path: str
-    metrics: Mapping[str, float]
-    params: Mapping[str, str]
-    tags: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["RunStore", "SavedRun", "StoredRun"]
 
 
 @dataclass(frozen=True)
@@ -81,271 +57,306 @@ class StoredRun:
     digest: str | None
     metrics: dict[str, float]
     params: dict[str, str]
+    aliases: tuple[str, ...] = ()
 
 
 class RunStore:
     """One MLflow tracking store and the experiment of this project in it."""
 
-    def __init__(
-        self, *, tracking_uri: str, artifact_root: str, experiment: str, project: Path
-    ) -> None:
-        self._uri = _absolute(tracking_uri, project)
-        self._artifact_root = project / artifact_root
-        self._experiment_name = experiment
-        self._lock_file = project / "mlruns" / ".lock"
-        self._register = Register(self._artifact_root / "register")
+    def __init__(self, tracking: MlflowTracking, project: Path, environment: str) -> None:
+        self._tracking = Tracking(tracking, project)
+        self._environment = environment
+        self._lookup = RunLookup(self._tracking)
+        self._local = LocalRuns(tracking, project)
+        self._lodestar = project / ".lodestar"
+
+    def preflight(self) -> tuple[str, ...]:
+        """What a training should know before it begins; nothing here stops it."""
+        if self._tracking.local:
+            return ()
+        notes = []
+        if (why := self._tracking.problem()) is not None:
+            notes.append(
+                f"the MLflow server does not answer ({why}); the result will be kept locally"
+            )
+        if waiting := len(self.waiting().runs):
+            notes.append(f"{waiting} finished before and not uploaded: {self._upload_command}")
+        return tuple(notes)
 
     def save(
         self,
-        record: RunRecord,
+        record: "RunRecord",
         *,
-        package: Callable[[Path, ModelIdentity], str],
+        package: "Callable[[Path, ModelIdentity], str]",
         report: Callable[[str, str], str],
     ) -> SavedRun:
-        """Create the run, package and log the artifact, then the report; finish the run last.
+        """Stage a training, then publish it as a run; the run is finished last.
 
         `package(folder, identity)` writes the model directory and returns its digest;
-        `report(run_id, digest)` returns the page. A failure ends the run as FAILED.
-        """
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        `report(run_id, digest)` returns the page. In a local store a failure ends the run as FAILED.
 
-        client, experiment = self._open()
-        self._end_orphans(client, experiment)
-        with translated():
-            run_id = client.create_run(
-                experiment, run_name=record.name, tags=self._tags(record)
-            ).info.run_id
-            # At once, so that a run whose process is killed can be named too.
-            client.set_tag(run_id, f"{_TAGS}run_id", run_id)
-        status = "FAILED"
-        try:
+        Raises:
+            ExternalError: it could not be published; for a server, it is kept and can be uploaded.
+        """
+        from lodestar.artifact.staging import stage
+
+        if self._tracking.local:
             with translated(), TemporaryDirectory() as scratch:
-                model = client.create_logged_model(
-                    experiment, name=MODEL_NAME, source_run_id=run_id, model_type=record.task
-                )
-                client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-                digest = package(Path(scratch) / MODEL_NAME, ModelIdentity(run_id, model.model_id))
-                client.log_model_artifacts(model.model_id, str(Path(scratch) / MODEL_NAME))
-                self._log_values(client, run_id, model.model_id, record, digest)
-                client.log_text(run_id, report(run_id, digest), REPORT_NAME)
-                client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-                artifacts = client.get_run(run_id).info.artifact_uri
-            status = "FINISHED"
-        finally:
-            client.set_terminated(run_id, status=status)
-        if (folder := _local(model.artifact_location)) is not None:
-            self._register.add(OpenedRun(run_id, record.name, digest, folder))
-        report_place = f"{artifacts}/{REPORT_NAME}"
-        return SavedRun(
-            run_id, record.name, digest, _readable(model.artifact_location), _readable(report_place)
-        )
+                folder = Path(scratch) / "staged"
+                folder.mkdir()
+                staged = stage(folder, self._environment, record, package=package, report=report)
+                return self._published(staged, Path(scratch))
+        with (
+            translated(),
+            self._pending.added(record, package=package, report=report) as staged,
+            self._kept(staged),
+            translated(),
+        ):
+            return self._uploaded(staged)
+
+    def waiting(self) -> "Waiting":
+        """The finished trainings of this environment that are not in the store yet."""
+        return self._pending.waiting()
+
+    def upload(self, staged: "StagedRun") -> SavedRun | None:
+        """Publish a training that waits; None where another process is at it, or has done it.
+
+        Raises:
+            ExternalError: it could not be published, and still waits.
+            ArtifactError: what was kept is damaged.
+        """
+        with translated(), self._pending.taken(staged) as mine:
+            return self._uploaded(staged) if mine else None
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add metrics to a finished run (an evaluation on other data)."""
         from mlflow.entities import Metric
 
-        client, _ = self._open()
-        now = _milliseconds()
+        client = self._tracking.open().client
+        now = int(time.time() * 1000)
         with translated():
             client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
 
     def find(self, reference: str) -> StoredRun:
-        """A run by its id, or by a unique prefix of its id or of its artifact's digest.
+        """A run by its id or digest, a unique prefix of these, or an alias.
 
         Raises:
             UsageError: no such run, or more than one.
         """
-        _check_reference(reference)
-        client, experiment = self._open()
+        parse_reference(reference)
+        connection = self._tracking.open()
         with translated():
-            found = {
-                run.info.run_id: run
-                for tag in ("run_id", "artifact_digest")
-                for run in client.search_runs(
-                    [experiment], f"tags.`{_TAGS}{tag}` LIKE '{reference}%'", max_results=5
-                )
-            }
-        if len(found) != 1:
-            several = f"means several runs: {', '.join(sorted(found))}"
-            raise UsageError(
-                f"{reference!r} {several if found else 'is no run of this project'}",
-                hint="lodestar runs list shows them",
-            )
-        return _stored(next(iter(found.values())))
+            run = connection.client.get_run(self._lookup.run(reference).info.run_id)
+            return _stored(run, self._aliases(connection).by_run())
 
     def runs(self, *, most: int) -> list[StoredRun]:
         """The newest runs of this project's experiment, newest first."""
-        client, experiment = self._open()
-        self._end_orphans(client, experiment)
+        from lodestar.artifact.publishing import end_orphans
+
+        connection = self._tracking.open()
         with translated():
-            found = client.search_runs([experiment], max_results=most)
-        return [_stored(run) for run in found]
+            end_orphans(connection)
+            found = connection.client.search_runs([connection.experiment], max_results=most)
+            aliases = self._aliases(connection).by_run()
+            return [_stored(run, aliases) for run in found]
 
     @contextmanager
     def opened(self, reference: str) -> Iterator[OpenedRun]:
-        """A run's artifact as a local folder, downloaded if it is elsewhere; verify it first."""
-        _check_reference(reference)
-        if self._uri.startswith("sqlite:") and (known := self._register.find(reference)):
-            yield known
-            return
-        run = self.find(reference)
-        client, experiment = self._open()
+        """A run's artifact as a local folder, fetched if it is elsewhere; verify it first.
+
+        Where the server does not answer, a copy that is here already does, and the run's notes say so.
+
+        Raises:
+            UsageError: no such run, or more than one.
+            ArtifactError: the run has no complete artifact, or another than it recorded.
+            UnreachableError: the server does not answer, and there is no copy here.
+        """
+        run = self.located(reference)
+        with self._local.in_use(run):
+            yield run
+
+    def located(self, reference: str) -> OpenedRun:
+        """As `opened`, without holding the copy: one that was used within a day is never removed."""
+        if (known := self._local.find(reference)) is not None:
+            return known
+        try:
+            return self._fetched(reference)
+        except UnreachableError:
+            known = self._local.last_known(reference)
+            if known is None:
+                raise
+            return known
+
+    def meant(self, reference: str) -> str:
+        """The id of the run that a reference means, whether its artifact is here or not.
+
+        Raises:
+            UsageError: no such run, or more than one.
+            UnreachableError: the server does not answer.
+        """
+        asked = parse_reference(reference)
+        return reference if asked.is_run_id else self._lookup.run(reference).info.run_id
+
+    def last_known(self, reference: str) -> OpenedRun | None:
+        """What a reference meant when the server last answered, if that artifact is here."""
+        return self._local.find(reference) or self._local.last_known(reference)
+
+    def holder(self, recipe: str, alias: str) -> Holder | None:
+        """Which run has a recipe's alias now."""
+        connection = self._tracking.open()
         with translated():
-            models = [
-                model
-                for model in client.search_logged_models(
-                    [experiment], f"source_run_id = '{run.run_id}'"
-                )
-                if model.name == MODEL_NAME
-            ]
-        if not models or run.digest is None:
-            raise ArtifactError(
-                f"run {run.run_id} ({run.status}) has no complete artifact",
-                hint="it failed or was killed before its artifact was logged; train again",
-            )
-        location = models[0].artifact_location
-        if (folder := _local(location)) is not None:
-            yield OpenedRun(run.run_id, run.run_name, run.digest, folder)
-            return
-        from mlflow.artifacts import download_artifacts
+            return self._aliases(connection).holder(recipe, alias)
 
-        with TemporaryDirectory() as scratch:
-            with translated():
-                copy = download_artifacts(location, dst_path=scratch, tracking_uri=self._uri)
-            yield OpenedRun(run.run_id, run.run_name, run.digest, Path(copy))
+    def promote(self, run_id: str, alias: str) -> Moved:
+        """Give a run an alias of its recipe; a second time changes nothing.
 
-    def _open(self) -> tuple["MlflowClient", str]:
-        """The client and the experiment's id; both are made on first use, by one process at a time."""
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        for name, value in _MLFLOW.items():
-            os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient
+        Raises:
+            UsageError: no name for an alias.
+        """
+        check_alias(alias)
+        connection = self._tracking.open()
+        with translated(), self._one_at_a_time():
+            run = connection.client.get_run(run_id)
+            recipe = run.data.tags.get(tags.RECIPE, "")
+            return self._aliases(connection).move(recipe, alias, run)
 
-        local = self._uri.startswith("sqlite:")
-        with translated(), self._only_one(local=local):
-            if local:
-                _make_database(self._uri)
-            client = MlflowClient(tracking_uri=self._uri)
-            experiment = client.get_experiment_by_name(self._experiment_name)
-            if experiment is None:
-                root = self._artifact_root.as_uri() if local else None
-                return client, client.create_experiment(
-                    self._experiment_name, artifact_location=root
-                )
-            return client, experiment.experiment_id
+    def rollback(self, alias: str, recipe: str | None) -> Moved:
+        """Give an alias back to the run that had it before.
+
+        Raises:
+            UsageError: nobody has it, or nobody had it before.
+        """
+        connection = self._tracking.open()
+        with translated(), self._one_at_a_time():
+            return self._aliases(connection).back(alias, recipe)
+
+    def _published(self, staged: "StagedRun", scratch: Path) -> SavedRun:
+        from lodestar.artifact.publishing import end_orphans, publish
+
+        connection = self._tracking.open()
+        with translated():
+            end_orphans(connection)
+            published = publish(connection, staged, scratch)
+        name = staged.record.name
+        if (folder := _local_folder(published.artifact)) is not None:
+            self._local.add(OpenedRun(published.run_id, name, published.digest, folder))
+        return SavedRun(
+            published.run_id,
+            name,
+            published.digest,
+            _readable(published.artifact),
+            _readable(published.report),
+        )
+
+    def _uploaded(self, staged: "StagedRun") -> SavedRun:
+        """Publish and forget a training that this process holds."""
+        from lodestar.artifact.folders import new_folder
+
+        with new_folder(staged.folder.parent) as scratch:
+            saved = self._published(staged, scratch)
+        self._pending.remove(staged)
+        return saved
 
     @contextmanager
-    def _only_one(self, *, local: bool) -> Iterator[None]:
-        """SQLite's tables must not be created by two commands at once."""
-        if not local:
+    def _kept(self, staged: "StagedRun") -> Iterator[None]:
+        """Say where a training is when it could not be published."""
+        place = _readable(staged.folder.as_uri())
+        try:
             yield
-            return
-        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock_file.open("w") as file:
+        except ExternalError as error:
+            raise type(error)(
+                f"{error.what}\n  nothing is lost: the finished training is kept in {place}",
+                hint=f"{self._upload_command} puts it there; its report is {place}/report.html",
+            ) from error
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"the finished training is kept in {place}: {self._upload_command}"
+            ) from error
+
+    @property
+    def _upload_command(self) -> str:
+        return f"lodestar runs upload --env {self._environment}"
+
+    @property
+    def _pending(self) -> "PendingRuns":
+        from lodestar.artifact.pending import PendingRuns
+
+        return PendingRuns(self._lodestar / "pending", self._environment)
+
+    def _aliases(self, connection: Connection) -> Aliases:
+        return Aliases(connection, self._tracking.experiment_name)
+
+    def _fetched(self, reference: str) -> OpenedRun:
+        """Ask the server which run it is, and for its artifact where that is not here."""
+        run = self._lookup.run(reference)
+        run_id, name = run.info.run_id, run.info.run_name
+        digest = run.data.tags.get(tags.DIGEST)
+        if digest is None:
+            raise _incomplete(run)
+        opened = self._local.kept(run_id, name, digest)
+        if opened is None:
+            connection = self._tracking.open()
+            with translated():
+                opened = self._brought(connection, run_id, name, digest)
+        self._local.remember(reference, run_id)
+        return opened
+
+    def _brought(self, connection: Connection, run_id: str, name: str, digest: str) -> OpenedRun:
+        from lodestar.artifact.publishing import model_of
+
+        run = connection.client.get_run(run_id)
+        model = model_of(connection, run)
+        if model is None:
+            raise _incomplete(run)
+        location = model.artifact_location
+        if (folder := _local_folder(location)) is not None:
+            return OpenedRun(run_id, name, digest, folder)
+        return self._local.keep(run_id, name, digest, lambda place: self._download(location, place))
+
+    def _download(self, location: str, folder: Path) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        return Path(
+            download_artifacts(location, dst_path=str(folder), tracking_uri=self._tracking.uri)
+        )
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Let two promotions on this machine take turns, so that each sees what the other did."""
+        self._lodestar.mkdir(exist_ok=True)
+        with (self._lodestar / "aliases.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _log_values(
-        self, client: "MlflowClient", run_id: str, model_id: str, record: RunRecord, digest: str
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
 
-        now = _milliseconds()
-        client.log_batch(
-            run_id,
-            metrics=[
-                Metric(name, value, now, 0, model_id=model_id)
-                for name, value in record.metrics.items()
-            ],
-            params=[Param(name, value[:MOST_PARAM]) for name, value in record.params.items()],
-            tags=[RunTag(f"{_TAGS}artifact_digest", digest)],
-        )
-
-    def _tags(self, record: RunRecord) -> dict[str, str]:
-        own = {
-            "recipe": record.recipe,
-            "task": record.task,
-            "class_path": record.class_path,
-            "owner": _owner(),
-        }
-        return {f"{_TAGS}{name}": value for name, value in {**own, **record.tags}.items()}
-
-    def _end_orphans(self, client: "MlflowClient", experiment: str) -> None:
-        """End the runs whose process was killed on this machine; none stays RUNNING for ever."""
-        with translated():
-            for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-                owner = run.data.tags.get(f"{_TAGS}owner", "")
-                if _is_dead(owner):
-                    client.set_terminated(run.info.run_id, status="KILLED")
-
-
-def _check_reference(reference: str) -> None:
-    if not _REFERENCE.match(reference):
-        raise UsageError(
-            f"{reference!r} is no run id: run ids and digests are 4 to 64 of 0-9 and a-f",
-            hint="lodestar runs list shows them",
-        )
-
-
-def _local(location: str) -> Path | None:
+def _local_folder(location: str) -> Path | None:
     """The folder of a `file:` location; None where it is elsewhere."""
     parts = urlsplit(location)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def _owner() -> str:
-    process = psutil.Process()
-    return f"{socket.gethostname()}/{process.pid}/{process.create_time():.0f}"
+def _incomplete(run: "Run | PlainRun") -> ArtifactError:
+    return ArtifactError(
+        f"run {run.info.run_id} ({run.info.status}) has no complete artifact",
+        hint="it failed or was killed before its artifact was logged; train again",
+    )
 
 
-def _is_dead(owner: str) -> bool:
-    host, _, rest = owner.partition("/")
-    pid, _, started = rest.partition("/")
-    if host != socket.gethostname() or not pid.isdigit() or not started.isdigit():
-        return False
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - int(started)) > 1
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _stored(run: "Run") -> StoredRun:
-    tags = run.data.tags
+def _stored(run: "Run", aliases: Mapping[str, tuple[str, ...]]) -> StoredRun:
+    own = run.data.tags
     return StoredRun(
         run_id=run.info.run_id,
         run_name=run.info.run_name,
         status=run.info.status,
         started=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC),
-        recipe=tags.get(f"{_TAGS}recipe", ""),
-        task=tags.get(f"{_TAGS}task", ""),
-        class_path=tags.get(f"{_TAGS}class_path", ""),
-        digest=tags.get(f"{_TAGS}artifact_digest"),
+        recipe=own.get(tags.RECIPE, ""),
+        task=own.get(tags.TASK, ""),
+        class_path=own.get(tags.CLASS_PATH, ""),
+        digest=own.get(tags.DIGEST),
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
+        aliases=aliases.get(run.info.run_id, ()),
     )
-
-
-def _make_database(uri: str) -> None:
-    """Let MLflow make its tables aside: it takes many steps, and half of them can never be finished."""
-    from mlflow.tracking import MlflowClient
-
-    path = Path(uri.removeprefix(_SQLITE))
-    if path.exists() or "?" in path.name:
-        return
-    aside = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in (aside, aside.with_name(f"{aside.name}-journal")):
-        left.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"{_SQLITE}{aside}").search_experiments(max_results=1)
-    aside.replace(path)
-
-
-def _absolute(uri: str, project: Path) -> str:
-    """A SQLite file is below the project unless its path says otherwise."""
-    if not uri.startswith(_SQLITE):
-        return uri
-    return f"{_SQLITE}{project / uri.removeprefix(_SQLITE)}"
 
 
 def _readable(uri: str) -> str:
@@ -355,45 +366,3 @@ def _readable(uri: str) -> str:
     path = Path(unquote(parts.path))
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Word what MLflow or the file system says while a run is stored as our errors."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise ExternalError(
-            f"MLflow refuses: {_without_password(reason)}",
-            hint="see mlflow.tracking_uri in the config",
-        ) from error
-    except DBAPIError as error:  # raised where MLflow makes or migrates its tables
-        raise ExternalError(
-            f"the tracking database refuses: {_without_password(str(error.orig).splitlines()[0])}",
-            hint="see mlflow.tracking_uri in the config, and the space left where it lies",
-        ) from error
-    except ModuleNotFoundError as error:
-        raise ExternalError(
-            f"the tracking database needs the package {error.name}, which is not installed",
-            hint="see mlflow.tracking_uri in the config",
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ExternalError(
-            f"the artifact cannot be stored: {reason}"
-            + (f" ({error.filename})" if error.filename else ""),
-            hint=f"see mlflow in the config; the temporary directory is {gettempdir()}",
-        ) from error
-
-
-def _without_password(text: str) -> str:
-    text = re.sub(r"//[^/@\s]+@", "//***@", text)
-    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1***", text)

@@ -21,6 +21,7 @@ from lodestar.cli.options import (
     the_project,
     the_settings,
 )
+from lodestar.cli.promotion import add_promotion_commands
 
 __all__ = ["app", "main"]
 
@@ -38,6 +39,7 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
 add_feature_commands(app)
+add_promotion_commands(app, runs_app)
 
 
 @app.command()

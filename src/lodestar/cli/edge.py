@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from lodestar.errors import LodestarError, SettingsError
+from lodestar.errors import LodestarError, described
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ def guarded(*, as_json: bool) -> Iterator[Out]:
     except LodestarError as error:
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        sys.stderr.write("interrupted; nothing was saved\n")
+        sys.stderr.write(f"interrupted; {str(error) or 'nothing was saved'}\n")
         raise SystemExit(INTERRUPTED) from error
     except BrokenPipeError:
         # Whoever read stdout has gone; say nothing more, not even at interpreter exit.
@@ -151,15 +151,3 @@ def escape_control(text: str) -> str:
     return "".join(
         char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
     )
-
-
-def described(error: LodestarError) -> dict[str, Any]:
-    """An error as plain values."""
-    problems = error.problems if isinstance(error, SettingsError) else (error,)
-    return {
-        "kind": type(error).__name__,
-        "exit_code": error.exit_code,
-        "problems": [
-            {"what": item.what, "where": item.where, "hint": item.hint} for item in problems
-        ],
-    }

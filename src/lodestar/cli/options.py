@@ -28,7 +28,10 @@ __all__ = [
 RecipeFile = Annotated[str, typer.Option("--recipe-file", "-r", help="Recipe name, or a path.")]
 RunId = Annotated[
     str,
-    typer.Option("--run-id", help="Run id, or a unique prefix of it or of its artifact's digest."),
+    typer.Option(
+        "--run-id",
+        help="Run id or digest, a unique prefix, or an alias: champion, recipe@champion.",
+    ),
 ]
 Params = Annotated[
     str | None, typer.Option("--context-params", help="Values of the SQL's parameters: k=v,k=v")

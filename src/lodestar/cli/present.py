@@ -195,6 +195,8 @@ class VerifyView:
         for warning in run.warnings:
             console.print(f"[yellow]![/] lock       {warning}")
         console.print(f"[green]✓[/] probe      {run.probe_rows} rows predict what they did")
+        for note in run.notes:
+            console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
 
 
 class CheckView:
@@ -275,6 +277,7 @@ class RunView:
             ("status", f"{run.status.lower()}, started {run.started:%Y-%m-%d %H:%M} UTC"),
             ("model", f"{run.class_path} ({run.task})"),
             ("artifact", run.digest or "none"),
+            ("aliases", ", ".join(run.aliases) or "none"),
             *((name, f"{value:.4f}") for name, value in sorted(run.metrics.items())),
             *sorted(run.params.items()),
         )

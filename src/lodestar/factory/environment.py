@@ -56,13 +56,7 @@ class EnvironmentFactory:
 
     def store(self) -> RunStore:
         """Runs and artifacts."""
-        mlflow = self._config.mlflow
-        return RunStore(
-            tracking_uri=mlflow.tracking_uri.get_secret_value(),
-            artifact_root=mlflow.artifact_root,
-            experiment=mlflow.experiment_name,
-            project=self._project,
-        )
+        return RunStore(self._config.mlflow, self._project, self._environment.name)
 
     def spine(self, loader: Loader, params: Mapping[str, str]) -> Spine:
         """A snapshot stands in for loader and features where one exists, as rows pass through.

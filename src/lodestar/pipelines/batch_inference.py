@@ -55,7 +55,7 @@ def batch_inference(
     with factory.store().opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
     spine = factory.spine(loader_of(wrapper), params)
-    notes = (*spine.notes, *warnings)
+    notes = (*opened.notes, *spine.notes, *warnings)
     for note in notes:
         tell.note(note)
     destinations = _destinations(environment, opened, wrapper, output)

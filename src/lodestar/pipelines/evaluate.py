@@ -58,7 +58,8 @@ def evaluate(
     with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
     spine = Spine(factory.reader(data)) if data else factory.spine(loader_of(wrapper), params)
-    for note in (*spine.notes, *warnings):
+    notes = (*opened.notes, *spine.notes, *warnings)
+    for note in notes:
         tell.note(note)
     tell.stage("Evaluating")
     augmenter = factory.bound(wrapper)
@@ -77,7 +78,7 @@ def evaluate(
         data=f"{rows} of {data or 'its own loader'}",
         evaluation=evaluation,
         trained=wrapper.contents.metrics,
-        notes=(*spine.notes, *warnings),
+        notes=notes,
     )
 
 

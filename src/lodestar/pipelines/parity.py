@@ -71,7 +71,7 @@ def parity(
     tell.stage("Verifying the artifact")
     with factory.store().opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
-    for note in warnings:
+    for note in (*opened.notes, *warnings):
         tell.note(note)
     augmenter = factory.bound(wrapper)
     as_of = _materialised(factory, environment.name, augmenter)

@@ -17,7 +17,9 @@ from lodestar.artifact.contents import ArtifactContents, Component
 from lodestar.artifact.lock import Lock, imported_packages, lock_of
 from lodestar.artifact.packaging import ModelIdentity, package
 from lodestar.artifact.probe import PROBE_ROWS
-from lodestar.artifact.store import RunRecord, SavedRun, translated
+from lodestar.artifact.staging import RunRecord
+from lodestar.artifact.store import SavedRun
+from lodestar.artifact.tracking import translated
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
 from lodestar.core.tuning.result import TuningResult, described

@@ -52,12 +52,15 @@ def train(
     `strict` makes every leakage finding an error; `resume` continues a search that was killed.
 
     Raises:
+        ExternalError: the result was not saved; one for a server is kept, and the error says where.
         LodestarError: nothing was saved.
     """
     tell = progress or Silent()
     factory = Factory(settings.environment, settings.loaded)
     tell.stage("Checking the recipe")
     factory.preflight()
+    for note in factory.store().preflight():
+        tell.note(note)
     spine = factory.spine(factory.loader, params)
     notes = (*spine.notes, *(() if factory.tunes else factory.hyperparameters.notes))
     for note in notes:

@@ -20,6 +20,7 @@ class VerifiedRun:
     files: int
     probe_rows: int
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def verify(environment: Environment, reference: str) -> VerifiedRun:
@@ -38,4 +39,5 @@ def verify(environment: Environment, reference: str) -> VerifiedRun:
         files=files,
         probe_rows=PROBE_ROWS,
         warnings=warnings,
+        notes=opened.notes,
     )

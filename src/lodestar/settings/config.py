@@ -74,11 +74,16 @@ class FeatureStore(Section):
 
 
 class MlflowTracking(Section):
-    """Runs and artifacts. Relative paths are below the project; the URI may carry a password."""
+    """Runs and artifacts. Relative paths are below the project; the URI may carry a password.
+
+    Artifacts of a remote store are kept in `cache_root`, the `cached_artifacts` most recently used.
+    """
 
     experiment_name: Name
     tracking_uri: SecretStr
     artifact_root: Name
+    cache_root: Name = ".lodestar/artifacts"
+    cached_artifacts: Whole = Field(default=10, ge=1)
 
 
 class ModelPolicy(Section):

@@ -1,0 +1,238 @@
+"""The way to MLflow's tracking store: opened late, its database made once, its errors worded as ours."""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
+
+from lodestar.artifact.mlflow_plugins import load_header_providers
+from lodestar.artifact.plain_client import PlainClient, no_answer, plain_client, unreachable
+from lodestar.errors import ExternalError, UnreachableError
+from lodestar.settings.config import MlflowTracking
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Connection", "PlainConnection", "Tracking", "translated"]
+
+# Read by MLflow when it is used: a server that does not answer is an error soon, and what there is to
+# say is said by us.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_SQLITE = "sqlite:///"
+# Seconds. A server that runs answers this at once; only a frozen one takes it all.
+ANSWERS_WITHIN = 10.0
+SOON = 3.0
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client of the store, and this project's experiment in it."""
+
+    client: "MlflowClient"
+    experiment: str
+    uri: str
+
+    @property
+    def over_http(self) -> bool:
+        """Whether a server answers for the store."""
+        return self.uri.startswith(("http://", "https://"))
+
+    def answers(self) -> bool:
+        """Whether it answers just now; a file or a database always does."""
+        return no_answer(self.uri, SOON) is None
+
+
+@dataclass(frozen=True)
+class PlainConnection:
+    """The same without MLflow; enough to tell which run a reference means."""
+
+    client: PlainClient
+    experiment: str
+
+
+class Tracking:
+    """One tracking store: a SQLite file below the project, a server, or another database."""
+
+    def __init__(self, config: MlflowTracking, project: Path) -> None:
+        self.uri = _absolute(config.tracking_uri.get_secret_value(), project)
+        self.experiment_name = config.experiment_name
+        self._artifact_root = project / config.artifact_root
+        self._lock_file = project / "mlruns" / ".lock"
+        self._connection: Connection | None = None
+        self._plain: PlainConnection | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a file of this project, that no server stands before."""
+        return self.uri.startswith("sqlite:")
+
+    def problem(self, *, within: float = ANSWERS_WITHIN) -> str | None:
+        """Why the server cannot be used just now; None where it answers, or there is none to ask."""
+        return no_answer(self.uri, within)
+
+    def open(self) -> Connection:
+        """The client and the experiment's id; both are made on first use, by one process at a time.
+
+        Raises:
+            UnreachableError: the server does not answer.
+            ExternalError: the store refuses.
+        """
+        if self._connection is None:
+            if (why := self.problem()) is not None:
+                raise unreachable(self.uri, why)
+            self._connection = self._opened()
+        return self._connection
+
+    def plain(self) -> PlainConnection | None:
+        """A way to look runs up without importing MLflow, where the server takes plain requests.
+
+        Raises:
+            UnreachableError: the server does not answer.
+            NotPlainError: MLflow's client has to be asked.
+        """
+        client = plain_client(self.uri)
+        if client is None or self._connection is not None:
+            return None
+        if self._plain is None:
+            found = client.get_experiment_by_name(self.experiment_name)
+            self._plain = None if found is None else PlainConnection(client, found.experiment_id)
+        return self._plain
+
+    def _opened(self) -> Connection:
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        for name, value in _MLFLOW.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
+
+        with translated(), self._only_one():
+            if self.local:
+                _make_database(self.uri)
+            else:
+                load_header_providers()
+            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            found = client.get_experiment_by_name(self.experiment_name)
+            if found is not None:
+                return Connection(client, found.experiment_id, self.uri)
+            root = self._artifact_root.as_uri() if self.local else None
+            made = client.create_experiment(self.experiment_name, artifact_location=root)
+            return Connection(client, made, self.uri)
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """SQLite's tables must not be created by two commands at once."""
+        if not self.local:
+            yield
+            return
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _make_database(uri: str) -> None:
+    """Let MLflow make its tables aside: it takes many steps, and half of them can never be finished."""
+    from mlflow.tracking import MlflowClient
+
+    path = Path(uri.removeprefix(_SQLITE))
+    if path.exists() or "?" in path.name:
+        return
+    aside = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in (aside, aside.with_name(f"{aside.name}-journal")):
+        left.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"{_SQLITE}{aside}").search_experiments(max_results=1)
+    aside.replace(path)
+
+
+def _absolute(uri: str, project: Path) -> str:
+    """A SQLite file is below the project unless its path says otherwise."""
+    if not uri.startswith(_SQLITE):
+        return uri
+    return f"{_SQLITE}{project / uri.removeprefix(_SQLITE)}"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Word what MLflow or the file system says while a run is stored as our errors."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except MlflowException as error:
+        if _is_unreachable(error):
+            raise _no_answer_to(error) from error
+        raise ExternalError(
+            f"MLflow refuses: {_without_password(str(error).splitlines()[0])}",
+            hint="see mlflow.tracking_uri in the config",
+        ) from error
+    except DBAPIError as error:  # raised where MLflow makes or migrates its tables
+        raise ExternalError(
+            f"the tracking database refuses: {_without_password(str(error.orig).splitlines()[0])}",
+            hint="see mlflow.tracking_uri in the config, and the space left where it lies",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise ExternalError(
+            f"the tracking database needs the package {error.name}, which is not installed",
+            hint="see mlflow.tracking_uri in the config",
+        ) from error
+    except OSError as error:
+        if _is_unreachable(error):
+            raise _no_answer_to(error) from error
+        reason = error.strerror or _without_password(str(error))
+        raise ExternalError(
+            f"the artifact cannot be stored: {reason}"
+            + (f" ({error.filename})" if error.filename else ""),
+            hint=f"see mlflow in the config; the temporary directory is {gettempdir()}",
+        ) from error
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether a request came to nothing, or to a server's own error, however often it was tried."""
+    import requests
+
+    nothing = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.RetryError,
+        requests.exceptions.ChunkedEncodingError,
+    )
+    while error is not None:
+        if isinstance(error, nothing):
+            return True
+        if isinstance(error, requests.HTTPError) and error.response is not None:
+            return bool(error.response.status_code >= _SERVER_ERROR)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _no_answer_to(error: BaseException) -> UnreachableError:
+    """What became of a request, in short: MLflow and its libraries wrap it several times."""
+    text = _without_password(str(error).replace("\n", " "))
+    server = re.search(r"https?://([^/\s'\"]+)", text)
+    at = f" at {server[1].rpartition('@')[2]}" if server else ""
+    cause = re.search(r"Caused by (.{1,300}?)\)*$", text)
+    timed_out = "timeout" in text or "timed out" in text
+    why = "no answer in time" if timed_out else cause[1] if cause else text[:200]
+    return UnreachableError(
+        f"the MLflow server{at} does not answer: {why}",
+        hint="start it, or see mlflow.tracking_uri in the config",
+    )
+
+
+def _without_password(text: str) -> str:
+    text = re.sub(r"//[^/@\s]+@", "//***@", text)
+    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1***", text)
