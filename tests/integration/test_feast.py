@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pytest
@@ -19,14 +18,13 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from tests.redis_places import Redis, line_to, one_redis
+from tests.feast_places import catalog_of, changed, connection_to, feast_redis, stores_of
+from tests.redis_places import Redis, line_to
 
 from lodestar.adapters import feast_layout
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.errors import ExternalError, NotAllowedError, UsageError
+from lodestar.adapters.feast import FeastOnlineStore, FeastRepository
+from lodestar.errors import ExternalError, UsageError
 from lodestar.interface.features import OnlineStore
-from lodestar.settings.features import FeatureCatalog, FeatureView
 from lodestar.testing.online import (
     CONTRACT_VIEWS,
     OnlineStoreContract,
@@ -41,36 +39,10 @@ TEXTS = st.text(max_size=20)
 INTS = st.integers(-(2**63), 2**63 - 1)
 
 
-def catalog_of(*views: FeatureView) -> FeatureCatalog:
-    return FeatureCatalog({view.namespace: view for view in views})
-
-
-def changed(view: FeatureView, **values: Any) -> FeatureView:  # noqa: ANN401 -- parts of a declaration
-    return FeatureView.model_validate({**view.model_dump(exclude_none=True), **values})
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis whose password Feast would take for a number, and cut at its comma."""
-    with one_redis(tmp_path_factory.mktemp("redis")) as found:
-        found.client().config_set("requirepass", "1e5,x")
-        found.password = "1e5,x"  # noqa: S105 -- a test's own
+    with feast_redis(tmp_path_factory.mktemp("redis")) as found:
         yield found
-
-
-def connection_to(server: Redis) -> RedisConnection:
-    return RedisConnection(SecretStr(f"redis://:1e5%2Cx@127.0.0.1:{server.port}/0"))
-
-
-def stores_of(server: Redis, folder: Path, **values: Any) -> FeastStores:  # noqa: ANN401 -- of FeastStores
-    given = {
-        "project": f"p{uuid4().hex}",
-        "registry": SecretStr(f"sqlite:///{folder / 'registry.db'}"),
-        "offline": folder,
-        "online": connection_to(server),
-        **values,
-    }
-    return FeastStores(**given)
 
 
 @pytest.fixture
@@ -232,66 +204,6 @@ def test_a_corrected_version_that_feast_drops_is_kept(repository: FeastRepositor
     assert store.read(keys, selection).features.column("whole").to_pylist() == [3]
 
 
-def test_a_diff_says_what_apply_then_does(server: Redis, tmp_path: Path) -> None:
-    stores = stores_of(server, tmp_path)
-    first = FeastRepository(stores, catalog_of(KINDS, PAIRS))
-    wanted = (
-        "+ every_kind: new, by code: flag, whole, number, text, moment",
-        "+ of_pairs: new, by left, right: product",
-    )
-    assert first.diff().lines == wanted
-    assert first.apply().lines == wanted
-    assert first.diff().lines == ()
-    kinds = changed(
-        KINDS,
-        ttl="2d",
-        owner="shop team",
-        features={"flag": "bool", "whole": "float", "colour": "string", "text": "string"},
-    )
-    second = FeastRepository(stores, catalog_of(kinds, WORDS))
-    assert second.diff().lines == (
-        "~ every_kind: feature colour: string, new",
-        "~ every_kind: feature number: gone",
-        "~ every_kind: feature moment: gone",
-        "~ every_kind: feature whole: float, was int",
-        "~ every_kind: ttl: 2 days, 0:00:00, was none",
-        "~ every_kind: owner: shop team, was none",
-        "+ of_words: new, by first, second: joined",
-        "- of_pairs: no longer declared; its online rows are removed",
-    )
-    second.apply()
-    assert second.diff().lines == ()
-
-
-def test_a_namespace_that_is_gone_takes_its_rows_and_watermark_with_it(
-    server: Redis, tmp_path: Path
-) -> None:
-    stores = stores_of(server, tmp_path)
-    both = FeastRepository(stores, catalog_of(KINDS, PAIRS))
-    both.apply()
-    store = FeastOnlineStore(both)
-    store.write(PAIRS, iter([stored_rows(PAIRS, [{"left": 1, "right": 2, "at": NOON}])]))
-    store.set_watermark(PAIRS, NOON)
-    FeastRepository(stores, catalog_of(KINDS)).apply()
-    keys = pa.record_batch({"left": [1], "right": [2]})
-    rows = store.read(keys, every_feature_of(PAIRS))
-    assert rows.event_times["of_pairs"].to_pylist() == [None]
-    assert store.watermark(PAIRS) is None
-
-
-def test_the_views_of_others_stay(server: Redis, tmp_path: Path) -> None:
-    stores = stores_of(server, tmp_path)
-    both = FeastRepository(stores, catalog_of(KINDS, PAIRS))
-    both.apply()
-    theirs = both.registered(PAIRS)
-    theirs.tags = {}
-    both.store.registry.apply_feature_view(theirs, stores.project)
-    only = FeastRepository(stores, catalog_of(KINDS))
-    assert only.diff().lines == ()
-    only.apply()
-    assert both.registered(PAIRS).name == "of_pairs"
-
-
 def test_a_changed_declaration_is_materialised_from_the_beginning(
     repository: FeastRepository, server: Redis, tmp_path: Path
 ) -> None:
@@ -315,16 +227,6 @@ def test_a_namespace_that_was_never_applied_is_told_so(server: Redis, tmp_path: 
     made = FeastRepository(stores_of(server, tmp_path), catalog_of(KINDS))
     with pytest.raises(UsageError, match="features apply"):
         FeastOnlineStore(made).set_watermark(KINDS, NOON)
-
-
-def test_one_key_with_two_types_is_refused(server: Redis, tmp_path: Path) -> None:
-    numbers = changed(PAIRS, entity_keys={"left": "string"})
-    made = FeastRepository(
-        stores_of(server, tmp_path),
-        catalog_of(changed(WORDS, entity_keys={"left": "int"}), numbers),
-    )
-    with pytest.raises(UsageError, match="'left' is int in of_words and string in of_pairs"):
-        made.diff()
 
 
 def test_the_registry_may_be_in_postgresql(
@@ -356,56 +258,6 @@ def test_a_wrong_password_of_the_registry_is_an_error_without_it(
     while error is not None:
         assert "hunter2" not in f"{error} {error!r}"
         error = error.__cause__
-
-
-@pytest.fixture
-def team(server: Redis, tmp_path: Path) -> Path:
-    """A folder with a team's own Feast repository, applied."""
-    folder = tmp_path / "team"
-    folder.mkdir()
-    (folder / "feature_store.yaml").write_text(
-        f"""
-project: team
-provider: local
-registry: {folder / "registry.db"}
-offline_store: {{type: dask}}
-online_store:
-  type: redis
-  connection_string: '127.0.0.1:{server.port},password="1e5\\u002cx"'
-entity_key_serialization_version: 3
-""",
-        encoding="utf-8",
-    )
-    made = FeastRepository(stores_of(server, folder), catalog_of(KINDS))
-    from feast import FeatureStore, Field
-    from feast.types import Array, Int64
-
-    from lodestar.adapters.feast_objects import objects_of
-
-    objects = objects_of(made.catalog, folder)
-    arrays = objects_of(catalog_of(PAIRS), folder)
-    arrays.views[0].features[0] = Field(name="product", dtype=Array(Int64))
-    store = FeatureStore(repo_path=str(folder))
-    store.apply([*objects.entities, *objects.views, *arrays.entities, *arrays.views])
-    return folder
-
-
-def test_a_teams_own_repository_is_taken_as_it_is(team: Path) -> None:
-    found = FeastRepository.existing(team)
-    assert list(found.catalog.views) == ["every_kind"]
-    view = found.catalog.view("every_kind")
-    assert {name: feature.type for name, feature in view.features.items()} == {
-        name: feature.type for name, feature in KINDS.features.items()
-    }
-    assert (view.source.timestamp_col, view.source.created_col) == ("happened_at", "arrived_at")
-    assert "'product' of type Array(Int64)" in found.left_out["of_pairs"]
-    store = FeastOnlineStore(found)
-    store.write(view, iter([stored_rows(view, ROWS)]))
-    store.set_watermark(view, NOON)
-    answer = found.store.get_online_features(["every_kind:text"], [{"code": "a"}]).to_dict()
-    assert answer["text"] == ["é"]
-    with pytest.raises(NotAllowedError, match="own definitions"):
-        found.apply()
 
 
 READ = """
@@ -450,11 +302,6 @@ def test_a_package_that_is_missing_names_its_extra(server: Redis, package: str, 
     assert f"pip install 'lodestar-ml[{extra}]'" in done.stderr
 
 
-def test_a_folder_without_a_repository_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no feature_store\.yaml"):
-        FeastRepository.existing(tmp_path)
-
-
 class ThroughFeast(OnlineStoreContract):
     """What Feast's own code reads and writes, with its own limits."""
 
@@ -492,6 +339,26 @@ class TestFeastOverPostgres(ThroughFeast):
     @pytest.mark.parametrize("values", [{"text": "서울 🚀", "whole": -1, "number": 0.1 + 0.2}])
     def test_every_kind_of_value_comes_back_exactly(self, values: dict[str, Any]) -> None:
         super().test_every_kind_of_value_comes_back_exactly(values)
+
+
+class TestFeastOverSqlite(ThroughFeast):
+    @pytest.fixture(autouse=True)
+    def _repository(self, server: Redis, tmp_path: Path) -> Iterator[None]:
+        online = SecretStr(f"sqlite:///{tmp_path / 'online.db'}")
+        stores = stores_of(server, tmp_path, online=online, timeout=20.0)
+        self.repository = FeastRepository(stores, catalog_of(*CONTRACT_VIEWS))
+        self.repository.apply()
+        yield
+        self.repository.close()
+
+    def test_rows_come_in_the_order_of_the_keys_each_as_often_as_asked(self) -> None:
+        pytest.skip("Feast keeps event times in SQLite as whole seconds")
+
+    def test_event_times_before_1970_are_in_order_too(self) -> None:
+        pytest.skip("Feast keeps event times in SQLite as whole seconds")
+
+    def test_several_namespaces_are_read_at_once_each_by_its_own_keys(self) -> None:
+        pytest.skip("Feast keeps event times in SQLite as whole seconds")
 
 
 @pytest.mark.slow

@@ -66,7 +66,9 @@ class Prices:
         table = self._with(pa.table(keys), 2.0).select(["age", "country_code", "price"])
         return OnlineRows(table.combine_chunks().to_batches()[0], {})
 
-    def materialize(self, view: FeatureView, *, until: datetime, tell: Progress) -> int:
+    def materialize(
+        self, view: FeatureView, *, until: datetime, since: datetime | None = None, tell: Progress
+    ) -> int:
         raise AssertionError("nobody asked for it")
 
     @staticmethod

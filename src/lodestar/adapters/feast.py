@@ -4,206 +4,163 @@ Nothing is written to a `feature_store.yaml`; the objects are built in memory fo
 stores. Feast is imported when the registry is needed: reading a Redis online store does without.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lodestar.adapters.feast_config import (
-    FeastStores,
-    redis_connection_of,
-    repo_config,
-    secrets_of,
-)
+from lodestar.adapters.feast_changes import Changes
+from lodestar.adapters.feast_config import FeastStores, repo_config, secrets_of
+from lodestar.adapters.feast_project import FeastProject, imported_feast
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.errors import ExternalError, NotAllowedError, UsageError
-from lodestar.interface.features import OnlineRows, SelectedFeatures
+from lodestar.errors import UsageError
+from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast_objects import Changes
-    from lodestar.adapters.feast_provider import FeastProviderStore
-    from lodestar.adapters.feast_redis import FeastRedisStore
+    from lodestar.adapters.feast_changes import Comparison
 
-__all__ = ["FeastOnlineStore", "FeastRepository", "FeastStores"]
-
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+__all__ = ["FeastOnlineStore", "FeastProject", "FeastRepository", "FeastStores"]
 
 
-class FeastRepository:
-    """One environment's Feast project, by our declarations or a team's own repository."""
+class FeastRepository(FeastProject):
+    """One environment's Feast project, kept from our declarations."""
 
     def __init__(self, stores: FeastStores, catalog: FeatureCatalog) -> None:
-        self.catalog = catalog
-        self.project = stores.project
-        self.timeout = stores.timeout
-        self.left_out: dict[str, str] = {}
-        self._stores: FeastStores | None = stores
-        self._secrets = secrets_of(stores)
+        super().__init__(stores.project, timeout=stores.timeout, secrets=secrets_of(stores))
+        self._stores = stores
+        self._catalog = catalog
         self._config: Any = repo_config(stores)
-        self._folder: Path | None = None
-        self._where = stores.project
 
-    @classmethod
-    def existing(cls, folder: Path, *, timeout: float = 1.0) -> "FeastRepository":
-        """Take a folder with `feature_store.yaml` and its registry as they are; apply is theirs.
+    @property
+    def catalog(self) -> FeatureCatalog:
+        """The namespaces declared."""
+        return self._catalog
 
-        `catalog` has the views that a declaration can say, `left_out` why the others are not in it.
+    @property
+    def redis_connection(self) -> RedisConnection | None:
+        """The Redis that holds the online rows, if one does."""
+        online = self._stores.online
+        return online if isinstance(online, RedisConnection) else None
 
-        Raises:
-            UsageError: there is no such file, or no view fits.
-            ExternalError: the registry cannot be read.
-        """
-        if not (folder / "feature_store.yaml").is_file():
-            raise UsageError(f"there is no feature_store.yaml in {folder}")
-        self = cls.__new__(cls)
-        self._stores, self._folder, self._secrets, self.timeout = None, folder, [], timeout
-        self._where = folder.name
-        with self.translated():
-            self.project = self.store.project
-            views = self.store.list_feature_views()
-        from lodestar.adapters.feast_objects import declaration_of
-
-        found: dict[str, FeatureView] = {}
-        self.left_out = {}
-        for view in views:
-            try:
-                found[view.name] = declaration_of(view)
-            except UsageError as error:
-                self.left_out[view.name] = str(error)
-        if not found:
-            reasons = "; ".join(self.left_out.values()) or "it has none: was it applied?"
-            raise UsageError(f"no view of the Feast repository {folder} fits: {reasons}")
-        self.catalog = FeatureCatalog(found)
-        return self
-
-    @cached_property
-    def store(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore, whose import takes seconds
-        """Feast's own object, for what this class does not offer."""
-        feast = _feast()
-        if self._folder is not None:
-            return feast.FeatureStore(repo_path=str(self._folder))
+    def opened(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore
+        """Make Feast's own object."""
+        feast = imported_feast()
         return feast.FeatureStore(config=feast.RepoConfig(**self._config))
 
-    def diff(self) -> "Changes":
+    def diff(self) -> Changes:
         """What `apply` would change, in words; nothing is changed."""
         with self.translated():
-            return self._compared()[0]
+            return _Applying(self).found.changes
 
-    def apply(self) -> "Changes":
-        """Bring registry and online store to what is declared; views of others stay.
+    def apply(self, agreed: Changes | None = None) -> Changes:
+        """Bring registry and online store to what is declared; what others registered stays.
 
         Raises:
-            NotAllowedError: the repository is another's.
+            UsageError: it would do something else than was `agreed`, or change what is not ours.
             ExternalError: the registry or a store cannot be reached.
         """
-        if self._stores is None:
-            raise NotAllowedError(
-                "this Feast repository is kept by its own definitions",
-                hint="run feast apply in its folder",
-            )
         with self.translated():
-            found, objects, gone = self._compared()
-            self.store.apply(
-                [*objects.entities, *objects.views], objects_to_delete=gone, partial=False
-            )
-        if found.gone and isinstance(self._stores.online, RedisConnection):
-            self._redis().forget(found.gone)
-        return found
+            applying = _Applying(self)
+            if agreed is not None and applying.found.changes != agreed:
+                raise UsageError(
+                    "the registry has changed since it was looked at", hint="look again"
+                )
+            applying.run()
+        return applying.found.changes
 
-    def online(self) -> "FeastRedisStore | FeastProviderStore":
-        """The online store of the project, as Feast lays it out."""
-        if self.redis_connection is not None:
-            return self._redis()
-        from lodestar.adapters.feast_provider import FeastProviderStore
-
-        return FeastProviderStore(self)
-
-    def record(self, view: FeatureView, until: datetime) -> None:
-        """Tell the registry until when a view was materialised."""
-        with self.translated():
-            feast_view = self.registered(view)
-            since = feast_view.most_recent_end_time or BEGINNING
-            self.store.registry.apply_materialization(
-                feast_view, self.project, min(since, until), until
-            )
-
-    def registered(self, view: FeatureView) -> Any:  # noqa: ANN401 -- feast.FeatureView
-        """Feast's view of a namespace.
-
-        Raises:
-            UsageError: it was never applied.
-        """
-        from feast.errors import FeatureViewNotFoundException
-
-        try:
-            return self.store.registry.get_feature_view(view.namespace, self.project)
-        except FeatureViewNotFoundException as error:
+    def require_writable(self, view: FeatureView) -> None:
+        """See that a view is registered with these keys, features and table."""
+        if not self._is_as_declared(view):
             raise UsageError(
-                f"the namespace {view.namespace!r} is not in Feast's registry",
+                f"the namespace {view.namespace!r} is declared otherwise than Feast's registry has it",
                 hint="run: lodestar features apply",
-            ) from error
+            )
 
-    @cached_property
-    def redis_connection(self) -> RedisConnection | None:
-        """The Redis that holds the online rows, if it is one."""
-        if self._stores is not None:
-            online = self._stores.online
-            return online if isinstance(online, RedisConnection) else None
-        online = self.store.config.online_store
-        if getattr(online, "type", "") != "redis":
-            return None
-        return redis_connection_of(online, self.timeout)
+    def recorded(self, view: FeatureView) -> datetime | None:
+        """Until when it was materialised, as the registry knows; None if as something else."""
+        return super().recorded(view) if self._is_as_declared(view) else None
 
-    def _redis(self) -> "FeastRedisStore":
-        try:
-            from lodestar.adapters.feast_redis import FeastRedisStore
-        except ModuleNotFoundError as error:
-            if error.name not in {"mmh3", "google", "google.protobuf"}:
-                raise
-            raise _not_installed(error.name) from error
-        assert self.redis_connection is not None  # noqa: S101 -- both callers have asked
-        return FeastRedisStore(self.redis_connection, self.project)
+    def _is_as_declared(self, view: FeatureView) -> bool:
+        with self.translated():
+            self.registered(view)
+            found = _Applying(self, only=view).found
+        return not (found.replaced or found.reset)
 
-    def _compared(self) -> tuple["Changes", Any, list[Any]]:
-        store = self.store  # imports Feast, and says how to install it
-        from lodestar.adapters.feast_objects import changes, objects_of
+    @property
+    def files(self) -> Path | None:
+        """The folder of the feature tables, where they are files."""
+        offline = self._stores.offline
+        return offline if isinstance(offline, Path) else None
 
-        files = self._stores.offline if self._stores is not None else None
-        objects = objects_of(self.catalog, files if isinstance(files, Path) else None)
-        before = store.registry.list_feature_views(self.project)
-        found = changes(before, objects.views)
-        return found, objects, [view for view in before if view.name in found.gone]
+    def forget(self, namespaces: Sequence[str]) -> None:
+        """Drop the watermarks that stand beside the online rows."""
+        if self.redis_connection is not None and namespaces:
+            self._redis(self.redis_connection).forget(namespaces)
 
-    def reopen(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore
-        """Let go of Feast's object, which a call that hangs holds, and give it away."""
-        return self.__dict__.pop("store", None)
 
-    def close(self) -> None:
-        """Close the connections of Feast's object; it makes new ones when it is asked again."""
-        store = self.__dict__.pop("store", None)
-        if store is None:
+class _Applying:
+    """Declarations and registry as Feast's objects, compared, and what makes the two one."""
+
+    def __init__(self, repository: FeastRepository, *, only: FeatureView | None = None) -> None:
+        self._repository = repository
+        registry = repository.store.registry  # imports Feast, and says how to install it
+        from lodestar.adapters.feast_compare import compared
+        from lodestar.adapters.feast_objects import FeastObjects, objects_of
+
+        catalog = repository.catalog
+        views = registry.list_feature_views(repository.project)
+        if only is not None:
+            catalog = FeatureCatalog({only.namespace: only})
+            views = [view for view in views if view.name == only.namespace]
+        self._after = objects_of(catalog, repository.files)
+        entities = registry.list_entities(repository.project)
+        self._before = FeastObjects(tuple(entities), tuple(views))
+        self.found: Comparison = compared(self._before, self._after)
+
+    def run(self) -> None:
+        """Whatever ends it half way, the next one finds what is left to do.
+
+        Watermarks go first: none may stand beside rows that are gone.
+        """
+        repository, found = self._repository, self.found
+        if not found.changes.items:
             return
-        from lodestar.adapters.feast_provider import close_connections
+        store, project = repository.store, repository.project
+        anew = (*found.replaced, *found.reset)
+        repository.forget([*found.gone, *anew])
+        self._remove_rows(found.replaced)
+        for name in anew:  # Feast would keep until when it was materialised
+            store.registry.delete_feature_view(name, project)
+        store.apply(
+            [*self._after.entities, *self._after.views],
+            objects_to_delete=[
+                *(view for view in self._before.views if view.name in found.gone),
+                *(entity for entity in self._before.entities if entity.name in found.strays),
+            ],
+            partial=False,
+        )
 
-        close_connections(store)
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Word what Feast and its stores say as our errors."""
-        with _translated(self._where, self._secrets):
-            yield
+    def _remove_rows(self, names: Sequence[str]) -> None:
+        views = [view for view in self._before.views if view.name in names]
+        if views:
+            repository = self._repository
+            repository.store.provider.update_infra(
+                project=repository.project,
+                tables_to_delete=views,
+                tables_to_keep=[],
+                entities_to_delete=[],
+                entities_to_keep=[],
+                partial=False,
+            )
 
 
 class FeastOnlineStore:
     """The port `OnlineStore` over a Feast project; the registry hears of every watermark."""
 
-    def __init__(self, repository: FeastRepository) -> None:
+    def __init__(self, repository: FeastProject) -> None:
         self._repository = repository
         self._online = repository.online()
 
@@ -212,11 +169,22 @@ class FeastOnlineStore:
         return self._online.read(keys, selection)
 
     def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
-        """Keep these versions, unless newer ones are there; how many were written."""
+        """Keep these versions, unless newer ones are there; how many were written.
+
+        Raises:
+            UsageError: the namespace was not applied as it is declared.
+        """
+        self._repository.require_writable(view)
         return self._online.write(view, rows)
+
+    def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
+        """Reads one selection from an event loop; Redis from the loop itself, others in threads."""
+        return self._online.reader(selection)
 
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when the namespace was materialised, as the online store itself knows."""
+        if self._repository.registry_decides:
+            return self._repository.recorded(view)
         return self._online.watermark(view)
 
     def set_watermark(self, view: FeatureView, until: datetime) -> None:
@@ -228,47 +196,3 @@ class FeastOnlineStore:
         """Close the connections to the online store and to the registry."""
         self._online.close()
         self._repository.close()
-
-
-def _feast() -> Any:  # noqa: ANN401 -- a module
-    # Feast has reported its use to its makers; nothing leaves a machine that did not ask for it.
-    os.environ.setdefault("FEAST_USAGE", "False")
-    try:
-        import feast
-    except ModuleNotFoundError as error:
-        if error.name != "feast":
-            raise
-        raise _not_installed("feast") from error
-    return feast
-
-
-def _not_installed(package: str) -> UsageError:
-    return UsageError(
-        f"the Python package {package} is not installed", hint="pip install 'lodestar-ml[feast]'"
-    )
-
-
-@contextmanager
-def _translated(project: str, secrets: Sequence[str]) -> Iterator[None]:
-    """Word what Feast and its stores say as our errors, without a password."""
-    _feast()
-    import psycopg
-    import redis
-    import sqlalchemy.exc
-    from feast.errors import FeastError
-
-    try:
-        yield
-    except (
-        FeastError,
-        sqlalchemy.exc.SQLAlchemyError,
-        psycopg.Error,
-        redis.RedisError,
-        OSError,
-    ) as error:
-        shown = not any(secret in str(error) for secret in secrets)
-        reason = type(error).__name__
-        raise ExternalError(
-            f"Feast's project {project!r} cannot be read or written: {reason}",
-            hint="are its registry and stores running, and are user and password right?",
-        ) from (error if shown else None)

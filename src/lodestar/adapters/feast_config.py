@@ -1,20 +1,29 @@
 """Where a Feast project's stores are, in Feast's own words; nothing of Feast is loaded."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.errors import UsageError
+from lodestar.errors import UsageError, choices
 
-__all__ = ["FeastStores", "redis_connection_of", "repo_config", "secrets_of"]
+__all__ = ["FeastStores", "redis_connection_of", "repo_config", "secrets_of", "sqlite_below"]
 
 POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
-REDIS_TYPES = {"single": "redis", "cluster": "redis_cluster", "sentinel": "redis_sentinel"}
+SQLITE = "sqlite:///"
+# Feast waits for its registry as long as the driver does, which is for ever.
+REGISTRY_SECONDS = 10
+STATEMENT_SECONDS = 30
+REDIS_TYPES: dict[Literal["single", "cluster", "sentinel"], str] = {
+    "single": "redis",
+    "cluster": "redis_cluster",
+    "sentinel": "redis_sentinel",
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class FeastStores:
     """One environment's Feast project.
 
     `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…` or the folder
-    of the parquet files; `online` is a Redis or `postgresql://…`, which answers within
-    `timeout` seconds or counts as failed.
+    of the parquet files; `online` is a Redis, or `postgresql://…` or `sqlite:///path`, which answer
+    within `timeout` seconds or count as failed.
     """
 
     project: str
@@ -49,7 +58,11 @@ def repo_config(stores: FeastStores) -> dict[str, Any]:
             "cache_ttl_seconds": 60,
             # A namespace stays readable while its rows are brought up to date.
             "serve_features_while_materializing": True,
-            "sqlalchemy_config_kwargs": {"echo": False, "pool_pre_ping": True},
+            "sqlalchemy_config_kwargs": {
+                "echo": False,
+                "pool_pre_ping": True,
+                "connect_args": _registry_arguments(stores.registry),
+            },
         },
         "offline_store": _offline(stores),
         "online_store": _online(stores),
@@ -83,6 +96,27 @@ def _registry(uri: SecretStr) -> str:
     )
 
 
+def _registry_arguments(uri: SecretStr) -> dict[str, Any]:
+    parts = urlsplit(uri.get_secret_value())
+    if parts.scheme == "sqlite":
+        return {"timeout": REGISTRY_SECONDS}
+    given = parse_qs(parts.query)
+    ours = {
+        "connect_timeout": REGISTRY_SECONDS,
+        "application_name": "lodestar feast registry",
+        "options": f"-c statement_timeout={STATEMENT_SECONDS * 1000}",
+    }
+    return {name: value for name, value in ours.items() if name not in given}
+
+
+def sqlite_below(uri: SecretStr, project: Path) -> SecretStr:
+    """A relative `sqlite:///path` as one below the project; any other URI as it is."""
+    text = uri.get_secret_value()
+    if not text.startswith(SQLITE):
+        return uri
+    return SecretStr(f"{SQLITE}{project / text.removeprefix(SQLITE)}")
+
+
 def _offline(stores: FeastStores) -> dict[str, Any]:
     if isinstance(stores.offline, Path):
         return {"type": "dask"}
@@ -92,6 +126,9 @@ def _offline(stores: FeastStores) -> dict[str, Any]:
 def _online(stores: FeastStores) -> dict[str, Any]:
     if isinstance(stores.online, RedisConnection):
         return _redis(stores.online)
+    text = stores.online.get_secret_value()
+    if text.startswith(SQLITE):
+        return {"type": "sqlite", "path": text.removeprefix(SQLITE)}
     return {"type": "postgres", **_postgres(stores.online, stores)}
 
 
@@ -100,7 +137,7 @@ def _postgres(uri: SecretStr, stores: FeastStores) -> dict[str, Any]:
     if parts.scheme not in POSTGRES or not parts.hostname:
         raise UsageError(
             f"a store of Feast cannot begin with {parts.scheme!r} here",
-            hint="postgresql://user:password@host:5432/database",
+            hint="postgresql://user:password@host:5432/database, or online sqlite:///path or redis",
         )
     options = parse_qs(parts.query)
     return {
@@ -142,21 +179,28 @@ def _redis(connection: RedisConnection) -> dict[str, Any]:
     }
 
 
-def redis_connection_of(online: Any, timeout: float) -> RedisConnection:  # noqa: ANN401 -- Feast's config
-    """Read Feast's own Redis settings, of a repository that exists already."""
-    words = online.connection_string.split(",")
+def redis_connection_of(online: Mapping[str, Any], timeout: float) -> RedisConnection:
+    """Read Feast's own Redis settings, as `feature_store.yaml` has them.
+
+    Raises:
+        UsageError: it is of a kind that Feast does not know either.
+    """
+    words = str(online.get("connection_string", "localhost:6379")).split(",")
     nodes = [word for word in words if "=" not in word]
     given = dict(word.split("=", 1) for word in words if "=" in word)
     user, password = (_quoted(given.get(name, "")) for name in ("username", "password"))
     login = f"{user}:{password}@" if user or password else ""
     scheme = "rediss" if given.get("ssl", "").lower() == "true" else "redis"
     modes = {value: key for key, value in REDIS_TYPES.items()}
+    kind = str(online.get("redis_type", "redis"))
+    if kind not in modes:
+        raise UsageError(f"Feast has no redis_type {kind!r}", hint=choices(kind, sorted(modes)))
     ca_file = given.get("ssl_ca_certs")
     return RedisConnection(
         SecretStr(f"{scheme}://{login}{','.join(nodes)}/{given.get('db', '0')}"),
-        mode=modes[online.redis_type.value],  # type: ignore[arg-type]
+        mode=modes[kind],
         timeout=timeout,
-        master_name=online.sentinel_master,
+        master_name=str(online.get("sentinel_master", "mymaster")),
         ca_file=Path(_plain(ca_file)) if ca_file else None,
     )
 

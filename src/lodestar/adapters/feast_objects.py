@@ -1,7 +1,7 @@
 """Feature declarations as Feast's objects and back, and the difference of two in words."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
     PostgreSQLSource,
 )
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from pydantic import ValidationError
 
 from lodestar.errors import UsageError
 from lodestar.settings import features as declared
 
-__all__ = ["Changes", "FeastObjects", "changes", "declaration_of", "objects_of", "ours"]
+__all__ = ["MANAGED", "FeastObjects", "declaration_of", "objects_of", "ours", "type_of"]
 
 MANAGED = {"managed_by": "lodestar"}
 # A timestamp is µs as an int: Feast's own timestamps are whole seconds.
@@ -45,14 +46,6 @@ class FeastObjects:
 
     entities: tuple[Entity, ...]
     views: tuple[FeatureView, ...]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What `apply` does, in words; `gone` are the views that it removes with their online rows."""
-
-    lines: tuple[str, ...] = ()
-    gone: tuple[str, ...] = field(default=(), repr=False)
 
 
 def objects_of(catalog: declared.FeatureCatalog, files: Path | None) -> FeastObjects:
@@ -119,77 +112,29 @@ def _source(view: declared.FeatureView, files: Path | None) -> DataSource:
     return FileSource(path=str(path), **common)
 
 
-def ours(view: FeatureView) -> bool:
-    """Whether a registered view was written by us, and may be removed by us."""
-    return bool(view.tags.get("managed_by") == MANAGED["managed_by"])
+def ours(made: FeatureView | Entity) -> bool:
+    """Whether something registered was written by us, and may be changed and removed by us."""
+    return bool(made.tags.get("managed_by") == MANAGED["managed_by"])
 
 
-def changes(before: Sequence[FeatureView], after: Sequence[FeatureView]) -> Changes:
-    """Say what turns the views registered into those declared; views of others stay."""
-    known = {view.name: view for view in before}
-    lines: list[str] = []
-    for view in after:
-        old = known.get(view.name)
-        if old is None:
-            names = ", ".join(feature.name for feature in view.features)
-            lines.append(f"+ {view.name}: new, by {', '.join(view.join_keys)}: {names}")
-        else:
-            lines += [f"~ {view.name}: {line}" for line in _differences(_said(old), _said(view))]
-    stay = {view.name for view in after}
-    gone = tuple(view.name for view in before if ours(view) and view.name not in stay)
-    lines += [f"- {name}: no longer declared; its online rows are removed" for name in gone]
-    return Changes(tuple(lines), gone)
-
-
-def _said(view: FeatureView) -> dict[str, str]:
-    said = {f"feature {feature.name}": _type_of(feature) for feature in view.features}
-    said |= {
-        f"description of {feature.name}": feature.description
-        for feature in view.features
-        if feature.description
-    }
-    said["keys"] = ", ".join(f"{key.name} {_type_of(key)}" for key in view.entity_columns)
-    said["ttl"] = str(view.ttl) if view.ttl else "none"
-    source: Any = view.batch_source
-    said["source"] = source.get_table_query_string() if _is_table(source) else source.path
-    said["timestamp column"] = source.timestamp_field
-    said["created column"] = source.created_timestamp_column or "none"
-    said |= {"owner": view.owner or "none", "description": view.description or "none"}
-    return said
-
-
-def _is_table(source: DataSource) -> bool:
-    return isinstance(source, PostgreSQLSource)
-
-
-def _type_of(column: Field) -> str:
+def type_of(column: Field) -> str:
+    """A column's type as a declaration says it; Feast's own name where it cannot."""
     kind = KINDS.get(column.dtype, str(column.dtype))
     return "timestamp" if column.tags.get("unit") == "µs since 1970" else kind
 
 
-def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    lines = [f"{name}: {after[name]}, new" for name in after if name not in before]
-    lines += [f"{name}: gone" for name in before if name not in after]
-    return lines + [
-        f"{name}: {after[name]}, was {before[name]}"
-        for name in after
-        if name in before and before[name] != after[name]
-    ]
-
-
-def declaration_of(view: FeatureView) -> declared.FeatureView:
-    """Read another's view as a declaration.
+def declaration_of(view: FeatureView, table: str) -> declared.FeatureView:
+    """Read another's view as a declaration whose rows are in `table`.
 
     Raises:
         UsageError: it has something that a declaration cannot say, which is named.
     """
     source: Any = view.batch_source
-    table = getattr(source, "path", "") or source.get_table_query_string()
     value = {
         "namespace": view.name,
         "entity_keys": {key.name: _key_type(view, key) for key in view.entity_columns},
         "source": {
-            "table": Path(table.strip('"')).stem if "/" in table else table.strip('"'),
+            "table": table,
             "timestamp_col": source.timestamp_field,
             **({"created_col": c} if (c := source.created_timestamp_column) else {}),
         },
@@ -200,8 +145,10 @@ def declaration_of(view: FeatureView) -> declared.FeatureView:
     }
     try:
         return declared.FeatureView.model_validate(value)
-    except ValueError as error:
-        reason = str(error).splitlines()[-2].strip() if "\n" in str(error) else str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        part = ".".join(str(step) for step in first["loc"])
+        reason = f"{part}: {first['msg']}" if part else first["msg"]
         raise UsageError(f"the Feast view {view.name!r} does not fit: {reason}") from error
 
 
@@ -220,4 +167,4 @@ def _feature_type(view: FeatureView, feature: Field) -> str:
             f"the Feast view {view.name!r} has a feature {feature.name!r} of type {feature.dtype}",
             hint="features can be Bool, Int64, Float64, String or UnixTimestamp",
         )
-    return _type_of(feature)
+    return type_of(feature)

@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from lodestar.adapters.feast_layout import PARSERS, time_bytes, value_bytes
 from lodestar.adapters.redis_rows import Entity, Questions, Version, newest, versions
+from lodestar.adapters.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
-from lodestar.interface.features import OnlineRows, SelectedFeatures
+from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast import FeastRepository
+    from lodestar.adapters.feast_project import FeastProject
 
 __all__ = ["FeastProviderStore", "close_connections"]
 
@@ -36,7 +37,7 @@ T = TypeVar("T")
 class FeastProviderStore:
     """One caller at a time: Feast's stores share one connection."""
 
-    def __init__(self, repository: "FeastRepository") -> None:
+    def __init__(self, repository: "FeastProject") -> None:
         # Feast hands PostgreSQL times without a zone, which are read in the session's.
         os.environ.setdefault("PGTZ", "UTC")
         self._repository = repository
@@ -65,11 +66,18 @@ class FeastProviderStore:
 
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when the namespace was materialised, as the registry knows."""
-        found = self._in_time(lambda: self._repository.registered(view).most_recent_end_time)
-        return None if found is None else found.astimezone(UTC)
+        return self._in_time(lambda: self._repository.recorded(view))
 
     def set_watermark(self, view: FeatureView, until: datetime) -> None:
         """Nothing is left to do: the registry was told."""
+
+    def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
+        """Reads one selection in a thread: there is one turn at a time."""
+        repository = self._repository
+        self._warm()
+        return ThreadedReader(
+            self, selection, timeout=repository.timeout, threads=1, closing=repository.close
+        )
 
     def close(self) -> None:
         """Nothing is left to do: the repository closes the connections."""
@@ -124,8 +132,15 @@ class FeastProviderStore:
             feast_view = self._repository.registered(view)
             store.provider.online_write_batch(store.config, feast_view, data, None)
 
+    def _warm(self) -> None:
+        """Import Feast and open its registry, which has a deadline of its own: both take seconds."""
+        with self._repository.translated():
+            self._repository.store  # noqa: B018 -- it is made when it is asked for
+
     def _in_time(self, work: Callable[[], T]) -> T:
-        repository, ends = self._repository, time.monotonic() + self._repository.timeout
+        repository = self._repository
+        self._warm()
+        ends = time.monotonic() + repository.timeout
         future: Future[T] = Future()
 
         def run() -> None:
@@ -149,7 +164,7 @@ class FeastProviderStore:
                 self._turn.release()
 
 
-def _late(repository: "FeastRepository") -> ExternalError:
+def _late(repository: "FeastProject") -> ExternalError:
     return ExternalError(
         f"Feast's online store of {repository.project!r} did not answer within "
         f"{repository.timeout:g} s",

@@ -26,10 +26,10 @@ def writer(data: Data, project: Path) -> PostgresWriter:
     return PostgresWriter(_connection(data))
 
 
-def feature_tables(data: Data, project: Path) -> PostgresFeatureTables:
-    """The feature tables in the same server."""
+def feature_tables(data: Data, project: Path, query: str | None = None) -> PostgresFeatureTables:
+    """The feature tables in the same server, or a query that stands for one."""
     del project
-    return PostgresFeatureTables(_connection(data))
+    return PostgresFeatureTables(_connection(data), query)
 
 
 def _connection(data: Data) -> PostgresConnection:
@@ -39,4 +39,6 @@ def _connection(data: Data) -> PostgresConnection:
             hint="set data.postgres.uri, as config/dev.yaml does",
         )
     section = data.postgres
-    return PostgresConnection(section.uri, section.statement_timeout, section.connect_timeout)
+    return PostgresConnection(
+        section.uri, section.statement_timeout, section.connect_timeout, section.application_name
+    )

@@ -7,6 +7,7 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 import pyarrow as pa
 
 from lodestar.adapters.postgres_catalog import columns_of, quoted, tables
+from lodestar.adapters.postgres_errors import UnknownColumnError, UnknownTableError
 from lodestar.adapters.postgres_session import PostgresConnection, Session, opened
 from lodestar.adapters.postgres_values import plain_rows, plain_types
 from lodestar.core.known_versions import latest_versions
@@ -18,15 +19,20 @@ from lodestar.settings.features import FeatureView
 __all__ = ["PostgresFeatureTables"]
 
 READ_ROWS = 65_536
+_ZONELESS = "timestamp without time zone"
 # Clocks were never further from UTC.
 _FURTHEST = timedelta(days=1)
 
 
 class PostgresFeatureTables:
-    """Streams from the tables that `features/*.yaml` names, in sessions that can only read."""
+    """Streams from the tables that `features/*.yaml` names, in sessions that can only read.
 
-    def __init__(self, connection: PostgresConnection) -> None:
+    Where a `query` is given, its rows are the table of every view.
+    """
+
+    def __init__(self, connection: PostgresConnection, query: str | None = None) -> None:
         self._connection = connection
+        self._query = query
 
     def versions(
         self, view: FeatureView, features: Sequence[str], times: TimeRange
@@ -65,6 +71,8 @@ class PostgresFeatureTables:
 
     def _described(self, view: FeatureView, features: Sequence[str]) -> "_Table":
         with opened(self._connection) as session:
+            if self._query is not None:
+                return _describe_query(session, self._query, view, features)
             return _describe(session, view, features)
 
     def _stream(self, table: "_Table", sql: str) -> pa.RecordBatchReader:
@@ -87,7 +95,7 @@ class _Table:
     @property
     def zoneless(self) -> set[str]:
         """The columns whose times have no zone."""
-        return {name for name, kind in self.types.items() if kind == "timestamp without time zone"}
+        return {name for name, kind in self.types.items() if kind == _ZONELESS}
 
     @property
     def columns(self) -> str:
@@ -142,13 +150,47 @@ def _describe(session: Session, view: FeatureView, features: Sequence[str]) -> _
         raise SchemaError(f"{what} is not in the database", hint=hint)
     asked = [column for column in declared.schema.names if column in types]
     raw = session.schema(f"SELECT {', '.join(map(quoted, asked))} FROM {name}")  # noqa: S608 -- quoted
+    _check(declared, raw, what, [column for column in types if column not in asked])
+    return _Table(name, declared, {column: types[column] for column in asked})
+
+
+def _describe_query(
+    session: Session, query: str, view: FeatureView, features: Sequence[str]
+) -> _Table:
+    """The same for a query of a Feast repository.
+
+    Raises:
+        SchemaError: it fails, or its columns are not those declared.
+    """
+    declared = VersionColumns.of(view, features)
+    what = f"the query of the feature namespace {view.namespace!r}"
+    name = f"({query}) AS source"  # the team's own, in a session that can only read
+    try:
+        every = session.schema(f"SELECT * FROM {name}").names  # noqa: S608 -- as above
+    except (UnknownTableError, UnknownColumnError) as error:
+        raise SchemaError(f"{what} fails: {error.what}") from error
+    asked = [column for column in declared.schema.names if column in every]
+    raw = session.schema(f"SELECT {', '.join(map(quoted, asked))} FROM {name}")  # noqa: S608 -- as above
+    _check(declared, raw, what, [column for column in every if column not in asked])
+    types = {field.name: _ZONELESS if _is_zoneless(field) else _plain_name(field) for field in raw}
+    return _Table(name, declared, types)
+
+
+def _check(declared: VersionColumns, raw: pa.Schema, what: str, others: Sequence[str]) -> None:
     try:
         plain = plain_types(raw)
     except SchemaError as error:
         raise SchemaError(f"{what}: {error.what}", hint=error.hint) from error
-    others = [pa.field(column, pa.null()) for column in types if column not in asked]
-    declared.check(pa.schema([*plain, *others]))
-    return _Table(name, declared, {column: types[column] for column in asked})
+    declared.check(pa.schema([*plain, *(pa.field(column, pa.null()) for column in others)]))
+
+
+def _is_zoneless(field: pa.Field) -> bool:
+    return bool(pa.types.is_timestamp(field.type) and field.type.tz is None)
+
+
+def _plain_name(field: pa.Field) -> str:
+    numeric = isinstance(field.type, pa.OpaqueType) and field.type.type_name == "numeric"
+    return "numeric" if numeric else str(field.type)
 
 
 def _literal(moment: datetime, further: timedelta = timedelta(0)) -> str:

@@ -6,24 +6,37 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from lodestar.cli.drawing import add_row, print_facts, print_next, table_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lodestar.pipelines.features import ListedView
+    from lodestar.pipelines.features import ListedFeatures, PlannedFeatures
     from lodestar.pipelines.features import MaterializedView as Materialized
     from lodestar.pipelines.parity import Parity
     from lodestar.pipelines.snapshot import TakenSnapshot
 
-__all__ = ["ListView", "MaterializedView", "ParityView", "SnapshotView"]
+__all__ = [
+    "AppliedView",
+    "ListView",
+    "MaterializedView",
+    "ParityView",
+    "PlanView",
+    "SnapshotView",
+]
+
+COLOURS = {"+": "green", "~": "yellow", "-": "red", "-/+": "red"}
+ACTIONS = {"+": "add", "~": "change", "-": "remove", "-/+": "replace"}
 
 
 class ListView:
     """The declared namespaces."""
 
-    def __init__(self, listed: Sequence[ListedView]) -> None:
-        self._listed = listed
+    def __init__(self, listed: ListedFeatures) -> None:
+        self._listed = listed.views
+        self._left_out = listed.left_out
 
     def json(self) -> dict[str, Any]:
         """Plain values."""
@@ -38,7 +51,8 @@ class ListView:
                     "unknown": item.unknown,
                 }
                 for item in self._listed
-            ]
+            ],
+            "left_out": dict(self._left_out),
         }
 
     def print(self, console: Console) -> None:
@@ -55,6 +69,77 @@ class ListView:
                 item.unknown or until,
             )
         console.print(table)
+        if self._left_out:
+            print_facts(
+                console, *((f"left out: {name}", why) for name, why in self._left_out.items())
+            )
+
+
+class PlanView:
+    """What applying the declarations would change; shown before it is."""
+
+    def __init__(self, plan: PlannedFeatures) -> None:
+        self._plan = plan
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "project": self._plan.project,
+            "namespaces": self._plan.namespaces,
+            "changes": [
+                {
+                    "action": ACTIONS[change.sign],
+                    "name": change.name,
+                    "what": change.what,
+                    "breaks": change.breaks,
+                }
+                for change in self._plan.changes.items
+            ],
+        }
+
+    def print(self, console: Console) -> None:
+        """For people: one line per change, then how many."""
+        changes = self._plan.changes.items
+        for change in changes:
+            mark = Text(change.sign.ljust(4), style=COLOURS[change.sign])
+            console.print(mark + Text(f"{change.name}: {change.what}"), soft_wrap=True)
+        counted = [
+            f"{count} to {action}"
+            for sign, action in ACTIONS.items()
+            if (count := sum(change.sign == sign for change in changes))
+        ]
+        if counted:
+            console.print(Text(f"in {self._plan.project}: {', '.join(counted)}", style="dim"))
+        anew = sorted({change.name for change in changes if change.sign == "-/+"})
+        if anew:
+            names = Text(", ".join(anew))
+            console.print(names + Text(": online rows are removed; materialise again", style="dim"))
+
+
+class AppliedView(PlanView):
+    """What was changed, or why nothing was."""
+
+    def __init__(self, plan: PlannedFeatures, *, applied: bool, dry_run: bool) -> None:
+        super().__init__(plan)
+        self._applied = applied
+        self._dry_run = dry_run
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**super().json(), "applied": self._applied, "dry_run": self._dry_run}
+
+    def print(self, console: Console) -> None:
+        """For people, who have seen the changes."""
+        fit = f"{self._plan.namespaces} declarations fit their tables"
+        if self._plan.project is None:
+            console.print(f"[green]✓[/] {fit}; this environment has no registry to write")
+        elif self._applied:
+            console.print(f"[green]✓[/] {fit}; the registry is as they say")
+            print_next(console, ("lodestar features materialize", "fill the online store"))
+        elif self._plan.changes.items:
+            console.print(f"[green]✓[/] {fit}; nothing was changed")
+        else:
+            console.print(f"[green]✓[/] {fit}; the registry is as they say already")
 
 
 class MaterializedView:

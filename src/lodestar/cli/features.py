@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from lodestar.cli.options import (
     the_environment,
     the_settings,
 )
+
+if TYPE_CHECKING:
+    from lodestar.adapters.feast_changes import Changes
 
 __all__ = ["add_feature_commands"]
 
@@ -45,6 +49,53 @@ def features_list(env: Env = None, as_json: Json = False) -> None:
         out.show(ListView(list_features(environment)))
 
 
+@features_app.command("apply")
+def features_apply(
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, also where something is removed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Bring Feast's registry to what is declared, after showing what that changes."""
+    with guarded(as_json=as_json) as out:
+        environment = the_environment(env)
+        from lodestar.cli.feature_views import AppliedView, PlanView
+        from lodestar.pipelines.features import apply_features, plan_features
+
+        with out.progress() as progress:
+            plan = plan_features(environment, tell=progress)
+        if not as_json:
+            out.show(PlanView(plan))
+        due = bool(plan.changes.items) and not dry_run
+        if due and not yes:
+            _agree(plan.changes, asking=not as_json and sys.stdin.isatty() and sys.stderr.isatty())
+        if due:
+            with out.progress() as progress:
+                apply_features(plan, tell=progress)
+        out.show(AppliedView(plan, applied=due, dry_run=dry_run))
+
+
+def _agree(changes: Changes, *, asking: bool) -> None:
+    """Ask a person; where there is none, what removes nothing is agreed to.
+
+    Raises:
+        UsageError: it is not agreed to.
+    """
+    from lodestar.errors import UsageError
+
+    if asking:
+        if not typer.confirm("Apply these changes?", err=True):
+            raise UsageError("not agreed to; nothing was changed")
+    elif changes.breaking:
+        lines = "".join(f"\n  {change}" for change in changes.breaking)
+        raise UsageError(
+            f"this removes what somebody may read:{lines}",
+            hint="add --yes if that is meant; nothing was changed",
+        )
+
+
 @features_app.command("materialize")
 def features_materialize(
     namespaces: Annotated[
@@ -52,6 +103,10 @@ def features_materialize(
     ] = None,
     until: Annotated[
         datetime | None, typer.Option(help="Versions known by then, in UTC (default: now).")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Only event times from then on, in UTC (default: all that hold)."),
     ] = None,
     env: Env = None,
     as_json: Json = False,
@@ -62,9 +117,10 @@ def features_materialize(
         from lodestar.cli.feature_views import MaterializedView
         from lodestar.pipelines.features import materialize
 
-        moment = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
+        end = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
+        begin = None if since is None else since.replace(tzinfo=UTC)
         with out.progress() as progress:
-            done = materialize(environment, namespaces or (), until=moment, tell=progress)
+            done = materialize(environment, namespaces or (), until=end, since=begin, tell=progress)
         out.show(MaterializedView(done))
 
 

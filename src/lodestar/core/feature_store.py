@@ -59,11 +59,14 @@ class ComposedFeatureStore:
         found = self._online().read(keys, selection)
         return _without_expired(found, selection, now or datetime.now(UTC))
 
-    def materialize(self, view: FeatureView, *, until: datetime, tell: Progress) -> int:
+    def materialize(
+        self, view: FeatureView, *, until: datetime, since: datetime | None = None, tell: Progress
+    ) -> int:
         """Write each entity's latest version that had arrived by `until`, then the watermark.
 
         Raises:
-            UsageError: the store is further on already: newer versions are never replaced by older.
+            UsageError: the store is further on already: newer versions are never replaced by older; or
+                versions between what it has and `since` would be left out.
         """
         store = self._online()
         reached = store.watermark(view)
@@ -73,8 +76,11 @@ class ComposedFeatureStore:
                 f"already, and does not go back to {until:%Y-%m-%d %H:%M:%S}",
                 hint="leave --until out to go on from there",
             )
-        since = None if view.ttl is None else until - view.ttl
-        with self.tables.latest(view, TimeRange(since, until), known_by=until) as rows:
+        oldest = None if view.ttl is None else until - view.ttl
+        if since is not None:
+            _refuse_gap(view, reached, since, oldest)
+            oldest = since if oldest is None else max(since, oldest)
+        with self.tables.latest(view, TimeRange(oldest, until), known_by=until) as rows:
             written = store.write(view, _told(rows, tell))
         store.set_watermark(view, until)
         return written
@@ -86,6 +92,20 @@ class ComposedFeatureStore:
                 hint="see feature_store.redis in the config",
             )
         return self.store
+
+
+def _refuse_gap(
+    view: FeatureView, reached: datetime | None, since: datetime, oldest: datetime | None
+) -> None:
+    """Versions from `reached` on, or from the oldest that holds, must all be looked at."""
+    begins = max((moment for moment in (reached, oldest) if moment is not None), default=None)
+    if begins is None or since > begins:
+        has = "nothing yet" if reached is None else f"it until {reached:%Y-%m-%d %H:%M:%S} UTC"
+        raise UsageError(
+            f"the online store has {has} of {view.namespace}, so versions before "
+            f"{since:%Y-%m-%d %H:%M:%S} would be missing",
+            hint="leave --since out: everything that holds is looked at then",
+        )
 
 
 def _told(rows: pa.RecordBatchReader, tell: Progress) -> Iterator[pa.RecordBatch]:

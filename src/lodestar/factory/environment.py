@@ -1,13 +1,12 @@
 """From config to objects: all that an environment gives, whatever the recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lodestar.adapters.point_in_time import PointInTimeJoin
 from lodestar.adapters.registry import (
-    FEATURE_TABLES,
     SQL_READERS,
     URI_READERS,
     WRITERS,
@@ -20,9 +19,17 @@ from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.errors import UsageError
+from lodestar.factory.features import FeatureSources
 from lodestar.interface.data import FrameWriter, SpineReader
-from lodestar.interface.features import FeatureStoreAdapter, FeatureTables, OnlineStore
-from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
+from lodestar.interface.features import (
+    FeatureStoreAdapter,
+    MakesReaders,
+    OnlineReader,
+    OnlineStore,
+    SelectedFeatures,
+)
+from lodestar.settings.config import Data
+from lodestar.settings.features import FeatureCatalog, FeatureView
 from lodestar.settings.loading import Environment
 from lodestar.sql import Query
 
@@ -49,10 +56,12 @@ class Spine:
 class EnvironmentFactory:
     """Objects that depend on the environment alone: all that running an artifact needs."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, *, work: str = "") -> None:
+        """`work` is what servers list our sessions under, such as `train uplift_model_exp3`."""
         self._environment = environment
         self._config = environment.config
         self._project = environment.project
+        self._data = _named(environment.config.data, work)
 
     def store(self) -> RunStore:
         """Runs and artifacts."""
@@ -76,7 +85,7 @@ class EnvironmentFactory:
         if loader.query is not None:
             reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
             bound = loader.query.bind(params)
-            return Spine(reader(self._config.data, self._project, loader.query, bound))
+            return Spine(reader(self._data, self._project, loader.query, bound))
         if params:
             raise UsageError("a data URI takes no --context-params", hint="leave them out")
         return Spine(self.reader(loader.uri or ""))
@@ -104,13 +113,18 @@ class EnvironmentFactory:
     def writer(self, destination: str) -> FrameWriter:
         """Whatever writes to destinations of this kind; relative ones are below the project."""
         writer = adapter(WRITERS, scheme_of(destination), what="the URI scheme")
-        found: FrameWriter = writer(self._config.data, self._project)
+        found: FrameWriter = writer(self._data, self._project)
         return found
 
-    @cached_property
+    @property
     def features(self) -> FeatureCatalog:
-        """The namespaces declared in features/*.yaml."""
-        return load_features(self._project)
+        """The namespaces that recipes can take from."""
+        return self.sources.catalog
+
+    @cached_property
+    def sources(self) -> FeatureSources:
+        """What the config's feature store stands for."""
+        return FeatureSources(self._config.feature_store, self._data, self._project)
 
     @cached_property
     def feature_store(self) -> FeatureStoreAdapter | None:
@@ -118,23 +132,21 @@ class EnvironmentFactory:
         section = self._config.feature_store
         if self._config.environment.augmenter == "pass_through" or section is None:
             return None
-        tables: FeatureTables = adapter(
-            FEATURE_TABLES, section.offline, what="feature_store.offline"
-        )(self._config.data, self._project)
+        tables = self.sources.tables()
         return ComposedFeatureStore(tables, PointInTimeJoin(tables), self.online_store())
 
     def online_store(self) -> OnlineStore | None:
         """What the environment serves features from; None where it declares nothing."""
-        from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+        return self.sources.online_store()
 
-        section = self._config.feature_store
-        if section is None or section.redis is None:
-            return None
-        redis = section.redis
-        ca_file = None if redis.ca_file is None else self._project / redis.ca_file
-        return RedisOnlineStore(
-            RedisConnection(redis.uri, redis.mode, redis.timeout, redis.master_name, ca_file)
-        )
+    def online_reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader | None:
+        """What reads a selection from an event loop; None where there is no online store."""
+        store = self.online_store()
+        if store is None or isinstance(store, MakesReaders):
+            return None if store is None else store.reader(selection)
+        from lodestar.adapters.threaded_reader import ThreadedReader
+
+        return ThreadedReader(store, selection)
 
     def bound(self, wrapper: PyfuncWrapper) -> Augmenter:
         """The artifact's augmenter, taking its features from this environment's store.
@@ -152,6 +164,15 @@ class EnvironmentFactory:
         """The declarations that an artifact goes by."""
         views = contents.augmenter_config_snapshot.get("views")
         return self.features if views is None else _catalog(views)
+
+
+def _named(data: Data, work: str) -> Data:
+    """The section, its sessions' name with what they are for."""
+    if data.postgres is None or not work:
+        return data
+    name = f"{data.postgres.application_name} {work}"
+    postgres = data.postgres.model_copy(update={"application_name": name})
+    return data.model_copy(update={"postgres": postgres})
 
 
 def _catalog(views: Mapping[str, Any]) -> FeatureCatalog:

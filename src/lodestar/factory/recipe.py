@@ -48,8 +48,10 @@ class Hyperparameters:
 class Factory(EnvironmentFactory):
     """Objects for training one recipe in one environment."""
 
-    def __init__(self, environment: Environment, loaded: LoadedRecipe) -> None:
-        super().__init__(environment)
+    def __init__(
+        self, environment: Environment, loaded: LoadedRecipe, *, work: str = "train"
+    ) -> None:
+        super().__init__(environment, work=f"{work} {loaded.name}")
         self._loaded = loaded
         self._recipe = loaded.recipe
 

@@ -16,11 +16,12 @@ from lodestar.settings.env_file import ENV_FILE, with_env_file
 __all__ = ["AddressFile", "Addresses", "write_private"]
 
 POSTGRES, REDIS, MLFLOW = "LODESTAR_POSTGRES_URI", "LODESTAR_REDIS_URI", "LODESTAR_MLFLOW_URI"
+FEAST = "LODESTAR_FEAST_URI"
 SERVERS = 3
 _PLAIN = re.compile(r"^[A-Za-z0-9_-]+$")
 HEAD = """\
 # Made by `lodestar infra`: where its servers are, and their passwords. Keep it to yourself.
-# The first three are for config/*.yaml; compose.yaml reads the others.
+# The first four are for config/*.yaml; compose.yaml reads the others.
 """
 
 
@@ -45,6 +46,7 @@ class Addresses:
         redis = self.redis.password.get_secret_value()
         return {
             POSTGRES: f"postgresql://lodestar:{postgres}@{self.postgres.address}/lodestar",
+            FEAST: f"postgresql://lodestar:{postgres}@{self.postgres.address}/feast",
             REDIS: f"redis://:{redis}@{self.redis.address}/0",
             MLFLOW: f"http://{HOST}:{self.mlflow_port}",
             "LODESTAR_POSTGRES_PORT": str(self.postgres.port),

@@ -19,8 +19,8 @@ from lodestar.infra.programs import copied_programs, driver, postgres_programs
 __all__ = ["DATABASES", "USER", "PostgresServer"]
 
 USER = "lodestar"
-# The team's data, and what the tracking server keeps.
-DATABASES = ("lodestar", "mlflow")
+# The team's data, what the tracking server keeps, and Feast's registry.
+DATABASES = ("lodestar", "mlflow", "feast")
 WITHIN = 60.0
 PROBE_TIMEOUT = 2
 INIT_TIMEOUT = 120.0
@@ -97,6 +97,7 @@ class PostgresServer:
                 account=runner.account,
             )
             await_ready(self.process, self.problem, within=within)
+            self._add_databases()
         except BaseException:
             self.stop()
             raise
@@ -116,6 +117,15 @@ class PostgresServer:
         except psycopg.OperationalError as error:
             return str(error).split("\n")[0].rpartition("failed: ")[2].strip()
         return None
+
+    def _add_databases(self) -> None:
+        """Make those that the data of an older version lack."""
+        psycopg = driver("psycopg")
+        with psycopg.connect(self.uri.get_secret_value(), autocommit=True) as connection:
+            there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            for name in DATABASES:
+                if name not in there:
+                    connection.execute(f"CREATE DATABASE {name}")
 
     def _is_made(self) -> bool:
         return (self.folder / "PG_VERSION").is_file()

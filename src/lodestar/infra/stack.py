@@ -101,6 +101,8 @@ class Infra:
         """
         with self._alone(progress):
             addresses = self._file.read() or self._renewed()
+            if not addresses.variables().items() <= self._file.variables().items():
+                self._file.write(addresses)  # an older one, with fewer variables
             started: list[Server] = []
             try:
                 self._start(addresses, started, progress)

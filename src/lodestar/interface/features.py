@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from lodestar.settings.features import FeatureView
 __all__ = [
     "FeatureStoreAdapter",
     "FeatureTables",
+    "MakesReaders",
     "OnlineReader",
     "OnlineRows",
     "OnlineStore",
@@ -100,12 +101,12 @@ class OnlineStore(Protocol):
 
 
 class OnlineReader(Protocol):
-    """One selection's features, asked for over and over from an event loop, without threads of its own.
+    """One selection's features, asked for over and over from an event loop, which is never blocked.
 
     A row asked for is a tuple of key values (int or str, None where null) in the order of `keys`. A
     row answered is a tuple of plain values (bool, int, float, str, µs since 1970 in UTC; None where
     unknown): per namespace of the selection its event time, then its features, in the selection's
-    order.
+    order. A value that is not of the declared type is unknown, with all of its row's namespace.
     """
 
     keys: tuple[str, ...]
@@ -122,6 +123,15 @@ class OnlineReader(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+        ...
+
+
+@runtime_checkable
+class MakesReaders(Protocol):
+    """An online store that has a reader of its own; any other's reads go to threads."""
+
+    def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
+        """Make a reader; nothing is connected yet."""
         ...
 
 
@@ -153,9 +163,13 @@ class FeatureStoreAdapter(Protocol):
         """As `OnlineStore.read`; values that at `now` are older than the view's ttl are unknown."""
         ...
 
-    def materialize(self, view: FeatureView, *, until: datetime, tell: Progress) -> int:
+    def materialize(
+        self, view: FeatureView, *, until: datetime, since: datetime | None = None, tell: Progress
+    ) -> int:
         """Bring the online store up to `until`; returns how many entities were written.
 
-        The watermark is written last: killed half way, the next call gives the same state.
+        With `since` only versions with event times from then on are looked at; it may not lie behind
+        what the store has. The watermark is written last: killed half way, the next call gives the same
+        state.
         """
         ...

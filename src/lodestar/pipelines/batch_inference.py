@@ -54,6 +54,7 @@ def batch_inference(
     tell.stage("Verifying the artifact")
     with factory.store().opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
+    factory = EnvironmentFactory(environment, work=f"batch {opened.run_id[:8]}")
     spine = factory.spine(loader_of(wrapper), params)
     notes = (*opened.notes, *spine.notes, *warnings)
     for note in notes:

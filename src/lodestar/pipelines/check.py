@@ -28,7 +28,7 @@ def check(settings: Settings) -> CheckedRecipe:
     Raises:
         LodestarError: the first kind of thing that is wrong, every case of it.
     """
-    factory = Factory(settings.environment, settings.loaded)
+    factory = Factory(settings.environment, settings.loaded, work="check")
     factory.preflight()
     query = factory.loader.query
     parameters = query.parameters if query else ()

@@ -57,6 +57,7 @@ def evaluate(
     store = factory.store()
     with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
+    factory = EnvironmentFactory(environment, work=f"evaluate {opened.run_id[:8]}")
     spine = Spine(factory.reader(data)) if data else factory.spine(loader_of(wrapper), params)
     notes = (*opened.notes, *spine.notes, *warnings)
     for note in notes:

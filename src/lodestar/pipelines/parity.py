@@ -73,8 +73,9 @@ def parity(
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
     for note in (*opened.notes, *warnings):
         tell.note(note)
+    factory = EnvironmentFactory(environment, work=f"parity {opened.run_id[:8]}")
     augmenter = factory.bound(wrapper)
-    as_of = _materialised(factory, environment.name, augmenter)
+    as_of = _materialised(factory, environment.name, augmenter, wrapper)
     tell.stage("Reading the entities")
     spine = factory.spine(loader_of(wrapper), params)
     entities = _as_of(_first(spine.reader, rows), wrapper, as_of)
@@ -86,7 +87,9 @@ def parity(
     )
 
 
-def _materialised(factory: EnvironmentFactory, environment: str, augmenter: Augmenter) -> datetime:
+def _materialised(
+    factory: EnvironmentFactory, environment: str, augmenter: Augmenter, wrapper: PyfuncWrapper
+) -> datetime:
     store = factory.online_store()
     if store is None or factory.feature_store is None:
         raise NotAllowedError(
@@ -94,10 +97,9 @@ def _materialised(factory: EnvironmentFactory, environment: str, augmenter: Augm
         )
     if not augmenter.selection:
         raise NotAllowedError("the artifact takes no features from a feature store")
-    times = {
-        item["feature_namespace"]: store.watermark(factory.features.view(item["feature_namespace"]))
-        for item in augmenter.selection
-    }
+    catalog = factory.catalog_of(wrapper.contents)
+    names = [item["feature_namespace"] for item in augmenter.selection]
+    times = {name: store.watermark(catalog.view(name)) for name in names}
     never = [name for name, time in times.items() if time is None]
     if never:
         raise DataError(

@@ -51,7 +51,7 @@ def snapshot(
     Raises:
         NotAllowedError: the environment has no feature store to take features from.
     """
-    factory = Factory(settings.environment, settings.loaded)
+    factory = Factory(settings.environment, settings.loaded, work="snapshot")
     if factory.feature_store is None:
         raise NotAllowedError(
             f"{settings.environment.name} has no feature store to take features from",

@@ -1,5 +1,6 @@
 """The config: where things run and what an environment allows. It never names a feature."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -12,6 +13,7 @@ __all__ = [
     "Config",
     "Data",
     "Environment",
+    "FeastProject",
     "FeatureStore",
     "HyperparameterTuning",
     "MlflowTracking",
@@ -32,11 +34,15 @@ class Environment(Section):
 
 
 class Postgres(Section):
-    """A PostgreSQL server: `postgresql://user:password@host:port/database`; timeouts in seconds."""
+    """A PostgreSQL server: `postgresql://user:password@host:port/database`; timeouts in seconds.
+
+    The server lists our sessions as `application_name` and what they are for.
+    """
 
     uri: SecretStr
     statement_timeout: Whole = Field(default=300, ge=1)
     connect_timeout: Whole = Field(default=10, ge=1, le=15)
+    application_name: Name = "lodestar"
 
 
 class Data(Section):
@@ -61,16 +67,87 @@ class RedisStore(Section):
     ca_file: Name | None = None
 
 
+class FeastProject(Section):
+    """A Feast project: one of ours, of which `registry` is kept from features/*.yaml, or a team's own.
+
+    `registry` is `postgresql://…` or `sqlite:///path`; `online` is `redis` (the section
+    feature_store.redis), `postgresql://…` or `sqlite:///path`. `repository` is the folder of a team's
+    `feature_store.yaml`, which says all of that itself. `timeout` (seconds) bounds every call to an
+    online store that is no Redis.
+    """
+
+    project: Name | None = None
+    registry: SecretStr | None = None
+    online: SecretStr = SecretStr("redis")
+    repository: Name | None = None
+    timeout: float = Field(default=1.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _ours_or_a_teams(self) -> "FeastProject":
+        ours = {"project", "registry", "online"} & self.model_fields_set
+        if self.repository is not None:
+            if ours:
+                raise ValueError(
+                    f"the repository says {', '.join(sorted(ours))} itself: leave it out, or repository"
+                )
+            return self
+        if self.project is None or self.registry is None:
+            raise ValueError("needs project and registry, or the repository of a team")
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", self.project) is None:
+            raise ValueError(
+                "a Feast project is letters, digits and _, and does not start with a _"
+            )
+        return self
+
+
 class FeatureStore(Section):
     """Where features come from: history for learning and batches, the present for serving.
 
-    `offline` names what holds the feature tables. `provider: dynamic` is `redis` where that is
-    declared, else there is no online store.
+    `offline` names what holds the feature tables. `provider: dynamic` is `feast` where that is
+    declared, else `redis` where that is, else there is no online store.
     """
 
-    provider: Literal["dynamic", "redis"] = "dynamic"
-    offline: Name
+    provider: Literal["dynamic", "feast", "redis"] = "dynamic"
+    offline: Name | None = None
+    feast: FeastProject | None = None
     redis: RedisStore | None = None
+
+    @property
+    def chosen(self) -> Literal["feast", "redis"] | None:
+        """What holds the present, by what is declared."""
+        if self.provider != "dynamic":
+            return self.provider
+        if self.feast is not None:
+            return "feast"
+        return None if self.redis is None else "redis"
+
+    @property
+    def repository(self) -> str | None:
+        """The folder of a team's own Feast repository, if it is chosen."""
+        feast = self.feast if self.chosen == "feast" else None
+        return None if feast is None else feast.repository
+
+    @model_validator(mode="after")
+    def _what_is_chosen_is_declared(self) -> "FeatureStore":
+        if self.repository is not None:
+            if self.offline is not None:
+                raise ValueError("the repository says what holds its tables: leave offline out")
+            return self
+        if self.offline is None:
+            raise ValueError("needs offline, what holds the feature tables: postgres or files")
+        if self.chosen == "feast" and self.feast is None:
+            raise ValueError("provider is feast, so the section feast is needed")
+        if self._needs_redis and self.redis is None:
+            raise ValueError(
+                "the online store is redis, so the section redis is needed, or another feast.online"
+            )
+        return self
+
+    @property
+    def _needs_redis(self) -> bool:
+        if self.chosen == "feast" and self.feast is not None:
+            return self.feast.online.get_secret_value() == "redis"
+        return self.chosen == "redis"
 
 
 class MlflowTracking(Section):

@@ -23,6 +23,7 @@ __all__ = [
     "FeatureSource",
     "FeatureView",
     "ValueType",
+    "in_units",
     "load_features",
 ]
 
@@ -82,7 +83,8 @@ def _at_least_one(value: Entries) -> Entries:
     return value
 
 
-def _in_units(duration: timedelta) -> str:
+def in_units(duration: timedelta) -> str:
+    """A duration as a declaration says it: `90d`."""
     unit = next(name for name in reversed(_UNITS) if not duration % _UNITS[name])
     return f"{duration // _UNITS[unit]}{unit}"
 
@@ -154,7 +156,7 @@ class FeatureView(Section):
 
     def plain(self) -> dict[str, Any]:
         """Plain values that `model_validate` reads back."""
-        ttl = None if self.ttl is None else _in_units(self.ttl)
+        ttl = None if self.ttl is None else in_units(self.ttl)
         return {**self.model_dump(mode="json", exclude={"ttl"}), "ttl": ttl}
 
     @model_validator(mode="after")

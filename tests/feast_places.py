@@ -1,0 +1,48 @@
+"""Feast projects of a test's own: a Redis with a password that Feast would misread, and registries."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import SecretStr
+from tests.redis_places import Redis, one_redis
+
+from lodestar.adapters.feast import FeastStores
+from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.settings.features import FeatureCatalog, FeatureView
+
+__all__ = ["catalog_of", "changed", "connection_to", "feast_redis", "stores_of"]
+
+
+def catalog_of(*views: FeatureView) -> FeatureCatalog:
+    return FeatureCatalog({view.namespace: view for view in views})
+
+
+def changed(view: FeatureView, **values: Any) -> FeatureView:  # noqa: ANN401 -- parts of a declaration
+    return FeatureView.model_validate({**view.model_dump(exclude_none=True), **values})
+
+
+@contextmanager
+def feast_redis(folder: Path) -> Iterator[Redis]:
+    """A Redis whose password Feast would take for a number, and cut at its comma."""
+    with one_redis(folder) as found:
+        found.client().config_set("requirepass", "1e5,x")
+        found.password = "1e5,x"  # noqa: S105 -- a test's own
+        yield found
+
+
+def connection_to(server: Redis) -> RedisConnection:
+    return RedisConnection(SecretStr(f"redis://:1e5%2Cx@127.0.0.1:{server.port}/0"))
+
+
+def stores_of(server: Redis, folder: Path, **values: Any) -> FeastStores:  # noqa: ANN401 -- of FeastStores
+    given = {
+        "project": f"p{uuid4().hex}",
+        "registry": SecretStr(f"sqlite:///{folder / 'registry.db'}"),
+        "offline": folder,
+        "online": connection_to(server),
+        **values,
+    }
+    return FeastStores(**given)
