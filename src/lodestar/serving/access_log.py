@@ -41,12 +41,13 @@ class RequestLine(msgspec.Struct):
 class Log:
     """Takes lines at once and writes them from a thread, within half a second.
 
-    Whoever reads the other end may stop: then lines wait, and beyond 100,000 they are dropped and
-    counted, but no request waits for its line. `close` writes what is left.
+    Whoever reads the other end may stop: then `waiting` lines wait, more are dropped and counted, and
+    no request waits for its line. `close` writes what is left.
     """
 
-    def __init__(self, descriptor: int = STDERR) -> None:
+    def __init__(self, descriptor: int = STDERR, *, waiting: int = WAITING_LINES) -> None:
         self._descriptor = descriptor
+        self._waiting = waiting
         self._lines: deque[bytes] = deque()
         self._dropped = 0
         self._closing = threading.Event()
@@ -105,7 +106,7 @@ class Log:
                 self._flush()
 
     def _put(self, line: bytes) -> None:
-        if len(self._lines) < WAITING_LINES:
+        if len(self._lines) < self._waiting:
             self._lines.append(line)
         else:
             self._dropped += 1
@@ -133,6 +134,7 @@ class Log:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             self.event("lines dropped", lines=dropped)
+            self._flush()
 
     def _write(self, block: bytearray) -> None:
         rest = memoryview(block)

@@ -30,7 +30,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LodestarError, _unless_ours)
 
 
-def _problem(request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     return Response(
         problem_body(problem, request.state.request_id),
@@ -40,14 +40,14 @@ def _problem(request: Request, error: Exception) -> Response:
     )
 
 
-def _unless_ours(request: Request, error: Exception) -> Response:
+async def _unless_ours(request: Request, error: Exception) -> Response:
     """What is the server's own fault goes on to the edge, which logs it."""
     if problem_of(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise error
-    return _problem(request, error)
+    return await _problem(request, error)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     phrase = HTTPStatus(error.status_code).phrase
@@ -55,10 +55,10 @@ def _refused(request: Request, error: Exception) -> Response:
     given: object = error.detail  # FastAPI's own may have anything
     detail = given if isinstance(given, str) else phrase
     headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    return _problem(request, ProblemError(error.status_code, kind, detail, headers=headers))
+    return await _problem(request, ProblemError(error.status_code, kind, detail, headers=headers))
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     fields = [
@@ -69,4 +69,4 @@ def _invalid(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     problem = ProblemError(422, "invalid-request", "The request does not fit.", fields=fields)
-    return _problem(request, problem)
+    return await _problem(request, problem)

@@ -31,14 +31,17 @@ from lodestar.settings.serving import Serving
 __all__ = ["Desk"]
 
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
-PAGES = frozenset(("/docs", "/redoc", "/docs/oauth2-redirect"))
+# FastAPI's own, which do not tell their templates.
+PAGES = {
+    "/openapi.json": Route("/openapi.json"),
+    **{path: Route(path, page=True) for path in ("/docs", "/redoc", "/docs/oauth2-redirect")},
+}
 # How many bodies of the largest size are held at once, before more of them are turned away.
 LARGEST_BODIES = 64
 GONE = 499  # nginx's number for a client that did not wait; only in the log and the metrics
 FORBIDDEN = (401, 403)
 
 ELSEWHERE = Route(UNKNOWN)
-PAGE = Route(UNKNOWN, page=True)
 ADMIN = Route(UNKNOWN, admin=True)
 
 
@@ -261,7 +264,7 @@ class Desk:
         if others is not None:
             return others[method == "OPTIONS"]
         if path in PAGES:
-            return PAGE
+            return PAGES[path]
         return ADMIN if path == "/admin" or path.startswith("/admin/") else ELSEWHERE
 
     def _all_routes(self, routes: Routes) -> dict[tuple[str, str], Route]:

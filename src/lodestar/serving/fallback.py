@@ -37,10 +37,12 @@ async def replay(app: App, exchange: Exchange, state: Mapping[str, Any]) -> Answ
     """
     scope = _scope_of(exchange, state)
     gathered = _Gathered(exchange.request.body)
-    await app(scope, gathered.receive, gathered.send)
-    route = scope.get("route")
-    if isinstance(route, StarletteRoute):
-        exchange.template = route.path
+    try:
+        await app(scope, gathered.receive, gathered.send)
+    finally:
+        route = scope.get("route")
+        if isinstance(route, StarletteRoute):
+            exchange.template = route.path
     return gathered.answer()
 
 
