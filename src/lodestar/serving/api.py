@@ -12,7 +12,7 @@ import lodestar
 from lodestar.serving.api_problems import install_problem_handlers
 from lodestar.serving.fleet import Fleet, HasFleet
 from lodestar.serving.metadata import described_version
-from lodestar.serving.predict import BatchBody, PredictionBody
+from lodestar.serving.predict import BatchBody, PredictionBody, RowProblem
 
 __all__ = ["build_api"]
 
@@ -86,7 +86,7 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
             routes=app.routes,
         )
         _, parts = msgspec.json.schema_components(
-            [PredictionBody, BatchBody], ref_template=COMPONENTS
+            [PredictionBody, RowProblem, BatchBody], ref_template=COMPONENTS
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas |= parts
@@ -98,11 +98,15 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
             "properties": {
                 "rows": {
                     "type": "array",
-                    "items": {"$ref": COMPONENTS.format(name="PredictionRequest")},
+                    "items": _reference("PredictionRequest"),
                 }
             },
         }
         schemas["Problem"] = PROBLEM
+        schemas["RowProblem"]["properties"]["error"] = _reference("Problem")
+        schemas["BatchBody"]["properties"]["rows"]["items"] = {
+            "anyOf": [_reference("PredictionBody"), _reference("RowProblem")]
+        }
         document["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -119,13 +123,15 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
     return made
 
 
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": COMPONENTS.format(name=name)}
+
+
 def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
     refusals = {
         status: {
             "description": text,
-            "content": {
-                "application/problem+json": {"schema": {"$ref": COMPONENTS.format(name="Problem")}}
-            },
+            "content": {"application/problem+json": {"schema": _reference("Problem")}},
         }
         for status, text in REFUSALS.items()
     }
@@ -136,16 +142,12 @@ def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
             "operationId": request,
             "requestBody": {
                 "required": True,
-                "content": {
-                    "application/json": {"schema": {"$ref": COMPONENTS.format(name=request)}}
-                },
+                "content": {"application/json": {"schema": _reference(request)}},
             },
             "responses": {
                 "200": {
                     "description": "The answer.",
-                    "content": {
-                        "application/json": {"schema": {"$ref": COMPONENTS.format(name=answer)}}
-                    },
+                    "content": {"application/json": {"schema": _reference(answer)}},
                 },
                 **refusals,
             },

@@ -10,7 +10,7 @@ from lodestar.serving.problems import ProblemError
 from lodestar.serving.scoring import Row
 from lodestar.serving.version import RowAnswer
 
-__all__ = ["BatchBody", "PredictionBody", "Predictor"]
+__all__ = ["BatchBody", "PredictionBody", "Predictor", "RowProblem"]
 
 
 class PredictionBody(msgspec.Struct, omit_defaults=True):
@@ -34,16 +34,16 @@ class PredictionBody(msgspec.Struct, omit_defaults=True):
 
 
 class RowProblem(msgspec.Struct):
-    """A row of a batch that could not be answered."""
+    """A row of a batch that could not be answered, and why."""
 
     error: dict[str, Any]
 
 
 class BatchBody(msgspec.Struct):
-    """One entry per row, in the order asked; `failed` counts those that are problems."""
+    """Per row, in the order asked, a PredictionBody or a RowProblem; `failed` counts the latter."""
 
     request_id: str
-    rows: list[PredictionBody | RowProblem]
+    rows: list[Any]
     failed: int
 
 
