@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from tests.conftest import ROOT
+from tests.databases import fresh_database
 
 from lodestar.adapters.studies import opened_study
+from lodestar.adapters.study_database import opened_database
 from lodestar.core.tuning.algorithms import pruner_of
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.errors import ExternalError, UsageError
@@ -49,9 +52,13 @@ def values_of(study: optuna.Study) -> list[float | None]:
     return [trial.value for trial in study.get_trials()]
 
 
-@pytest.fixture(params=["journal", "database"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "studies" if request.param == "journal" else f"sqlite:///{tmp_path}/studies.db"
+@pytest.fixture(params=["journal", "sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "postgres":
+        with fresh_database(request.getfixturevalue("postgres_uri")) as database:
+            yield database.uri
+    else:
+        yield {"journal": "studies", "sqlite": f"sqlite:///{tmp_path}/studies.db"}[request.param]
 
 
 def test_a_study_is_resumed_as_it_was_left(tmp_path: Path, storage: str) -> None:
@@ -77,7 +84,8 @@ def test_a_new_search_leaves_the_old_one_where_it_can_be_found(
     if storage == "studies":
         assert len(list((tmp_path / "studies").glob(f"{NAME}*.journal"))) == 3
     else:
-        names = optuna.get_all_study_names(storage)
+        with opened_database(storage, tmp_path, locks=tmp_path, name="nobody's") as database:
+            names = [study.study_name for study in database.get_all_studies()]
         assert len(names) == 3
         assert all(name.startswith(NAME) for name in names)
 

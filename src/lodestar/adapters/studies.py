@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,8 +12,9 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock  # its base class has no public name
-from sqlalchemy.exc import SQLAlchemyError
 
+from lodestar.adapters.study_database import opened_database
+from lodestar.adapters.study_errors import busy, translated
 from lodestar.errors import ExternalError, UsageError
 
 __all__ = ["opened_study"]
@@ -37,7 +37,7 @@ def opened_study(
 
     `storage` is a directory below the project, or a database URL. A journal that is in the way of a
     new one is renamed; in a database the new study's name gets the time behind it. One command at a
-    time runs a study of a project; of a database's, that is not known of other machines.
+    time runs a study.
 
     Raises:
         UsageError: there is nothing to resume.
@@ -48,7 +48,7 @@ def opened_study(
     folder = project / (LOCKS if in_database else storage)
     with _locked(folder, name):
         if in_database:
-            with _database(storage, name) as database:
+            with opened_database(storage, project, locks=folder, name=name) as database:
                 yield _of_database(database, name, direction, pruner, resume=resume)
             return
         path = folder / f"{name}.journal"
@@ -56,7 +56,7 @@ def opened_study(
             path.rename(folder / f"{name}.{_now()}.journal")
         if resume:
             _mend(path)
-        with _translated(name):
+        with translated(name):
             kept = JournalStorage(_Journal(str(path), lock_obj=_Held()))
             study = _loaded(kept, name, pruner) if resume else _new(kept, name, direction, pruner)
         yield study
@@ -86,19 +86,6 @@ class _Journal(JournalFileBackend):
             ) from error
 
 
-@contextmanager
-def _database(url: str, name: str) -> Iterator[optuna.storages.RDBStorage]:
-    with _translated(name):
-        database = optuna.storages.RDBStorage(url)
-    try:
-        yield database
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        raise _unusable(name, error) from error
-    finally:
-        database.remove_session()
-        database.engine.dispose()
-
-
 def _of_database(
     database: optuna.storages.RDBStorage,
     name: str,
@@ -107,7 +94,7 @@ def _of_database(
     *,
     resume: bool,
 ) -> optuna.Study:
-    with _translated(name):
+    with translated(name):
         names = [study.study_name for study in database.get_all_studies()]
         known = [found for found in names if found == name or found.startswith(f"{name}@")]
         if resume:
@@ -162,9 +149,7 @@ def _hold(descriptor: int, name: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ExternalError(
-            f"another command is running the search {name}", hint="wait for it, or stop it"
-        ) from error
+        raise busy(name) from error
 
 
 def _mend(path: Path) -> None:
@@ -185,29 +170,3 @@ def _mend(path: Path) -> None:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-
-
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (
-        optuna.exceptions.OptunaError,
-        SQLAlchemyError,
-        OSError,
-        ImportError,
-        ValueError,
-    ) as error:
-        raise _unusable(name, error) from error
-    except (KeyError, TypeError, AssertionError) as error:
-        # A journal that holds something else than a study.
-        raise _unusable(name, ValueError("it holds no study of Optuna's")) from error
-
-
-def _unusable(name: str, error: Exception) -> ExternalError:
-    said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-    reason = re.sub(r"//[^/@\s]+@", "//***@", said[0])
-    return ExternalError(
-        f"the study {name} cannot be used: {reason}",
-        hint="see hyperparameter_tuning.storage in the config",
-    )
