@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Lodestar, Trained, edited
 
 from lodestar.errors import SettingsError
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.settings.loading import load_settings
 
 TUNED = (

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from lodestar.artifact.carried import use_carried_modules
@@ -21,6 +20,9 @@ from lodestar.core.results import Predictions
 from lodestar.errors import ArtifactError, DataError, UsageError, choices
 from lodestar.interface.learning import FeatureMatrix
 from lodestar.schema import canonical, canonical_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PAYLOAD", "PyfuncWrapper", "ScoredRows", "load_wrapper"]
 
@@ -44,7 +46,9 @@ class PyfuncWrapper:
         self.contents = contents
         self.trained_preprocessor = model.preprocessor
         self.trained_model = model.estimator
-        self.trained_augmenter = Augmenter(contents.augmenter_config_snapshot.get("features", ()))
+        self.trained_augmenter = Augmenter(
+            contents.augmenter_config_snapshot.get("features", ()), contents.feature_schema
+        )
         self.fitted = model
 
     def check(self, schema: pa.Schema, *, run_mode: str = "batch") -> None:
@@ -77,14 +81,16 @@ class PyfuncWrapper:
         return self.contents.feature_schema.conform(augmented, first_row=first_row)
 
     def predict(
-        self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
-    ) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        self, model_input: "pd.DataFrame", params: Mapping[str, Any] | None = None
+    ) -> "pd.DataFrame | dict[str, pd.DataFrame]":
         """Predict a frame; with `return_intermediate` also return the frames on the way.
 
         Raises:
             UsageError: an unknown parameter, or no frame.
             DataError: no rows, or values that the model cannot take.
         """
+        import pandas as pd
+
         asked = _checked(params or {})
         if not isinstance(model_input, pd.DataFrame):
             raise UsageError(
@@ -94,7 +100,8 @@ class PyfuncWrapper:
             raise DataError("there are no rows to predict")
         batch = _batch_of(model_input)
         self.check(batch.schema, run_mode=asked["run_mode"])
-        scored = self.score(canonical(batch, canonical_schema(batch.schema)))
+        rows = canonical(batch, canonical_schema(batch.schema))
+        scored = self.score(self.trained_augmenter.settled(rows, run_mode=asked["run_mode"]))
         predictions: pd.DataFrame = pa.table(scored.predictions).to_pandas()
         if not asked["return_intermediate"]:
             return predictions
@@ -127,7 +134,7 @@ def load_wrapper(
     return PyfuncWrapper(contents, model), warnings
 
 
-def _batch_of(frame: pd.DataFrame) -> pa.RecordBatch:
+def _batch_of(frame: "pd.DataFrame") -> pa.RecordBatch:
     """One batch, although pandas keeps the text columns of a large file in several chunks."""
     table = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks()
     arrays = [column.chunk(0) for column in table.columns]

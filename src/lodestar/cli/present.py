@@ -137,6 +137,7 @@ class BatchView:
             "rows": scored.rows,
             "outputs": scored.outputs,
             "unknown_categories": scored.unknown_categories,
+            "features_filled": scored.features_filled,
             "notes": list(scored.notes),
         }
 
@@ -147,6 +148,9 @@ class BatchView:
         print_facts(console, *scored.outputs.items())
         for column, count in scored.unknown_categories.items():
             words = f"  {count:,} rows have a category of {column} that training had not seen"
+            console.print(Text(escape_control(words)))
+        for feature, count in scored.features_filled.items():
+            words = f"  {count:,} rows lack {feature}: the recipe's on_missing stands in"
             console.print(Text(escape_control(words)))
 
 

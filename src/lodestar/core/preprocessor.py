@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lodestar.errors import DataError, SchemaError
 from lodestar.interface.learning import FeatureMatrix
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["SimpleScaler", "TransformerPreprocessor"]
 
@@ -252,6 +254,8 @@ class TransformerPreprocessor:
         made = self.transformer.transform(frame)
         if hasattr(made, "toarray"):
             made = made.toarray()
+        import pandas as pd
+
         if isinstance(made, pd.DataFrame):
             return FeatureMatrix(made, tuple(map(str, made.columns)))
         values = np.asarray(made)
@@ -263,7 +267,7 @@ class TransformerPreprocessor:
             )
         return FeatureMatrix(values, self._names(values.shape[1]))
 
-    def _frame(self, rows: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    def _frame(self, rows: pa.Table | pa.RecordBatch) -> "pd.DataFrame":
         frame: pd.DataFrame = rows.to_pandas()
         return frame
 

@@ -1,6 +1,5 @@
-"""The only place that picks classes: from recipe and config to the objects that do the work."""
+"""The only place that picks classes: from recipe and config to the objects that do the work.
 
-from lodestar.factory.environment import EnvironmentFactory, Loader, Spine
-from lodestar.factory.recipe import Factory, Hyperparameters
-
-__all__ = ["EnvironmentFactory", "Factory", "Hyperparameters", "Loader", "Spine"]
+`environment` is all that an environment gives, whatever the recipe; `recipe` adds what learns. They are
+imported each by itself: serving and scoring need nothing of what learns.
+"""

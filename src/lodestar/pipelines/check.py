@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.pipelines.train import roles_of
 from lodestar.settings.loading import Settings
 

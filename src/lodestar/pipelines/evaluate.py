@@ -13,7 +13,7 @@ from lodestar.core.ordering import in_content_order
 from lodestar.core.results import Evaluation, Predictions
 from lodestar.core.splitter import Splitter
 from lodestar.core.trainer import strata
-from lodestar.factory import EnvironmentFactory, Spine
+from lodestar.factory.environment import EnvironmentFactory, Spine
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_inference import loader_of
 from lodestar.pipelines.reading import read_rows

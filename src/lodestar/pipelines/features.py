@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lodestar.adapters.feast_changes import Changes
 from lodestar.errors import DataError, ExternalError, NotAllowedError, SchemaError
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import FeatureTables, TimeRange
 from lodestar.interface.progress import Progress
 from lodestar.settings.features import FeatureView

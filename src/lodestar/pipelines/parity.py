@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.augmenter import Augmenter, RunMode
 from lodestar.errors import DataError, NotAllowedError
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.data import SpineReader
 from lodestar.interface.progress import Progress
 from lodestar.pipelines.batch_inference import loader_of

@@ -8,7 +8,7 @@ from lodestar.artifact.references import check_alias
 from lodestar.artifact.store import RunStore
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.errors import ArtifactError
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress
 from lodestar.settings.loading import Environment
 

@@ -23,7 +23,7 @@ from lodestar.artifact.tracking import translated
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
 from lodestar.core.tuning.result import TuningResult, described
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.pipelines.insight import Insight
 from lodestar.report.contents import RunReport, SplitSummary
 from lodestar.report.page import render

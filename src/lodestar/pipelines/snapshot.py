@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from lodestar.core.ordering import in_content_order
 from lodestar.errors import NotAllowedError
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress
 from lodestar.pipelines.reading import read_rows
 from lodestar.settings.loading import Settings

@@ -15,7 +15,7 @@ from lodestar.core.results import LeakageFinding
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.trainer import TrainingResult
 from lodestar.errors import DataError
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.insight import Insight, gain_insight
 from lodestar.pipelines.reading import read_rows

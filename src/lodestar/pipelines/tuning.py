@@ -15,7 +15,7 @@ from lodestar.core.trainer import Search
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.errors import UsageError
-from lodestar.factory import Factory
+from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress
 from lodestar.settings.config import HyperparameterTuning
 from lodestar.settings.loading import Settings

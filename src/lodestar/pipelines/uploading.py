@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lodestar.artifact.store import SavedRun
 from lodestar.errors import ArtifactError
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress
 from lodestar.settings.loading import Environment
 

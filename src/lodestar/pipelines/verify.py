@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lodestar.artifact.probe import PROBE_ROWS
 from lodestar.artifact.wrapper import load_wrapper
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.settings.loading import Environment
 
 __all__ = ["VerifiedRun", "verify"]

@@ -13,7 +13,7 @@ from lodestar.artifact.wrapper import PAYLOAD, load_wrapper
 from lodestar.core.features import select_features
 from lodestar.core.policies import RowPolicies
 from lodestar.errors import ArtifactError
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving.breaker import Breaker
 from lodestar.serving.plan import row_scorer

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from lodestar.factory import EnvironmentFactory
+from lodestar.factory.environment import EnvironmentFactory
 from lodestar.serving.access_log import Log
 from lodestar.serving.api import build_api
 from lodestar.serving.edge import Edge

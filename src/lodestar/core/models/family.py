@@ -5,10 +5,9 @@ import inspect
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lodestar.core.models.watching import StoppedError, Watch
@@ -16,11 +15,14 @@ from lodestar.core.results import Predictions, Task, Truth
 from lodestar.errors import ArtifactError, DataError
 from lodestar.interface.learning import FeatureMatrix
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Estimator", "Family", "Matrix"]
 
 # Whatever the class path names: the libraries share conventions, but no base class.
 Estimator: TypeAlias = Any
-Matrix: TypeAlias = pd.DataFrame | NDArray[Any]
+Matrix: TypeAlias = "pd.DataFrame | NDArray[Any]"
 # Every third row: row fractions rank hyperparameters well from there on.
 GROWING = 3
 
