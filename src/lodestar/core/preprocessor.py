@@ -83,6 +83,15 @@ class SimpleScaler:
                 out.extend(f"{column.name}={label}" for label in labels)
         return tuple(out)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The raw column behind each one that comes out, in order."""
+        out: list[str] = []
+        for column in self.columns:
+            width = 1 if isinstance(column, _Numeric) else len(column.categories) + 2
+            out += [column.name] * width
+        return tuple(out)
+
     def transform(
         self, rows: pa.Table | pa.RecordBatch, *, dtype: type[np.floating[Any]] = np.float64
     ) -> FeatureMatrix:

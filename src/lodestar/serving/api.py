@@ -10,8 +10,11 @@ from fastapi.openapi.utils import get_openapi
 
 import lodestar
 from lodestar.serving.api_problems import install_problem_handlers
+from lodestar.serving.explanations import add_explanations
 from lodestar.serving.fleet import Fleet, HasFleet
+from lodestar.serving.inference_v2 import add_inference_protocol
 from lodestar.serving.metadata import described_version
+from lodestar.serving.mlflow_protocol import add_mlflow_protocol
 from lodestar.serving.predict import BatchBody, PredictionBody, RowProblem
 
 __all__ = ["build_api"]
@@ -54,7 +57,7 @@ REFUSALS = {
 }
 
 
-def build_api(served: HasFleet, lifespan: Lifespan) -> FastAPI:
+def build_api(served: HasFleet, lifespan: Lifespan, *, most_rows: int) -> FastAPI:
     """Make the application; its lifespan loads the fleet, which every route then asks `served` for."""
     app = FastAPI(
         title="Lodestar",
@@ -69,6 +72,9 @@ def build_api(served: HasFleet, lifespan: Lifespan) -> FastAPI:
         lanes = served.fleet.lanes()
         return {"versions": [described_version(lane, role) for role, lane in lanes]}
 
+    add_explanations(app, served)
+    for add in (add_mlflow_protocol, add_inference_protocol):
+        add(app, served, most_rows=most_rows, version=lodestar.__version__)
     app.openapi = _document(app, served)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 

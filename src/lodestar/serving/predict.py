@@ -6,6 +6,7 @@ import msgspec
 
 from lodestar.serving.fleet import HasFleet, Lane
 from lodestar.serving.http import Answer, Request
+from lodestar.serving.prediction_log import PredictionLogger
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.scoring import Row
 from lodestar.serving.version import RowAnswer
@@ -50,8 +51,11 @@ class BatchBody(msgspec.Struct):
 class Predictor:
     """Answers `POST /predict` and `POST /predict/batch`."""
 
-    def __init__(self, served: HasFleet, *, most_rows: int) -> None:
+    def __init__(
+        self, served: HasFleet, *, most_rows: int, logger: PredictionLogger | None = None
+    ) -> None:
         self._served = served
+        self._logger = logger
         self._most_rows = most_rows
         self._encode = msgspec.json.Encoder().encode
 
@@ -62,6 +66,8 @@ class Predictor:
         lane, reply = await fleet.ask(row)
         if isinstance(reply, ProblemError):
             raise reply
+        if self._logger is not None:
+            self._logger.add(lane.version, request.request_id, row, reply)
         body = said(lane, reply)
         body.request_id = request.request_id
         return Answer(self._encode(body), versions=(body.run_id,))
@@ -82,8 +88,10 @@ class Predictor:
             versions.add(lane.version.run.run_id)
             if isinstance(reply, ProblemError):
                 rows.append(RowProblem(reply.plain(request.request_id)))
-            else:
-                rows.append(said(lane, reply))
+                continue
+            if self._logger is not None:
+                self._logger.add(lane.version, request.request_id, row, reply)
+            rows.append(said(lane, reply))
         failed = sum(isinstance(row, RowProblem) for row in rows)
         body = self._encode(BatchBody(request.request_id, rows, failed))
         return Answer(body, versions=sorted(versions))

@@ -63,6 +63,9 @@ class Telemetry:
         self._unknown = self._counter(
             "unknown_categories", "Categories that training had not seen", "column"
         )
+        self._unlogged = self._counter(
+            "prediction_log_dropped", "Rows that the prediction log had no room for"
+        )
         self._shed = self._counter("shed", "Requests turned away", "reason")
         self._online = self._counter("online_failures", "Reads that the online store failed")
         self._queue = self._gauge("queue", "Requests that wait for their turn", "livesum")
@@ -105,6 +108,10 @@ class Telemetry:
     def unknown_categories(self, column: str, count: int = 1) -> None:
         """Training had not seen these."""
         self._unknown(column).inc(count)
+
+    def unlogged(self, count: int) -> None:
+        """The prediction log dropped so many rows."""
+        self._unlogged().inc(count)
 
     def shed(self, reason: str) -> None:
         """A request was turned away: queue, deadline, bodies, connections, draining."""

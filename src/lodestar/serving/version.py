@@ -112,6 +112,7 @@ class ServedVersion:
             told = await self._scored([settled[at] for at in good])  # type: ignore[misc]  # no problems
             for at, reply in zip(good, told, strict=True):
                 replies[at] = reply
+        self._telemetry.batch(len(rows))
         self._telemetry.stage("online", read - began)
         self._telemetry.stage("score", time.perf_counter() - read)
         return replies  # type: ignore[return-value]  # every place was filled
@@ -179,7 +180,8 @@ class ServedVersion:
         for column, count in scores.unknown.items():
             self._telemetry.unknown_categories(column, count)
         answers = self._answers(rows, scores.predictions)
-        self._telemetry.predicted(self.run.run_id, [answer.value for answer in answers])
+        labels = [str(answer.prediction) for answer in answers] if self._labels else ()
+        self._telemetry.predicted(self.run.run_id, [answer.value for answer in answers], labels)
         return list(answers)
 
     def _answers(self, rows: "Sequence[_Augmented]", made: Predictions) -> list[RowAnswer]:

@@ -14,6 +14,7 @@ from lodestar.serving.fleet import Fleet, Lane
 from lodestar.serving.loading import VersionLoader
 from lodestar.serving.order import ORDER, ServeOrder
 from lodestar.serving.predict import Predictor
+from lodestar.serving.prediction_log import PredictionLogger
 from lodestar.serving.telemetry import Telemetry
 
 __all__ = ["Served", "app"]
@@ -22,10 +23,17 @@ __all__ = ["Served", "app"]
 class Served:
     """One worker's models, from the order that the server was started with."""
 
-    def __init__(self, order: ServeOrder, loader: VersionLoader, log: Log) -> None:
+    def __init__(
+        self,
+        order: ServeOrder,
+        loader: VersionLoader,
+        log: Log,
+        logger: PredictionLogger | None = None,
+    ) -> None:
         self._order = order
         self._loader = loader
         self._log = log
+        self._logger = logger
         self._fleet: Fleet | None = None
 
     @property
@@ -44,6 +52,8 @@ class Served:
             yield
         finally:
             await fleet.close()
+            if self._logger is not None:
+                self._logger.close()
             self._log.close()
 
     def _lane(self, role: str) -> Lane:
@@ -62,10 +72,16 @@ def app() -> Edge:
     settings = environment.config.serving
     telemetry, log = Telemetry(), Log()
     loader = VersionLoader(EnvironmentFactory(environment), settings, telemetry)
-    served = Served(order, loader, log)
-    predictor = Predictor(served, most_rows=settings.limits.rows)
+    most_rows, section = settings.limits.rows, settings.prediction_log
+    logger = None
+    if section is not None:
+        folder = environment.project / section.folder
+        logger = PredictionLogger(section, folder, telemetry, log)
+    served = Served(order, loader, log, logger)
+    predictor = Predictor(served, most_rows=most_rows, logger=logger)
     routes = {
         ("POST", "/predict"): predictor.one,
         ("POST", "/predict/batch"): predictor.many,
     }
-    return Edge(routes, build_api(served, served.lifespan), settings, telemetry, log)
+    api = build_api(served, served.lifespan, most_rows=most_rows)
+    return Edge(routes, api, settings, telemetry, log)
