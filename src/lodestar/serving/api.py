@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 
 import lodestar
 from lodestar.serving.api_problems import install_problem_handlers
@@ -59,7 +60,7 @@ REFUSALS = {
 
 def build_api(served: HasFleet, lifespan: Lifespan, *, most_rows: int) -> FastAPI:
     """Make the application; its lifespan loads the fleet, which every route then asks `served` for."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Lodestar",
         version=lodestar.__version__,
         redoc_url=None,
