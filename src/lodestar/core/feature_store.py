@@ -9,6 +9,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lodestar.core.filling import moment_before
 from lodestar.errors import UsageError
 from lodestar.interface.features import (
     FeatureTables,
@@ -18,7 +19,6 @@ from lodestar.interface.features import (
     TimeRange,
 )
 from lodestar.interface.progress import Progress
-from lodestar.schema import TIMESTAMP
 from lodestar.settings.features import FeatureView
 
 __all__ = ["ComposedFeatureStore", "HistoricalJoin"]
@@ -76,7 +76,7 @@ class ComposedFeatureStore:
                 f"already, and does not go back to {until:%Y-%m-%d %H:%M:%S}",
                 hint="leave --until out to go on from there",
             )
-        oldest = None if view.ttl is None else until - view.ttl
+        oldest = _oldest(view, until)
         if since is not None:
             _refuse_gap(view, reached, since, oldest)
             oldest = since if oldest is None else max(since, oldest)
@@ -108,6 +108,14 @@ def _refuse_gap(
         )
 
 
+def _oldest(view: FeatureView, until: datetime) -> datetime | None:
+    """The first event time that still holds; None where the ttl is longer than time itself."""
+    try:
+        return None if view.ttl is None else until - view.ttl
+    except OverflowError:
+        return None
+
+
 def _told(rows: pa.RecordBatchReader, tell: Progress) -> Iterator[pa.RecordBatch]:
     done = 0
     for batch in rows:
@@ -125,7 +133,7 @@ def _without_expired(
         view = selected.view
         if view.ttl is None:
             continue
-        oldest = pa.scalar(now - view.ttl, TIMESTAMP)
+        oldest = moment_before(now, view.ttl)
         fresh = pc.fill_null(pc.greater_equal(times[view.namespace], oldest), False)  # noqa: FBT003 -- null is not fresh
         times[view.namespace] = _kept(times[view.namespace], fresh)
         columns |= {name: _kept(columns[name], fresh) for name in selected.features}

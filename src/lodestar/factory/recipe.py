@@ -206,7 +206,7 @@ class Factory(EnvironmentFactory):
 
     def augmenter(self) -> Augmenter:
         """The recipe's features, taken from the environment's feature store where it has one."""
-        augmenter = Augmenter([item.model_dump() for item in self._recipe.augmenter.features])
+        augmenter = Augmenter([item.plain() for item in self._recipe.augmenter.features])
         if self.feature_store is None or not augmenter.selection:
             return augmenter
         timestamp = self._recipe.data_interface.event_timestamp_col
@@ -218,7 +218,13 @@ class Factory(EnvironmentFactory):
             return
         problems = [
             self._loaded.problem(
-                found.what, "augmenter", "features", found.item, found.key, hint=found.hint
+                found.what,
+                "augmenter",
+                "features",
+                found.item,
+                found.key,
+                *found.inside,
+                hint=found.hint,
             )
             for found in selection_problems(self.features, self._recipe.augmenter.features)
         ]
@@ -227,7 +233,8 @@ class Factory(EnvironmentFactory):
 
     def augmenter_snapshot(self) -> dict[str, Any]:
         """The recipe's section, with the declarations of the namespaces that it takes from."""
-        section = self._recipe.augmenter.model_dump(mode="json")
+        selection = [item.plain() for item in self._recipe.augmenter.features]
+        section = {"type": self._recipe.augmenter.type, "features": selection}
         taken = [item.feature_namespace for item in self._recipe.augmenter.features]
         views = self.features.views
         if not taken or not set(taken) <= views.keys():

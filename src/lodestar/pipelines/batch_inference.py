@@ -12,7 +12,7 @@ from lodestar.adapters.registry import scheme_of
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
 from lodestar.errors import DataError, UsageError
-from lodestar.factory import EnvironmentFactory, Loader
+from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.stream import ahead, behind
@@ -26,13 +26,17 @@ CONSTANT = pa.dictionary(pa.int32(), pa.string())
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """What was scored and where the results lie."""
+    """What was scored and where the results lie.
+
+    `features_filled` counts, per feature, the rows in which the recipe's value stood in.
+    """
 
     run_id: str
     digest: str
     rows: int
     outputs: dict[str, str]
     unknown_categories: dict[str, int]
+    features_filled: dict[str, int]
     notes: tuple[str, ...]
 
 
@@ -64,9 +68,10 @@ def batch_inference(
     context = ",".join(f"{name}={value}" for name, value in sorted(params.items()))
     scoring = _Scoring(wrapper, opened, factory, destinations, context, tell)
     chunk_rows = environment.config.batch.chunk_rows
+    filled: dict[str, int] = {}
     with (
         spine.reader.read(chunk_rows=chunk_rows) as reader,
-        factory.bound(wrapper).augment(reader) as rows,
+        factory.bound(wrapper).augment(reader, filled=filled) as rows,
     ):
         wrapper.check(rows.schema)
         scoring.run(rows)
@@ -76,6 +81,7 @@ def batch_inference(
         rows=scoring.rows,
         outputs=destinations,
         unknown_categories=scoring.unknown,
+        features_filled=filled,
         notes=notes,
     )
 

@@ -27,7 +27,11 @@ def read_rows(
         DataError: there are no rows.
     """
     batches, rows = [], 0
-    with reader.read(chunk_rows=CHUNK_ROWS) as spine, augmenter.augment(spine) as stream:
+    filled: dict[str, int] = {}
+    with (
+        reader.read(chunk_rows=CHUNK_ROWS) as spine,
+        augmenter.augment(spine, filled=filled) as stream,
+    ):
         if check is not None:
             check(stream.schema)
         for batch in stream:
@@ -38,4 +42,6 @@ def read_rows(
         raise DataError(
             "the loader returned no rows", hint="check its filter and the context parameters"
         )
+    for name, count in filled.items():
+        tell.note(f"{name} is missing in {count:,} rows; the recipe's on_missing stands in")
     return pa.Table.from_batches(batches).combine_chunks()

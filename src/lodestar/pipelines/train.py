@@ -11,6 +11,7 @@ import pyarrow as pa
 from lodestar.artifact.store import SavedRun
 from lodestar.core.fingerprint import fingerprint
 from lodestar.core.ordering import in_content_order
+from lodestar.core.policies import without_nulls
 from lodestar.core.results import LeakageFinding
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.trainer import TrainingResult
@@ -75,6 +76,8 @@ def train(
     tell.stage(f"Training {factory.family.cls.__name__} on {table.num_rows:,} rows")
     search = search_of(settings, factory, digest, tell, resume=resume)
     result = factory.trainer(search).train(table, roles, target)
+    for name in without_nulls(factory.augmenter().selection, result.schema.select(roles.inputs)):
+        tell.note(f"on_missing of {name} is null, and training saw no null: it will be refused")
     tell.stage("Looking for leakage and importance")
     insight = gain_insight(table, result, seed=settings.recipe.split.seed)
     _warn(insight.findings, tell, strict=strict)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from lodestar.settings.section import Name, Names, Section, as_tuple
+from lodestar.settings.selection import FeatureSelection
 
 __all__ = [
     "Augmenter",
@@ -136,13 +137,6 @@ class Loader(Section):
 
     source_uri: Name
     dialect: SqlDialect = "postgres"
-
-
-class FeatureSelection(Section):
-    """Features of one namespace to join to the spine."""
-
-    feature_namespace: Name
-    features: Annotated[Names, Field(min_length=1)]
 
 
 class Augmenter(Section):
