@@ -1,6 +1,7 @@
 """A small application behind the real edge, and the process that serves it.
 
-`python -m tests.serving_app`: the first argument is the serving section of a config in JSON. The address comes on stdout.
+`python -m tests.serving_app`: the first argument is the serving section of a config in JSON. The
+address comes on stdout.
 """
 
 import asyncio

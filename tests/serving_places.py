@@ -1,5 +1,6 @@
 """The test application served by a process of its own, and raw lines to it."""
 
+import contextlib
 import json
 import os
 import re
@@ -94,6 +95,7 @@ class Line:
 
     def __init__(self, raw: socket.socket) -> None:
         self._raw = raw
+        self.heard = b""
 
     def say(self, sent: bytes) -> None:
         """Send; a server that has closed already is no error."""
@@ -108,6 +110,24 @@ class Line:
             return self._raw.recv(size)
         except ConnectionResetError:
             return b""
+
+    def timeout(self, seconds: float) -> None:
+        """How long to wait for anything."""
+        self._raw.settimeout(seconds)
+
+    def has_ended(self) -> bool:
+        """Whether the server has closed; what it says meanwhile is kept in `heard`."""
+        try:
+            more = self.hear()
+        except TimeoutError:
+            return False
+        self.heard += more
+        return not more
+
+    def end_sending(self) -> None:
+        """Say no more, and listen on."""
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_WR)
 
     def response(self) -> tuple[int, bytes]:
         """One whole response: its status, and all of its bytes."""

@@ -140,7 +140,8 @@ def test_a_token_out_of_its_time_or_for_others_is_refused(claims: dict[str, obje
 def test_audience_and_issuer_are_demanded_where_they_are_configured() -> None:
     strict = shared(audience="shop", issuer="us")
     assert who(strict, f"Bearer {token({'aud': 'shop', 'iss': 'us'})}") is False
-    for claims in ({"aud": "shop"}, {"iss": "us"}, {"aud": "x", "iss": "us"}, {}):
+    wrong: list[dict[str, object]] = [{"aud": "shop"}, {"iss": "us"}, {"aud": "x", "iss": "us"}, {}]
+    for claims in wrong:
         assert who(strict, f"Bearer {token(claims)}") == 401
 
 

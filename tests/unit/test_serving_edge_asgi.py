@@ -114,15 +114,13 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
     edge, sent = made(), list[Message]()
 
     async def story() -> None:
-        messages = iter(
-            [
-                {"type": "http.request", "body": b"{", "more_body": True},
-                {"type": "http.disconnect"},
-            ]
-        )
+        messages: list[Message] = [
+            {"type": "http.request", "body": b"{", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
 
         async def receive() -> Message:
-            return next(messages)
+            return messages.pop(0)
 
         async def send(message: Message) -> None:
             sent.append(message)
@@ -163,9 +161,8 @@ def lived(edge: Edge) -> list[str]:
 
 def test_it_is_ready_once_the_application_is(made: Callable[..., Edge]) -> None:
     edge = made()
-    assert not edge.readiness.ready
-    assert len(lived(edge)) == 2
-    assert edge.readiness.ready
+    states = [edge.readiness.ready, len(lived(edge)), edge.readiness.ready]
+    assert states == [False, 2, True]
     assert edge.failure is None
 
 

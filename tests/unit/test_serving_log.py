@@ -107,7 +107,7 @@ def test_a_reader_that_stops_costs_lines_but_no_time() -> None:
             said(log, number)
         assert time.monotonic() - began < 2
         log.close()  # nobody reads: it gives up
-        lines = []
+        lines: list[dict[str, Any]] = []
         while len(lines) < 100:
             lines.append(json.loads(end.readline()))
         assert [line["request_id"] for line in lines] == [f"id-{n}" for n in range(100)]

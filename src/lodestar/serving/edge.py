@@ -12,6 +12,8 @@ from lodestar.serving.wire import header_list
 
 __all__ = ["Edge"]
 
+OK = 200
+
 
 class Edge(Desk):
     """What the server runs: hot routes, their rules, and an application for everything else.
@@ -67,7 +69,9 @@ class Edge(Desk):
             return
         answer = exchange.answer or self.begin(exchange) or await self._answer_in_time(exchange)
         body = b"" if scope["method"] == "HEAD" else answer.body
-        headers = header_list(answer, exchange.request.request_id, page=exchange.route.page)
+        headers = header_list(
+            answer, exchange.request.request_id, page=exchange.route.page and answer.status == OK
+        )
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self.finish(exchange, answer, len(body))

@@ -35,6 +35,7 @@ MOST_PIPELINED = 128
 CHUNKED_FACTOR = 8
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOBODY = Answer(b"")
+OK = 200
 
 
 class EdgeProtocol(asyncio.Protocol):
@@ -333,7 +334,7 @@ class EdgeProtocol(asyncio.Protocol):
             answer,
             request.request_id,
             self._date_line(),
-            page=exchange.route.page,
+            page=exchange.route.page and answer.status == OK,
             last=last,
             head=request.method == "HEAD",
         )

@@ -1,7 +1,4 @@
-"""Several worker processes on one port: started together, replaced when they die, ended together.
-
-Nothing heavy is imported here: workers set their environment before they import what reads it.
-"""
+"""Several worker processes on one port: started together, replaced when they die, ended together."""
 
 import os
 import signal
@@ -18,10 +15,14 @@ from socket import socket
 from time import monotonic
 from types import FrameType
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from lodestar.errors import LodestarError, Problem, SettingsError
+from lodestar.serving.process import run_worker
+from lodestar.serving.telemetry import SHARED_FOLDER
 from lodestar.settings.serving import Serving
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "environment"]
 
 SPAWN = get_context("spawn")
 LOOK_SECONDS = 0.1
@@ -34,19 +35,16 @@ BEYOND_GRACE_SECONDS = 1.0
 class Supervisor:
     """Keeps `settings.workers` processes serving on one listening socket."""
 
-    def __init__(
-        self, app_target: str, settings: Serving, listener: socket, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, app_target: str, settings: Serving, listener: socket) -> None:
         self._target = app_target
         self._settings = settings
         self._listener = listener
-        self._environ = environ
         self._workers: list[_Worker] = []
         self._deaths: deque[float] = deque(maxlen=MOST_DEATHS + 1)
         self._ending = False
         self._served = False
 
-    def run(self, started: Callable[[], None]) -> int:
+    def run(self, started: Callable[[], None]) -> None:
         """Serve until a signal says to end; `started` is called once all workers answer.
 
         Raises:
@@ -54,21 +52,18 @@ class Supervisor:
         """
         with tempfile.TemporaryDirectory(prefix="lodestar-metrics-") as shared, self._signals():
             try:
-                self._workers = [self._worker(shared) for _ in range(self._settings.workers)]
-                while not self._ending:
-                    self._look(shared)
-                    if not self._served and all(worker.started for worker in self._workers):
-                        self._served = True
-                        started()
+                with environment({SHARED_FOLDER: shared}):
+                    self._workers = [self._worker() for _ in range(self._settings.workers)]
+                    while not self._ending:
+                        self._look(shared)
+                        if not self._served and all(worker.started for worker in self._workers):
+                            self._served = True
+                            started()
             finally:
                 self._end_all()
-        return 0
 
-    def _worker(self, shared: str) -> "_Worker":
-        from lodestar.serving.telemetry import SHARED_FOLDER
-
-        environ = {**self._environ, SHARED_FOLDER: shared}
-        return _Worker(self._target, self._settings, self._listener, environ)
+    def _worker(self) -> "_Worker":
+        return _Worker(self._target, self._settings, self._listener)
 
     def _look(self, shared: str) -> None:
         connection.wait([worker.process.sentinel for worker in self._workers], LOOK_SECONDS)
@@ -77,12 +72,10 @@ class Supervisor:
             worker.hear()
             if not is_alive and not self._ending:
                 self._mourn(worker, shared)
-                self._workers[at] = self._worker(shared)
+                self._workers[at] = self._worker()
 
     def _mourn(self, worker: "_Worker", shared: str) -> None:
         """See whether a death is one too many."""
-        from prometheus_client.multiprocess import mark_process_dead
-
         worker.process.join()
         mark_process_dead(worker.process.pid, shared)  # type: ignore[no-untyped-call]  # not annotated
         code = worker.process.exitcode
@@ -126,15 +119,11 @@ class Supervisor:
 class _Worker:
     """A process that serves; it ends by itself when its end of the line is all that is left."""
 
-    def __init__(
-        self, app_target: str, settings: Serving, listener: socket, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, app_target: str, settings: Serving, listener: socket) -> None:
         self.started = False
         self.failure: LodestarError | None = None
         self._line, its_end = SPAWN.Pipe()
-        self.process = SPAWN.Process(
-            target=_work, args=(app_target, settings, listener, dict(environ), its_end)
-        )
+        self.process = SPAWN.Process(target=_work, args=(app_target, settings, listener, its_end))
         self.process.start()
         its_end.close()
 
@@ -172,14 +161,24 @@ class _Failure:
         return self.kind(self.what, where=self.where, hint=self.hint)
 
 
-def _work(
-    app_target: str, settings: Serving, listener: socket, environ: dict[str, str], line: Connection
-) -> None:
+@contextmanager
+def environment(extra: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables for a while, in this process and in those that it starts."""
+    before = {name: os.environ.get(name) for name in extra}
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _work(app_target: str, settings: Serving, listener: socket, line: Connection) -> None:
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the supervisor passes it on
-    os.environ.update(environ)
-    from lodestar.serving.server import run_worker
-
     try:
         run_worker(
             app_target,
