@@ -29,7 +29,7 @@ CONSTANT = {
     "probabilities": {"0": 0.24151962995529175, "1": 0.7584803700447083},
     "run_id": "0123456789abcdef0123456789abcdef",
 }
-BATCH, WAIT = 64, 0.005  # what the batching servers may gather, and for how long (seconds)
+BATCH, WAIT = 64, 0.005  # what MLServer may gather, and for how long (seconds)
 
 
 class FeastModel:
@@ -117,36 +117,17 @@ def asgi_constant(port: str) -> None:
 
 def litserve_feast(port: str) -> None:
     """LitServe, batching: the same work as the FastAPI app, many rows at a time."""
-    import litserve
+    from serving_litserve import FeastApi, serve
 
-    class Api(litserve.LitAPI):  # type: ignore[misc]  # installed for this alone, untyped
-        def setup(self, device: str) -> None:
-            del device
-            self.model = FeastModel()
-
-        def predict(self, batch: list[dict[str, str]]) -> list[dict[str, Any]]:
-            return [
-                {"prediction": int(yes > no), "probabilities": {"0": no, "1": yes}}
-                for no, yes in self.model.probabilities(batch)
-            ]
-
-    _serve_lit(litserve, Api, port)
+    serve(FeastApi, HOST, int(port))
 
 
 def litserve_core(port: str, run_id: str) -> None:
     """LitServe with our core inside: what is ours and what is the server's is told apart."""
-    import litserve
-    from serving_core import Core
+    from serving_litserve import RUN, CoreApi, serve
 
-    class Api(litserve.LitAPI):  # type: ignore[misc]  # installed for this alone, untyped
-        def setup(self, device: str) -> None:
-            del device
-            self.core = Core(run_id)
-
-        def predict(self, batch: list[dict[str, str]]) -> list[dict[str, Any]]:
-            return self.core.answer(batch)
-
-    _serve_lit(litserve, Api, port)
+    os.environ[RUN] = run_id
+    serve(CoreApi, HOST, int(port))
 
 
 def mlserver_feast(port: str) -> None:
@@ -172,9 +153,8 @@ def mlserver_feast(port: str) -> None:
     }
     for name, value in (("settings", settings), ("model-settings", model)):
         (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
-    from mlserver.cli import main
-
-    main(["start", str(folder)])
+    program = str(Path(sys.executable).with_name("mlserver"))
+    os.execv(program, [program, "start", str(folder)])  # noqa: S606 -- it takes this process over
 
 
 def peer_python(folder: Path, package: str) -> str:
@@ -190,7 +170,9 @@ def peer_python(folder: Path, package: str) -> str:
     above = sysconfig.get_path("purelib")
     (own / "project.pth").write_text(f"import site; site.addsitedir({above!r})\n", encoding="utf-8")
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{package} cannot be installed:\n{done.stderr}")
     return python
 
 
@@ -199,19 +181,6 @@ def _serve(app: Any, port: str) -> None:  # noqa: ANN401 -- an ASGI app
 
     uvicorn.run(
         app, host=HOST, port=int(port), log_level="warning", access_log=False, lifespan="off"
-    )
-
-
-def _serve_lit(litserve: Any, api: Any, port: str) -> None:  # noqa: ANN401 -- an untyped package
-    made = api(max_batch_size=BATCH, batch_timeout=WAIT, api_path="/predict")
-    server = litserve.LitServer(made, accelerator="cpu", workers_per_device=1)
-    server.run(
-        host=HOST,
-        port=int(port),
-        num_api_servers=1,
-        log_level="warning",
-        generate_client_file=False,
-        access_log=False,
     )
 
 
