@@ -247,7 +247,7 @@ def test_a_view_comes_back_from_its_plain_values(
 
 
 def chosen(namespace: str, *features: str) -> FeatureSelection:
-    return FeatureSelection(feature_namespace=namespace, features=features)
+    return FeatureSelection.model_validate({"feature_namespace": namespace, "features": features})
 
 
 def test_a_selection_keeps_the_recipes_order() -> None:

@@ -145,13 +145,14 @@ def test_the_ttl_ends_to_the_microsecond_and_what_is_older_is_unknown() -> None:
 def test_the_max_age_of_each_feature_ends_to_the_microsecond_and_what_is_older_is_stale() -> None:
     policies = {"age": {"max_age": "2d"}, "country": {"max_age": "3d", "on_missing": "?"}}
     names = ("age", "ltv", "country")
+    rows = RowPolicies(selecting(*names, **policies), [USERS], TRAINED)
     two, three = NOW - 2 * DAY, NOW - 3 * DAY
-    assert settle((two, 34, 1.5, "KR"), *names, **policies) == SettledRow((34, 1.5, "KR"))
-    late = settle((two - 1, 34, 1.5, "KR"), *names, **policies)
+    assert rows.settle((two, 34, 1.5, "KR"), NOW) == SettledRow((34, 1.5, "KR"))
+    late = rows.settle((two - 1, 34, 1.5, "KR"), NOW)
     assert late == SettledRow((None, 1.5, "KR"), ("age",), ("age",))
-    later = settle((three - 1, 34, 1.5, "KR"), *names, **policies)
+    later = rows.settle((three - 1, 34, 1.5, "KR"), NOW)
     assert later == SettledRow((None, 1.5, "?"), ("age", "country"), ("age", "country"))
-    gone = settle((NOW - 10 * DAY - 1, 34, 1.5, "KR"), *names, **policies)
+    gone = rows.settle((NOW - 10 * DAY - 1, 34, 1.5, "KR"), NOW)
     assert (gone.stale, gone.refused) == ((), ("ltv",))  # past the ttl it is unknown, not stale
 
 
@@ -176,7 +177,8 @@ def test_a_value_from_the_future_is_fresh() -> None:
     ],
 )
 def test_a_stand_in_is_of_the_features_type(name: str, given: object, plain: object) -> None:
-    (value,) = settle((None, None), name, **{name: {"on_missing": given}}).values
+    selection = selecting(name, **{name: {"on_missing": given}})
+    (value,) = RowPolicies(selection, [USERS], TRAINED).settle((None, None), NOW).values
     assert (value, type(value)) == (plain, type(plain))
 
 
