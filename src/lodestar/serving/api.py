@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 import lodestar
+from lodestar.serving.admin import HasDeployment, add_administration, described_deployment
 from lodestar.serving.api_problems import install_problem_handlers
 from lodestar.serving.explanations import add_explanations
 from lodestar.serving.fleet import Fleet, HasFleet
@@ -17,6 +18,7 @@ from lodestar.serving.inference_v2 import add_inference_protocol
 from lodestar.serving.metadata import described_version
 from lodestar.serving.mlflow_protocol import add_mlflow_protocol
 from lodestar.serving.predict import BatchBody, PredictionBody, RowProblem
+from lodestar.settings.serving import Limits
 
 __all__ = ["build_api"]
 
@@ -58,7 +60,7 @@ REFUSALS = {
 }
 
 
-def build_api(served: HasFleet, lifespan: Lifespan, *, most_rows: int) -> FastAPI:
+def build_api(served: HasDeployment, lifespan: Lifespan, *, limits: Limits) -> FastAPI:
     """Make the application; its lifespan loads the fleet, which every route then asks `served` for."""
     app = FastAPIOffline(
         title="Lodestar",
@@ -70,12 +72,16 @@ def build_api(served: HasFleet, lifespan: Lifespan, *, most_rows: int) -> FastAP
 
     @app.get("/metadata", summary="What the served models are", tags=["model"])
     async def metadata() -> dict[str, Any]:
-        lanes = served.fleet.lanes()
-        return {"versions": [described_version(lane, role) for role, lane in lanes]}
+        versions = served.fleet.versions()
+        return {
+            "versions": [described_version(version, role) for role, version in versions],
+            "deployment": described_deployment(served.deployment),
+        }
 
+    add_administration(app, served)
     add_explanations(app, served)
     for add in (add_mlflow_protocol, add_inference_protocol):
-        add(app, served, most_rows=most_rows, version=lodestar.__version__)
+        add(app, served, most_rows=limits.rows, version=lodestar.__version__)
     app.openapi = _document(app, served)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 

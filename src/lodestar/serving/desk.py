@@ -28,7 +28,7 @@ from lodestar.serving.telemetry import Telemetry
 from lodestar.serving.wire import check_extra
 from lodestar.settings.serving import Serving
 
-__all__ = ["Desk"]
+__all__ = ["ADMIN_SECONDS", "Desk"]
 
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 # FastAPI's own, which do not tell their templates.
@@ -40,9 +40,10 @@ PAGES = {
 LARGEST_BODIES = 64
 GONE = 499  # nginx's number for a client that did not wait; only in the log and the metrics
 FORBIDDEN = (401, 403)
+ADMIN_SECONDS = 120.0  # an administrator waits until a model is loaded and tried
 
 ELSEWHERE = Route(UNKNOWN)
-ADMIN = Route(UNKNOWN, admin=True)
+ADMIN = Route(UNKNOWN, admin=True, counted=False)  # a rollback has to get through an overload
 
 
 class Desk:
@@ -145,7 +146,8 @@ class Desk:
         except FullError:
             self.telemetry.shed("queue")
             return problem_answer(overloaded(), request.request_id)
-        exchange.due = monotonic() + self.limits.answer_seconds
+        seconds = ADMIN_SECONDS if route.admin else self.limits.answer_seconds
+        exchange.due = monotonic() + seconds
         return None
 
     async def answer(self, exchange: Exchange) -> Answer:

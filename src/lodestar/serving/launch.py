@@ -1,13 +1,18 @@
 """From a command line to a running server: what may be served, which runs are meant, then serve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from lodestar.artifact.references import parse_reference
 from lodestar.artifact.register import OpenedRun
 from lodestar.errors import NotAllowedError, UsageError
 from lodestar.interface.progress import Progress
 from lodestar.serving.order import ORDER, ServeOrder
-from lodestar.serving.references import resolve
+from lodestar.serving.references import in_use, resolve
+from lodestar.serving.state import SharedState
 from lodestar.settings.loading import Environment
 from lodestar.settings.serving import Serving
 
@@ -51,17 +56,27 @@ def launch(
     names = [name for name in (asked.run, asked.challenger, asked.shadow) if name is not None]
     runs = dict(zip(names, resolve(environment, names), strict=True))
     champion = runs[asked.run]
-    order = ServeOrder(
-        project=environment.project,
-        environment=environment.name,
-        champion=champion,
-        challenger=runs[asked.challenger] if asked.challenger else None,
-        shadow=runs[asked.shadow] if asked.shadow else None,
-        traffic=asked.traffic or 0.0,
-        workers=settings.workers,
-    )
     tell.stage(f"Verifying and loading {champion.run_name}")
-    return _serve(order, settings, lambda address: started(address, champion))
+    with _private_folder() as folder, in_use(environment, list(runs.values())):
+        SharedState.begin(folder, champion)
+        order = ServeOrder(
+            project=environment.project,
+            environment=environment.name,
+            champion=champion,
+            state=folder,
+            follow=asked.run if parse_reference(asked.run).alias else None,
+            challenger=runs[asked.challenger] if asked.challenger else None,
+            shadow=runs[asked.shadow] if asked.shadow else None,
+            traffic=asked.traffic or 0.0,
+            workers=settings.workers,
+        )
+        return _serve(order, settings, lambda address: started(address, champion))
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="lodestar-serve-") as folder:
+        yield Path(folder)
 
 
 def _serve(order: ServeOrder, settings: Serving, started: Callable[[str], None]) -> int:

@@ -1,6 +1,6 @@
 """From a run's folder to a version that can answer: verified, compiled, connected, warm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,22 +8,25 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lodestar.artifact.contents import ArtifactContents
-from lodestar.artifact.register import OpenedRun
-from lodestar.artifact.wrapper import PAYLOAD, load_wrapper
+from lodestar.artifact.wrapper import PAYLOAD, PyfuncWrapper, load_wrapper
 from lodestar.core.features import select_features
 from lodestar.core.policies import RowPolicies
 from lodestar.errors import ArtifactError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving.breaker import Breaker
-from lodestar.serving.plan import row_scorer
-from lodestar.serving.request_model import RequestModel
+from lodestar.serving.plan import proven_scorer, row_scorer, rows_of
+from lodestar.serving.request_model import RequestField, RequestModel
+from lodestar.serving.scoring import RowScorer
+from lodestar.serving.state import ServedRun
 from lodestar.serving.telemetry import Telemetry
 from lodestar.serving.version import Parts, ServedVersion
 from lodestar.settings.recipe import FeatureSelection
 from lodestar.settings.serving import Serving
 
-__all__ = ["VersionLoader", "contract_differences"]
+__all__ = ["VersionLoader", "contract_differences", "request_differences"]
+
+WARM_UPS = 3
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,27 @@ class VersionLoader:
     settings: Serving
     telemetry: Telemetry
 
-    def load(self, run: OpenedRun) -> tuple[ServedVersion, tuple[str, ...]]:
-        """Verify, replay the probe, compile; also return what to know about it, in words.
+    def load(
+        self, served: ServedRun, *, like: RequestModel | None = None
+    ) -> tuple[ServedVersion, tuple[str, ...]]:
+        """Verify, replay the probe, compile, warm up; also return what to know about it, in words.
+
+        Where another process has proven how its rows are scored, that is not proven again. Rows come in
+        the order of `like`, if that has the same fields.
 
         Raises:
             ArtifactError: tampered with, incompatible, or its probe predicts something else.
         """
+        run = served.opened()
         wrapper, notes = load_wrapper(run.folder, digest=run.digest)
         contents = wrapper.contents
         selected = self._selected(contents)
         reader = self._reader(selected)
         keys = () if reader is None else reader.keys
-        scorer = row_scorer(wrapper, _probe(run.folder), native=self.settings.native)
+        request = RequestModel.of(contents, keys, joined=reader is not None)
+        scorer = self._scorer(wrapper, served)
         parts = Parts(
-            request=RequestModel.of(contents, keys, joined=reader is not None),
+            request=request if like is None else request.ordered_as(like),
             scorer=scorer,
             reader=reader,
             policies=RowPolicies(
@@ -62,6 +72,18 @@ class VersionLoader:
         if scorer.reason:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
         return ServedVersion(run, contents, parts, self.telemetry), notes
+
+    def _scorer(self, wrapper: PyfuncWrapper, run: ServedRun) -> RowScorer:
+        probe = _probe(Path(run.folder))
+        if run.scoring:
+            scorer = proven_scorer(wrapper, probe, name=run.scoring, reason=run.why_not_faster)
+        else:
+            scorer = row_scorer(wrapper, probe, native=self.settings.native)
+        rows = rows_of(wrapper.contents.feature_schema, probe)
+        for _ in range(WARM_UPS):
+            scorer.score(rows)
+            scorer.score(rows[:1])
+        return scorer
 
     def _selected(self, contents: ArtifactContents) -> tuple[SelectedFeatures, ...]:
         items = contents.augmenter_config_snapshot.get("features", ())
@@ -80,17 +102,44 @@ class VersionLoader:
         return Breaker(reader, self.settings.online, self.telemetry)
 
 
-def contract_differences(one: RequestModel, other: RequestModel) -> tuple[str, ...]:
-    """What clients of the one would notice of the other, in words."""
+def contract_differences(was: ServedVersion, now: ServedVersion) -> tuple[str, ...]:
+    """What clients of the one would notice of the other, in words: requests, task and classes."""
+    targets = was.contents.target, now.contents.target
+    kinds = [
+        f"its {name} is {after}, was {before}"
+        for name, before, after in (
+            ("task", targets[0].task, targets[1].task),
+            ("list of classes", *([*target.classes] for target in targets)),
+            ("treatment", *(target.treatment_value for target in targets)),
+        )
+        if before != after
+    ]
+    return (*request_differences(was.request, now.request), *kinds)
+
+
+def request_differences(one: RequestModel, other: RequestModel) -> tuple[str, ...]:
+    """What is asked for otherwise; what is only allowed in addition is no difference."""
     was, now = ({field.name: field for field in model.fields} for model in (one, other))
     gone = [f"the field {name} is gone" for name in was if name not in now]
     new = [f"the field {name} is new" for name in now if name not in was]
     changed = [
-        f"the field {name} is {now[name].column.type}, was {was[name].column.type}"
+        f"the field {name} {words}"
         for name in was
-        if name in now and now[name].column.type != was[name].column.type
+        if name in now
+        for words in _field_differences(was[name], now[name])
     ]
     return (*gone, *new, *changed)
+
+
+def _field_differences(was: RequestField, now: RequestField) -> Iterator[str]:
+    if now.column.type != was.column.type:
+        yield f"is {now.column.type}, was {was.column.type}"
+    if now.required and not was.required:
+        yield "has to be there now"
+    if was.nullable and not now.nullable:
+        yield "must not be null any more"
+    if now.key != was.key:
+        yield f"is {'an' if now.key else 'no'} entity key now"
 
 
 def _probe(folder: Path) -> pa.Table:

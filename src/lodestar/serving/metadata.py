@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lodestar.serving.fleet import Lane
 from lodestar.serving.version import ServedVersion
 
 __all__ = ["described_version"]
@@ -10,9 +9,8 @@ __all__ = ["described_version"]
 TUNING = ("enabled", "engine", "best_params", "best_score", "total_trials", "pruned_trials")
 
 
-def described_version(lane: Lane, role: str) -> dict[str, Any]:
+def described_version(version: ServedVersion, role: str) -> dict[str, Any]:
     """One version: identity, what it predicts, how well, from what, and how it is computed here."""
-    version = lane.version
     contents = version.contents
     tuning = contents.hyperparameter_optimization
     return {

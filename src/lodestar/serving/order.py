@@ -20,12 +20,16 @@ class ServeOrder:
     """Which project and environment, and which runs answer.
 
     `traffic` is the percentage of entities that the challenger answers. The shadow is asked too, and
-    its answers are compared, never given.
+    its answers are compared, never given. `state` is a private folder, in which the workers keep which
+    champion all of them serve now; it begins with this one. `follow` is an alias: what it means later
+    becomes the champion.
     """
 
     project: Path
     environment: str
     champion: OpenedRun
+    state: Path
+    follow: str | None = None
     challenger: OpenedRun | None = None
     shadow: OpenedRun | None = None
     traffic: float = 0.0
@@ -47,6 +51,8 @@ class ServeOrder:
                 project=Path(value["project"]),
                 environment=value["environment"],
                 champion=runs["champion"],
+                state=Path(value["state"]),
+                follow=value["follow"],
                 traffic=value["traffic"],
                 workers=value["workers"],
             ),

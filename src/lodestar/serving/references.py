@@ -9,7 +9,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from lodestar.artifact.register import OpenedRun
 from lodestar.errors import ExternalError, LodestarError, Problem, SettingsError
 from lodestar.settings.loading import Environment
 
-__all__ = ["Change", "Watcher", "in_use", "resolve"]
+__all__ = ["Change", "Watcher", "error_of", "in_use", "resolve"]
 
 # -P: nothing that lies in the working directory is imported in place of Lodestar.
 _FETCH = (sys.executable, "-P", "-m", "lodestar.serving.fetch")
@@ -110,7 +110,7 @@ class Watcher:
         self._references = tuple(references)
         self._seconds = seconds
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def changes(self) -> AsyncGenerator[Change, None]:
         """Every change, from the first answer on; a child that dies is replaced. Close it to end it."""
         last: Change | None = None
         while True:
@@ -177,7 +177,7 @@ def _change(line: bytes) -> Change | None:
         return Change(runs=tuple(_run(item) for item in value["runs"]))
     if "unreachable" in value:
         return Change(unreachable=bool(value["unreachable"]))
-    return Change(error=_error(value["error"]))
+    return Change(error=error_of(value["error"]))
 
 
 def _run(value: Mapping[str, Any]) -> OpenedRun:
@@ -190,8 +190,8 @@ def _run(value: Mapping[str, Any]) -> OpenedRun:
     )
 
 
-def _error(value: Mapping[str, Any]) -> LodestarError:
-    """The child's error as it was."""
+def error_of(value: Mapping[str, Any]) -> LodestarError:
+    """A child's error as it was before `errors.described`."""
     problems = value["problems"]
     if value["kind"] == SettingsError.__name__:
         return SettingsError(

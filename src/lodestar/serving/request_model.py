@@ -111,6 +111,12 @@ class RequestModel:
             ]
         )
 
+    def ordered_as(self, other: "RequestModel") -> "RequestModel":
+        """The same fields in the order of another model, where that has them all; else as it is."""
+        if self.names == other.names or set(self.names) != set(other.names):
+            return self
+        return RequestModel(sorted(self.fields, key=lambda field: other.names.index(field.name)))
+
     @cached_property
     def _struct(self) -> type[msgspec.Struct]:
         inner = {f"f{at}": field for at, field in enumerate(self.fields)}

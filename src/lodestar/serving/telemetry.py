@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["SHARED_FOLDER", "Telemetry"]
+__all__ = ["SHARED_FOLDER", "Telemetry", "Unheard"]
 
 # prometheus-client itself looks at it, once, when it is imported: the server sets it for its workers.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -26,6 +26,8 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_SECONDS[:10])
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# The middle is for probabilities, the rest for targets of any scale.
+DIFFERENCES = (0.0, 1e-9, 1e-6, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0, 1e4)
 # For probabilities; targets of another scale give their own.
 PREDICTIONS = tuple(step / 20 for step in range(21))
 
@@ -74,6 +76,19 @@ class Telemetry:
         )
         self._models = self._gauge(
             "model_info", "1 for what is served, and as what", "livemax", "run_id", "digest", "role"
+        )
+        self._shadowed = self._counter(
+            "shadow_rows", "Rows that the shadow was asked too: same, different, failed", "result"
+        )
+        self._differences = self._histogram(
+            "shadow_difference", "How far the shadow's watched number lies off", DIFFERENCES
+        )
+        self._swaps = self._counter("swaps", "Champions brought in, or refused", "cause", "result")
+        self._rollbacks = self._counter("rollbacks", "Champions taken back", "reason")
+        self._generation = self._gauge(
+            "generation",
+            "How often the champion has changed, as the slowest worker has it",
+            "livemin",
         )
         self._served: dict[str, Gauge] = {}
 
@@ -138,6 +153,26 @@ class Telemetry:
             self._served[role] = now = self._models(run_id, digest, role)
             now.set(1)
 
+    def shadowed(self, result: str, rows: int = 1) -> None:
+        """The shadow was asked rows: same, different, failed; or dropped, for lack of time."""
+        self._shadowed(result).inc(rows)
+
+    def shadow_differences(self, values: Sequence[float]) -> None:
+        """How far the shadow's watched numbers lie from those that were answered."""
+        self._differences().observe_all(values)
+
+    def swapped(self, cause: str, result: str) -> None:
+        """Somebody (swap), or an alias (follow), brought in a champion: done, refused or failed."""
+        self._swaps(cause, result).inc()
+
+    def rolled_back(self, reason: str) -> None:
+        """The former champion came back: errors, latency, predictions, starts, loading or asked."""
+        self._rollbacks(reason).inc()
+
+    def generation(self, number: int) -> None:
+        """This worker answers with this generation of the champion."""
+        self._generation().set(number)
+
     def render(self) -> tuple[bytes, str]:
         """The text that Prometheus reads, and its content type."""
         registry = self._registry
@@ -159,7 +194,11 @@ class Telemetry:
         )
 
     def _gauge(
-        self, name: str, what: str, over_workers: Literal["livesum", "livemax"], *labels: str
+        self,
+        name: str,
+        what: str,
+        over_workers: Literal["livesum", "livemax", "livemin"],
+        *labels: str,
     ) -> "_Children[Gauge]":
         return _Children(
             Gauge(
@@ -170,6 +209,37 @@ class Telemetry:
                 registry=self._registry,
             )
         )
+
+
+class Unheard(Telemetry):
+    """For a version whose doings are nobody's, a shadow: it has no metrics at all."""
+
+    def __init__(self) -> None:
+        """Make none."""
+
+    def predicted(self, run_id: str, values: Sequence[float], labels: Sequence[str] = ()) -> None:
+        """Not counted."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Not counted."""
+
+    def batch(self, rows: int) -> None:
+        """Not counted."""
+
+    def missing(self, feature: str, count: int = 1) -> None:
+        """Not counted."""
+
+    def stale(self, feature: str, count: int = 1) -> None:
+        """Not counted."""
+
+    def unknown_categories(self, column: str, count: int = 1) -> None:
+        """Not counted."""
+
+    def online_failed(self) -> None:
+        """Not counted."""
+
+    def breaker(self, *, is_open: bool) -> None:
+        """Not counted."""
 
 
 class _Children(Generic[Kind]):

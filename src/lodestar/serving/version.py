@@ -117,6 +117,16 @@ class ServedVersion:
         self._telemetry.stage("score", time.perf_counter() - read)
         return replies  # type: ignore[return-value]  # every place was filled
 
+    async def warm(self) -> None:
+        """Ask the online store for an entity that nobody has, so that the first request waits less.
+
+        Raises:
+            ExternalError: it does not answer.
+        """
+        if self._reader is not None:
+            examples = {field.name: field.example for field in self.request.fields}
+            await self._reader.read([self._keys(self.request.of_mapping(examples))])
+
     async def close(self) -> None:
         """Let go of the online store and the thread."""
         if self._reader is not None:

@@ -1,68 +1,72 @@
 """What uvicorn runs: the edge in front of the hot routes and the FastAPI application."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.serving.access_log import Log
 from lodestar.serving.api import build_api
+from lodestar.serving.deployment import Deployment
 from lodestar.serving.edge import Edge
-from lodestar.serving.fleet import Fleet, Lane
+from lodestar.serving.fleet import Fleet
+from lodestar.serving.following import Following
 from lodestar.serving.loading import VersionLoader
 from lodestar.serving.order import ORDER, ServeOrder
 from lodestar.serving.predict import Predictor
 from lodestar.serving.prediction_log import PredictionLogger
+from lodestar.serving.swaps import Swaps
 from lodestar.serving.telemetry import Telemetry
+from lodestar.settings.loading import Environment
 
 __all__ = ["Served", "app"]
 
 
 class Served:
-    """One worker's models, from the order that the server was started with."""
+    """One worker's models, and what changes them."""
 
     def __init__(
         self,
         order: ServeOrder,
+        environment: Environment,
         loader: VersionLoader,
         log: Log,
         logger: PredictionLogger | None = None,
     ) -> None:
-        self._order = order
-        self._loader = loader
+        self.deployment = deployment = Deployment(order, environment, loader, log)
+        self.swaps = swaps = Swaps(deployment, environment)
         self._log = log
         self._logger = logger
-        self._fleet: Fleet | None = None
+        self._duties: list[Callable[[], Coroutine[Any, Any, None]]] = [deployment.keep_up]
+        if order.follow is not None:
+            shared = deployment.shared
+            self._duties.append(Following(order.follow, environment, swaps, shared, log).run)
 
     @property
     def fleet(self) -> Fleet:
-        """The models, once they are loaded; the edge lets no request in before."""
-        if self._fleet is None:
-            raise RuntimeError("asked before the models were loaded")
-        return self._fleet
+        """The models, once they are loaded."""
+        return self.deployment.fleet
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Load before the first request, let go after the last."""
         del app
-        self._fleet = fleet = Fleet(self._lane("champion"))
+        await self.deployment.open()
+        tasks = [asyncio.create_task(duty()) for duty in self._duties]
         try:
             yield
         finally:
-            await fleet.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self.deployment.close()
             if self._logger is not None:
                 self._logger.close()
             self._log.close()
-
-    def _lane(self, role: str) -> Lane:
-        run = self._order.champion
-        version, notes = self._loader.load(run)
-        for note in notes:
-            self._log.event(note, run_id=run.run_id, role=role)
-        self._loader.telemetry.model(role, run.run_id, run.digest)
-        return Lane.of(version, most=self._loader.settings.batching.rows)
 
 
 def app() -> Edge:
@@ -77,11 +81,11 @@ def app() -> Edge:
     if section is not None:
         folder = environment.project / section.folder
         logger = PredictionLogger(section, folder, telemetry, log)
-    served = Served(order, loader, log, logger)
+    served = Served(order, environment, loader, log, logger)
     predictor = Predictor(served, most_rows=most_rows, logger=logger)
     routes = {
         ("POST", "/predict"): predictor.one,
         ("POST", "/predict/batch"): predictor.many,
     }
-    api = build_api(served, served.lifespan, most_rows=most_rows)
+    api = build_api(served, served.lifespan, limits=settings.limits)
     return Edge(routes, api, settings, telemetry, log)

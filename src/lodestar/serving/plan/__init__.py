@@ -1,5 +1,5 @@
 """The fastest way of scoring rows that is proven equal to the artifact's own, bit by bit."""
 
-from lodestar.serving.plan.choice import row_scorer
+from lodestar.serving.plan.choice import proven_scorer, row_scorer, rows_of
 
-__all__ = ["row_scorer"]
+__all__ = ["proven_scorer", "row_scorer", "rows_of"]
