@@ -1,8 +1,9 @@
 """What stands in for a missing feature: the same rules over rows and over batches."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -11,8 +12,9 @@ from lodestar.core.augmenter import Augmenter
 from lodestar.core.filling import BatchPolicies
 from lodestar.core.policies import RowPolicies, SettledRow, plain_value, without_nulls
 from lodestar.errors import DataError, SchemaError
+from lodestar.interface.features import FeatureStoreAdapter, SelectedFeatures
 from lodestar.schema import Column, FrameSchema
-from lodestar.settings.features import FeatureView
+from lodestar.settings.features import FeatureCatalog, FeatureView
 
 DAY = 86_400_000_000
 NOW = 20_000 * DAY
@@ -304,3 +306,34 @@ def test_training_leaves_nulls_and_fills_values_as_scoring_will() -> None:
         found = passed.read_all()
     assert found["age"].null_count == 2
     assert found["vip"].null_count == 0
+
+
+class Ages:
+    """A feature store whose every value is the ttl that it was asked with, in days."""
+
+    @contextmanager
+    def historical(
+        self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
+    ) -> Iterator[pa.RecordBatchReader]:
+        table = spine.read_all()
+        for one in selection:
+            for name in one.features:
+                days = None if one.view.ttl is None else one.view.ttl.days
+                table = table.append_column(name, pa.array([days] * len(table), pa.int64()))
+        yield table.to_reader()
+
+
+def test_features_of_different_max_age_are_joined_each_by_its_own_and_in_the_order_selected() -> (
+    None
+):
+    catalog = FeatureCatalog({"users": USERS})
+    policies = {"age": {"max_age": "2d"}, "vip": {"max_age": "99d"}, "seen": {"max_age": "2d"}}
+    selection = selecting("age", "ltv", "vip", "seen", "country", **policies)
+    store = cast("FeatureStoreAdapter", Ages())
+    augmenter = Augmenter(selection).bound(store, catalog, timestamp="at")
+    with augmenter.augment(pa.table({"at": [1, 2]}).to_reader()) as rows:
+        joined = rows.read_all()
+    assert joined.to_pylist()[1] == {
+        "at": 2, "age": 2, "ltv": 10, "vip": 10, "seen": 2, "country": 10,
+    }  # fmt: skip
+    assert joined.column_names == ["at", "age", "ltv", "vip", "seen", "country"]
