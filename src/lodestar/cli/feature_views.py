@@ -206,7 +206,7 @@ class ParityView:
         """For people."""
         compared, broken = self._compared, self._compared.broken
         table = table_of("stage", "columns", "rows that differ", "first difference")
-        for stage in ("features", "preprocessed", "predictions"):
+        for stage in dict.fromkeys(column.stage for column in compared.columns):
             columns = [column for column in compared.columns if column.stage == stage]
             wrong = next((column for column in columns if column.differing), None)
             add_row(

@@ -153,6 +153,10 @@ def parity(
     run_id: RunId,
     context_params: Params = None,
     rows: Annotated[int, typer.Option(min=1, help="How many entities to compare.")] = 1000,
+    url: Annotated[
+        str | None,
+        typer.Option(help="A server of this run to ask as well: http://127.0.0.1:8000"),
+    ] = None,
     env: Env = None,
     as_json: Json = False,
 ) -> None:
@@ -165,7 +169,7 @@ def parity(
         from lodestar.pipelines.parity import parity as run
 
         with out.progress() as progress:
-            compared = run(environment, run_id, params, rows=rows, tell=progress)
+            compared = run(environment, run_id, params, rows=rows, tell=progress, url=url)
         out.show(ParityView(compared))
         if compared.broken is not None:
             raise typer.Exit(DIFFERENT)

@@ -14,13 +14,14 @@ from lodestar.errors import DataError, NotAllowedError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.data import SpineReader
 from lodestar.interface.progress import Progress
+from lodestar.pipelines.asking import ServedApi
 from lodestar.pipelines.batch_inference import loader_of
 from lodestar.schema import TIMESTAMP
 from lodestar.settings.loading import Environment
 
 __all__ = ["ComparedColumn", "Parity", "parity"]
 
-Stage = Literal["features", "preprocessed", "predictions"]
+Stage = Literal["features", "preprocessed", "predictions", "over http"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ def parity(
     *,
     rows: int,
     tell: Progress,
+    url: str | None = None,
 ) -> Parity:
     """Compare features, what the preprocessor makes of them, and predictions, bit by bit.
 
     The entities are the first `rows` of the artifact's own loader; the batch path sees them as of the
-    materialisation, the online path as the store has them.
+    materialisation, the online path as the store has them. With `url` a server of the same run is asked
+    about them as well, and its predictions are compared with the batch path's.
 
     Raises:
         NotAllowedError: the environment has no feature store, or the artifact takes no features.
@@ -82,9 +85,11 @@ def parity(
     tell.stage("Comparing the batch path with the online path")
     ways: tuple[RunMode, RunMode] = ("batch", "serving")
     batch, online = (_through(augmenter, entities, way, as_of) for way in ways)
-    return Parity(
-        opened.run_id, entities.num_rows, as_of, tuple(_compared(wrapper, augmenter, batch, online))
-    )
+    columns = list(_compared(wrapper, augmenter, batch, online))
+    if url is not None:
+        tell.stage(f"Asking {url}")
+        columns += _over_http(ServedApi.at(url), opened.run_id, wrapper, entities, batch)
+    return Parity(opened.run_id, entities.num_rows, as_of, tuple(columns))
 
 
 def _materialised(
@@ -153,6 +158,16 @@ def _compared(
         yield _column("preprocessed", name, *values)
     for name, values in one.predictions.items():
         yield _column("predictions", name, values, other.predictions[name])
+
+
+def _over_http(
+    api: ServedApi, run_id: str, wrapper: PyfuncWrapper, entities: pa.Table, batch: pa.RecordBatch
+) -> Iterable[ComparedColumn]:
+    """The same entities as a client sends them: by the fields of a request."""
+    asked = entities.select([name for name in api.fields(run_id) if name in entities.column_names])
+    expected = wrapper.score(batch).predictions
+    for name, values in api.predictions(asked, expected).items():
+        yield _column("over http", name, expected[name], values)
 
 
 def _column(stage: Stage, name: str, batch: pa.Array, online: pa.Array) -> ComparedColumn:
