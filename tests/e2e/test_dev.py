@@ -7,60 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pytest
-from pydantic import SecretStr
 from tests.conftest import Lodestar, edited
-
-from lodestar.infra.loading import ShopSize, load_tables
-from lodestar.interface.progress import Silent
 
 RECIPE = "uplift_model_exp3"
 ALL = ("--context-params", "start_date=2025-01-01,end_date=2025-05-01")
 LAST_DAYS = ("--context-params", "start_date=2025-03-25,end_date=2025-04-01")
-UNTIL = ("--until", "2025-03-31T12:00:00")
 DEV = {"APP_ENV": "dev"}
 SMALL = ("--set", "model.hyperparameters.n_estimators=5")
-
-
-@pytest.fixture(scope="module")
-def dev_project(
-    sample_project: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    postgres_uri: str,
-    redis_uri: str,
-) -> Path:
-    """A project whose servers are named in its env file, its shop loaded into PostgreSQL."""
-    project = tmp_path_factory.mktemp("dev") / "project"
-    shutil.copytree(sample_project, project, ignore=shutil.ignore_patterns("mlruns", "outputs"))
-    tables = ["users", "products", "sessions", "purchases", *_views(project)]
-    files = [project / "data" / f"{name}.parquet" for name in tables]
-    load_tables(SecretStr(postgres_uri), files, ShopSize(20_000, 5_000, 500), Silent())
-    env_file = project / ".lodestar" / "infra.env"
-    env_file.parent.mkdir(exist_ok=True)
-    env_file.write_text(
-        f"LODESTAR_POSTGRES_URI={postgres_uri}\n"
-        f"LODESTAR_REDIS_URI={redis_uri}\n"
-        "LODESTAR_MLFLOW_URI=sqlite:///mlruns/mlflow.db\n"
-    )
-    return project
-
-
-def _views(project: Path) -> list[str]:
-    return sorted(path.stem for path in (project / "features").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def run_id(lodestar: Lodestar, dev_project: Path) -> str:
-    trained = lodestar(
-        "train", "-r", RECIPE, *ALL, *SMALL, "--json", cwd=dev_project, env=DEV
-    ).succeeded()
-    return str(trained.json["run_id"])
-
-
-@pytest.fixture(scope="module")
-def materialized(lodestar: Lodestar, dev_project: Path) -> Mapping[str, int]:
-    done = lodestar("features", "materialize", *UNTIL, "--json", cwd=dev_project, env=DEV)
-    return {item["namespace"]: item["entities"] for item in done.succeeded().json["namespaces"]}
 
 
 def _scores(project: Path, outputs: Mapping[str, str]) -> pa.Table:
@@ -68,11 +21,11 @@ def _scores(project: Path, outputs: Mapping[str, str]) -> pa.Table:
 
 
 def test_the_join_gives_the_very_rows_that_the_shop_was_made_from(
-    lodestar: Lodestar, dev_project: Path, run_id: str
+    lodestar: Lodestar, dev_project: Path, dev_run: str
 ) -> None:
     """LOCAL's snapshot was joined by other code, before there was a database: same fingerprint."""
     local = lodestar("train", "-r", RECIPE, *SMALL, "--json", cwd=dev_project).succeeded()
-    ids = [run_id, local.json["run_id"]]
+    ids = [dev_run, local.json["run_id"]]
     shown = [
         lodestar("runs", "show", one, "--json", cwd=dev_project).succeeded().json for one in ids
     ]
@@ -83,13 +36,13 @@ def test_the_join_gives_the_very_rows_that_the_shop_was_made_from(
 def test_a_batch_from_the_snapshot_sql_is_scored_and_replaces_only_its_own_rows(
     lodestar: Lodestar,
     dev_project: Path,
-    run_id: str,
+    dev_run: str,
     postgres_uri: str,
 ) -> None:
     from adbc_driver_postgresql import dbapi
 
     table = ("--output", "postgres://public.scores")
-    common = ("batch-inference", "--run-id", run_id, "--json")
+    common = ("batch-inference", "--run-id", dev_run, "--json")
     filed = lodestar(*common, *LAST_DAYS, cwd=dev_project, env=DEV).succeeded()
     for _ in range(2):
         lodestar(*common, *LAST_DAYS, *table, cwd=dev_project, env=DEV).succeeded()
@@ -122,68 +75,13 @@ def test_an_artifact_trained_in_local_runs_in_dev_and_says_the_same(
 
 
 def test_an_evaluation_finds_the_held_out_rows_again(
-    lodestar: Lodestar, dev_project: Path, run_id: str
+    lodestar: Lodestar, dev_project: Path, dev_run: str
 ) -> None:
     found = lodestar(
-        "evaluate", "--run-id", run_id, *ALL, "--json", cwd=dev_project, env=DEV
+        "evaluate", "--run-id", dev_run, *ALL, "--json", cwd=dev_project, env=DEV
     ).succeeded()
-    shown = lodestar("runs", "show", run_id, "--json", cwd=dev_project, env=DEV).succeeded()
+    shown = lodestar("runs", "show", dev_run, "--json", cwd=dev_project, env=DEV).succeeded()
     assert found.json["metrics"]["auuc"] == shown.json["metrics"]["auuc"]
-
-
-def test_batch_path_and_online_path_agree_bit_by_bit(
-    lodestar: Lodestar, dev_project: Path, run_id: str, materialized: Mapping[str, int]
-) -> None:
-    assert materialized["user_demographics"] > 4_900
-    assert materialized["session_summary"] > 100
-    compared = lodestar(
-        "parity", "--run-id", run_id, *LAST_DAYS, "--json", cwd=dev_project, env=DEV
-    ).succeeded()
-    assert compared.json["equal"] is True
-    assert compared.json["rows"] == 1000
-    stages = {column["stage"] for column in compared.json["columns"]}
-    assert stages == {"features", "preprocessed", "predictions"}
-
-
-def test_a_value_that_was_changed_in_the_online_store_is_found_and_named(
-    lodestar: Lodestar,
-    dev_project: Path,
-    run_id: str,
-    materialized: Mapping[str, int],
-    redis_uri: str,
-) -> None:
-    import redis
-
-    assert materialized
-    with redis.Redis.from_url(redis_uri, decode_responses=True) as client:
-        keys = sorted(client.scan_iter("user_purchase_summary:ltv:*"))
-        before = {key: client.get(key) for key in keys}
-        for key in keys:
-            client.set(key, "123.0")
-        try:
-            found = lodestar(
-                "parity", "--run-id", run_id, *LAST_DAYS, "--json", cwd=dev_project, env=DEV
-            )
-        finally:
-            for key, value in before.items():
-                client.set(key, value)
-    assert found.code == 3
-    first = found.json["first_difference"]
-    assert (first["stage"], first["name"], first["online"]) == ("features", "ltv", "123.0")
-    broken = {column["name"] for column in found.json["columns"] if column["differing"]}
-    assert broken == {"ltv", "prediction"}
-
-
-def test_the_online_store_does_not_go_back(
-    lodestar: Lodestar, dev_project: Path, materialized: Mapping[str, int]
-) -> None:
-    assert materialized
-    lodestar("features", "materialize", "--until", "2025-03-01", cwd=dev_project, env=DEV).refused(
-        2, "does not go back"
-    )
-    listed = lodestar("features", "list", "--json", cwd=dev_project, env=DEV).succeeded()
-    until = {item["materialized_until"] for item in listed.json["namespaces"]}
-    assert until == {"2025-03-31T12:00:00+00:00"}
 
 
 def test_a_snapshot_is_drawn_reproducibly_and_hides_what_is_sensitive(
@@ -231,10 +129,10 @@ def test_a_spine_without_an_entity_s_key_is_refused(lodestar: Lodestar, dev_proj
     lodestar("train", "-r", RECIPE, *ALL, cwd=project, env=DEV).refused(3, "product_id")
 
 
-def test_local_has_no_online_store(lodestar: Lodestar, dev_project: Path, run_id: str) -> None:
+def test_local_has_no_online_store(lodestar: Lodestar, dev_project: Path, dev_run: str) -> None:
     for words in (
         ("features", "materialize"),
-        ("parity", "--run-id", run_id),
+        ("parity", "--run-id", dev_run),
         ("snapshot", "-r", RECIPE),
     ):
         lodestar(*words, cwd=dev_project).refused(5, "dev")

@@ -1,5 +1,6 @@
 """Feast beside ours: the same bytes, the same answers, and where its own would be wrong."""
 
+import os
 import subprocess
 import sys
 import time
@@ -386,3 +387,21 @@ def test_a_store_that_hangs_is_given_up_in_time_and_works_again_after(
         assert store.read(keys, selection).features.to_pylist() == [{"joined": None}]
         made.close()
         time.sleep(3.0)  # the call given up ends with its answer, not in the next test
+
+
+def test_feast_leaves_our_servers_metrics_where_they_are() -> None:
+    code = (
+        "import os\n"
+        "from lodestar.adapters.feast_project import imported_feast\n"
+        "imported_feast()\n"
+        "print(sorted(name for name in os.environ if name.startswith('PROMETHEUS')))\n"
+        "from prometheus_client.values import ValueClass\n"
+        "print(ValueClass.__name__)\n"
+    )
+    # Feast, which this file imports itself, has set them here.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=kept, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.splitlines() == ["[]", "MutexValue"], done.stderr

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lodestar.adapters.redis_connection import RedisConnection
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeastProject", "imported_feast"]
 
+# Where all processes of a server count together; Feast sets them for everybody when it is imported.
+METRICS_FOLDERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -154,12 +157,18 @@ def imported_feast() -> Any:  # noqa: ANN401 -- a module
     """
     # Feast has reported its use to its makers; nothing leaves a machine that did not ask for it.
     os.environ.setdefault("FEAST_USAGE", "False")
+    ours = {name for name in METRICS_FOLDERS if name in os.environ}
     try:
+        # Before Feast has it write to a folder of Feast's.
+        import_module("prometheus_client")
         import feast
     except ModuleNotFoundError as error:
-        if error.name != "feast":
+        if error.name not in {"feast", "prometheus_client"}:
             raise
         raise _not_installed("feast") from error
+    for name in METRICS_FOLDERS:
+        if name not in ours:
+            os.environ.pop(name, None)
     return feast
 
 
