@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,10 @@ def serve_api(
     shadow_run_id: Annotated[
         str | None, typer.Option(help="A run that is asked too; its answers are only compared.")
     ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(help="Judge the features' age as of this time, in UTC (default: now)."),
+    ] = None,
     env: Env = None,
 ) -> None:
     """Serve a run's artifact as a REST API."""
@@ -55,6 +60,7 @@ def serve_api(
             host=host,
             port=port,
             workers=workers,
+            as_of=as_of,
         )
         with out.progress() as progress:
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,8 @@ __all__ = ["Asked", "launch"]
 
 WORKER = "lodestar.serving.worker:app"
 EVERYBODY = 100.0
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Asked:
     host: str | None = None
     port: int | None = None
     workers: int | None = None
+    as_of: datetime | None = None
 
 
 def launch(
@@ -69,6 +73,7 @@ def launch(
             shadow=runs[asked.shadow] if asked.shadow else None,
             traffic=asked.traffic or 0.0,
             workers=settings.workers,
+            as_of=_nanoseconds(asked.as_of),
         )
         return _serve(order, settings, lambda address: started(address, champion))
 
@@ -107,6 +112,13 @@ def _check_traffic(asked: Asked) -> None:
             "--challenger-run-id and --traffic go together",
             hint="--challenger-run-id ID --traffic 10 lets it answer a tenth of the entities",
         )
+
+
+def _nanoseconds(moment: datetime | None) -> int | None:
+    """A time in UTC, since 1970."""
+    if moment is None:
+        return None
+    return (moment.replace(tzinfo=UTC) - EPOCH) // MICROSECOND * 1_000
 
 
 def _settings(section: Serving, asked: Asked) -> Serving:

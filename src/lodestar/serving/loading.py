@@ -1,6 +1,7 @@
 """From a run's folder to a version that can answer: verified, compiled, connected, warm."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class VersionLoader:
     factory: EnvironmentFactory
     settings: Serving
     telemetry: Telemetry
+    clock: Callable[[], int] = time.time_ns
 
     def load(
         self, served: ServedRun, *, like: RequestModel | None = None
@@ -71,7 +73,7 @@ class VersionLoader:
         )
         if scorer.reason:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
-        return ServedVersion(run, contents, parts, self.telemetry), notes
+        return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
 
     def _scorer(self, wrapper: PyfuncWrapper, run: ServedRun) -> RowScorer:
         probe = _probe(Path(run.folder))

@@ -1,6 +1,7 @@
 """What a server was started to serve, handed from the command to its workers as JSON."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class ServeOrder:
     `traffic` is the percentage of entities that the challenger answers. The shadow is asked too, and
     its answers are compared, never given. `state` is a private folder, in which the workers keep which
     champion all of them serve now; it begins with this one. `follow` is an alias: what it means later
-    becomes the champion.
+    becomes the champion. `as_of` (ns since 1970) is the time that features are judged by instead of now.
     """
 
     project: Path
@@ -34,6 +35,7 @@ class ServeOrder:
     shadow: OpenedRun | None = None
     traffic: float = 0.0
     workers: int = 1
+    as_of: int | None = None
 
     def to_json(self) -> str:
         """For an environment variable."""
@@ -55,10 +57,16 @@ class ServeOrder:
                 follow=value["follow"],
                 traffic=value["traffic"],
                 workers=value["workers"],
+                as_of=value["as_of"],
             ),
             challenger=runs.get("challenger"),
             shadow=runs.get("shadow"),
         )
+
+    def clock(self) -> Callable[[], int]:
+        """What tells the time that features are judged by, in ns since 1970."""
+        moment = self.as_of
+        return time.time_ns if moment is None else lambda: moment
 
     def load_environment(self, variables: Mapping[str, str]) -> Environment:
         """The config of the environment to serve in."""

@@ -75,7 +75,7 @@ def app() -> Edge:
     environment = order.load_environment(os.environ)
     settings = environment.config.serving
     telemetry, log = Telemetry(), Log()
-    loader = VersionLoader(EnvironmentFactory(environment), settings, telemetry)
+    loader = VersionLoader(EnvironmentFactory(environment), settings, telemetry, order.clock())
     most_rows, section = settings.limits.rows, settings.prediction_log
     logger = None
     if section is not None:
