@@ -149,7 +149,8 @@ def fetch(asked: Asked, concurrency: int, out: Path) -> None:
     requests = _requests(asked)
     answers: list[bytes] = [b""] * len(requests)
 
-    def said(at: int, answer: bytes, _: float) -> None:
+    def said(at: int, answer: bytes, took: float) -> None:
+        del took
         head, _, body = answer.partition(HEAD_END)
         if not head.startswith(b"HTTP/1.1 200 "):
             raise RuntimeError(f"body {at} was answered with {answer[:SHOWN]!r}")

@@ -84,14 +84,15 @@ feature_store:
 
 @dataclass(frozen=True)
 class Round:
-    """One start of one way: seconds to be ready and to the first answer, MB; by concurrency its load.
+    """One start of one way: seconds to be ready, to the first answer, of processor time; memory.
 
-    `cpu` is what a request cost the server, in µs of processor time: what others run on the machine
-    moves it least.
+    By concurrency, `loads` is what came of it, and `cpu` what a request cost the server in µs of
+    processor time: what else runs on the machine moves that least.
     """
 
     ready: float
     first_answer: float
+    start_cpu: float
     loads: Mapping[int, Load]
     cpu: Mapping[int, float]
     memory: Memory
@@ -268,7 +269,7 @@ def _round(way: Way, server: Server, folder: Path, seconds: float) -> Round:
             if way.name in (OURS, NUMPY):
                 raise RuntimeError(said)
             print(f"  {said}")
-    return Round(server.ready, server.first_answer, loads, cpu, server.memory())
+    return Round(server.ready, server.first_answer, server.start_cpu, loads, cpu, server.memory())
 
 
 def _report(found: Mapping[str, Sequence[Round]]) -> None:
@@ -332,13 +333,14 @@ def _print_start(found: Mapping[str, Sequence[Round]], middle: Middle) -> None:
     figures: Sequence[tuple[Callable[[Round], float], str]] = (
         (lambda one: one.ready, ".2f"),
         (lambda one: one.first_answer, ".2f"),
+        (lambda one: one.start_cpu, ".2f"),
         (lambda one: one.memory.main, ",.0f"),
         (lambda one: one.memory.tree, ",.0f"),
         (lambda one: one.memory.proportional, ",.0f"),
     )
     print_table(
         "From the process's start, and memory after the load",
-        ("way", "ready s", "first answer s", "RSS MB, main", "RSS MB, all", "PSS MB, all"),
+        ("way", "ready s", "first 200 s", "CPU s", "RSS MB, main", "RSS MB, all", "PSS MB, all"),
         [
             (name, *(format(middle(name, figure), form) for figure, form in figures))
             for name in found

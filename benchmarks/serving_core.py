@@ -10,6 +10,7 @@ from lodestar.factory.environment import EnvironmentFactory
 from lodestar.serving.loading import VersionLoader
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.references import resolve
+from lodestar.serving.state import ServedRun
 from lodestar.serving.telemetry import Telemetry
 from lodestar.settings.loading import load_config
 
@@ -24,7 +25,7 @@ class Core:
         (run,) = resolve(environment, [run_id])
         factory = EnvironmentFactory(environment)
         loader = VersionLoader(factory, environment.config.serving, Telemetry())
-        self._version, _ = loader.load(run)
+        self._version, _ = loader.load(ServedRun.of(run))
         self._loop = asyncio.new_event_loop()
 
     def answer(self, keys: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

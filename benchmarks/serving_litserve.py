@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-import litserve
+import litserve  # type: ignore[import-not-found]  # installed for this alone
 from serving_peers import FeastModel
 
 __all__ = ["CoreApi", "FeastApi", "serve"]
@@ -12,7 +12,7 @@ BATCH, WAIT = 64, 0.005  # what it may gather, and for how long (seconds)
 RUN = "SERVING_BENCHMARK_RUN"  # LitServe makes the API anew in its worker process
 
 
-class FeastApi(litserve.LitAPI):  # type: ignore[misc]  # installed for this alone, untyped
+class FeastApi(litserve.LitAPI):  # type: ignore[misc]  # as above
     """Keys in JSON, many at a time, to a pipeline's probabilities."""
 
     def setup(self, device: str) -> None:
@@ -26,7 +26,7 @@ class FeastApi(litserve.LitAPI):  # type: ignore[misc]  # installed for this alo
         ]
 
 
-class CoreApi(litserve.LitAPI):  # type: ignore[misc]  # installed for this alone, untyped
+class CoreApi(litserve.LitAPI):  # type: ignore[misc]  # as above
     """Keys in JSON, many at a time, to what `lodestar serve-api` says of them."""
 
     def setup(self, device: str) -> None:

@@ -1,13 +1,17 @@
 """The runtime that MLServer loads: the same work as the FastAPI app, for all rows that it gathered."""
 
-from mlserver import MLModel
-from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
+from mlserver import MLModel  # type: ignore[import-not-found]  # installed for this alone
+from mlserver.types import (  # type: ignore[import-not-found]  # as above
+    InferenceRequest,
+    InferenceResponse,
+    ResponseOutput,
+)
 from serving_peers import FeastModel
 
 __all__ = ["FeastRuntime"]
 
 
-class FeastRuntime(MLModel):
+class FeastRuntime(MLModel):  # type: ignore[misc]  # as above
     """Keys as columns of text in, both classes' probabilities out."""
 
     async def load(self) -> bool:

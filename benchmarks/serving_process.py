@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -64,17 +64,22 @@ class Memory:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers. Seconds from the process's start to readiness, and to the first answer."""
+    """A server that answers. Seconds from the process's start to readiness, and to the first answer.
+
+    `start_cpu` is the processor time, in seconds, of all its processes until then.
+    """
 
     process: psutil.Process
     port: int
     ready: float
     first_answer: float
+    start_cpu: float = 0.0
 
     def cpu(self) -> float:
         """Seconds of processor time so far, of all its processes."""
         spent = [process.cpu_times() for process in self._every()]
-        return float(sum(one.user + one.system for one in spent))
+        ended = spent[0].children_user + spent[0].children_system
+        return float(sum(one.user + one.system for one in spent)) + ended
 
     def memory(self) -> Memory:
         """What it holds now, with all processes that it has started."""
@@ -119,7 +124,8 @@ def started(way: Way, port: int, folder: Path) -> Iterator[Server]:
     try:
         with pinned(LOAD_CORE):
             ready, first = _await(way, port, folder, child, began)
-        yield Server(process, port, ready, first)
+        server = Server(process, port, ready, first)
+        yield replace(server, start_cpu=server.cpu())
     except Exception as error:
         error.add_note(f"{way.name} said last:\n{log.read_text(errors='replace')[-3000:]}")
         raise

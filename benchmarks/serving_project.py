@@ -117,7 +117,7 @@ def _outcome(rows: pd.DataFrame, draw: np.random.Generator) -> Any:  # noqa: ANN
 def _write_requests(rows: pd.DataFrame, draw: np.random.Generator) -> None:
     """Bodies with the keys, and bodies with the features for a server that has no online store."""
     asked = rows.iloc[draw.permutation(len(rows))[:ASKED]]
-    keys: list[dict[str, Any]] = asked[list(KEYS)].to_dict("records")
+    keys: list[dict[str, str]] = json.loads(asked[list(KEYS)].to_json(orient="records"))
     # MLflow's server takes no time with a zone, which the model does not need, and no null in a column
     # of whole numbers.
     whole = asked[asked["age"].notna()].drop(columns="event_timestamp").to_json(orient="records")
