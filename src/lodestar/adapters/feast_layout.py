@@ -133,8 +133,6 @@ def _time(data: bytes) -> int:
 def _int(data: bytes) -> int:
     if data[0] not in {INT64_TAG, INT32_TAG}:
         raise ValueError("no int")
-    if len(data) == 2 and data[1] < ONE_BYTE:  # noqa: PLR2004 -- tag and one byte
-        return data[1]
     return _read_varint(data, 1)[0]
 
 
@@ -153,8 +151,6 @@ def _bool(data: bytes) -> bool:
 
 
 def _text(data: bytes) -> str:
-    if data[0] == TEXT_TAG and len(data) - 2 == data[1] < ONE_BYTE:
-        return data[2:].decode()
     length, start = _read_varint(data, 1)
     if data[0] != TEXT_TAG or len(data) != start + length:
         raise ValueError("no text")
@@ -206,4 +202,25 @@ def _doubles(column: Sequence[bytes]) -> Sequence[float | None]:
     return [value for _, value in pairs]
 
 
-COLUMN_PARSERS: ColumnParsers = {"float": _doubles}
+def _texts(column: Sequence[bytes]) -> Sequence[str | None]:
+    parse = PARSERS["string"]
+    return [
+        # What is short, as most texts are, without a call.
+        value[2:].decode()
+        if value and value[0] == TEXT_TAG and len(value) - 2 == value[1] < ONE_BYTE
+        else parse(value)
+        for value in column
+    ]
+
+
+def _whole_numbers(column: Sequence[bytes]) -> Sequence[int | None]:
+    parse = PARSERS["int"]
+    return [
+        value[1]
+        if len(value) == 2 and value[0] == INT64_TAG and value[1] < ONE_BYTE  # noqa: PLR2004 -- tag and one byte
+        else parse(value)
+        for value in column
+    ]
+
+
+COLUMN_PARSERS: ColumnParsers = {"float": _doubles, "string": _texts, "int": _whole_numbers}
