@@ -152,8 +152,14 @@ class Encoder:
         return None
 
 
-def encoder_of(scaler: SimpleScaler, schema: FrameSchema, dtype: type[np.floating[Any]]) -> Encoder:
-    """Plan a fitted scaler for rows in the order of `schema`.
+def encoder_of(
+    scaler: SimpleScaler,
+    schema: FrameSchema,
+    dtype: type[np.floating[Any]],
+    *,
+    groups: Mapping[Any, int] | None = None,
+) -> Encoder:
+    """Plan a fitted scaler for rows in the order of `schema`; `groups` as an earlier plan had them.
 
     Raises:
         NotPlannedError: its moments are not finite, or its groups cannot be told from plain values.
@@ -172,9 +178,9 @@ def encoder_of(scaler: SimpleScaler, schema: FrameSchema, dtype: type[np.floatin
             known[None] = other - 1
             categories.append(Categories(column.name, sources[column.name], known, other))
             place = other + 1
-    groups = len(scaler.groups) + 1
+    moments = len(scaler.groups) + 1
     mean, scale = (
-        np.array([getattr(column, name) for column in numbers], np.float64).reshape(-1, groups)
+        np.array([getattr(column, name) for column in numbers], np.float64).reshape(-1, moments)
         for name in ("mean", "scale")
     )
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
@@ -193,19 +199,22 @@ def encoder_of(scaler: SimpleScaler, schema: FrameSchema, dtype: type[np.floatin
         names=scaler.names,
         dtype=dtype,
         criterion=None if criterion is None else sources[criterion],
-        groups={} if criterion is None else _groups(scaler.groups, schema, criterion),
+        groups=_groups(scaler, schema) if groups is None else groups,
         group_key=_bits if kind == "float" else None,
     )
 
 
-def _groups(texts: Sequence[str], schema: FrameSchema, criterion: str) -> dict[Any, int]:
+def _groups(scaler: SimpleScaler, schema: FrameSchema) -> dict[Any, int]:
     """The groups by the plain values whose text they are."""
+    texts, criterion = scaler.groups, scaler.criterion_col
+    if criterion is None:
+        return {}
     kind = schema.arrow().field(criterion).type
     try:
         values = pa.array(texts, pa.string()).cast(kind)
     except pa.ArrowInvalid as error:
         raise NotPlannedError(f"the groups of {criterion!r} are no values of {kind}") from error
-    if values.cast(pa.string()).to_pylist() != list(texts):
+    if values.cast(pa.string()).to_pylist() != texts:
         raise NotPlannedError(f"the groups of {criterion!r} are ambiguous as {kind}")
     plain = plain_values(values)
     if pa.types.is_floating(kind):

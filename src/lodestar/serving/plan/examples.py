@@ -20,11 +20,12 @@ from lodestar.serving.scoring import Row
 __all__ = ["Example", "examples"]
 
 SEED = 20_250_713
-RANDOM, MOST_THRESHOLDS, MOST_LABELS = 2_000, 500, 300
+MOST_THRESHOLDS, MOST_LABELS = 500, 300
 TEXTS = ("", " ", "(null)", "(other)", "unknown to training", "Ünlü", "日本語", "\x00", "x" * 1_000)
 FLOATS = (0.0, -0.0, 5e-324, -5e-324, 1e-310, 1e-45, -1e-38, 1e-35, 1.0, -1.0, 1e15, -1e15)
 WHOLES = (0, 1, -1, 2**31, -(2**31) - 1, 2**53 - 1, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63))
 DAYS = (0, -1, 20_000, 2**31 - 1, -(2**31))
+EXTREME = "an extreme"
 # Before some of them Python has no date; Arrow casts them all the same.
 TIMES = (0, -1, 1_741_000_000_000_001, -62_135_596_800_000_000)
 
@@ -38,9 +39,18 @@ class Example:
 
 
 def examples(
-    schema: FrameSchema, encoder: Encoder, probe: pa.Table, forest: Forest | None
+    schema: FrameSchema,
+    encoder: Encoder,
+    probe: pa.Table,
+    *,
+    forest: Forest | None,
+    drawn: int,
 ) -> list[Example]:
-    """The rows, the same ones for the same artifact. Some are to be refused."""
+    """The rows, the same ones for the same artifact, `drawn` of them at random.
+
+    Some are to be refused. Extreme numbers, which some estimators do not take, come last: the batches
+    before have none.
+    """
     maker = _Maker(schema, encoder, probe)
     edges = [Example("a probe row", row) for row in maker.templates]
     edges += maker.nulls()
@@ -51,7 +61,8 @@ def examples(
         ]
     if forest is not None:
         edges += maker.around_thresholds(forest)
-    return edges + maker.random_rows()
+    rows = edges + maker.random_rows(drawn)
+    return sorted(rows, key=lambda item: item.name.startswith(EXTREME))
 
 
 class _Maker:
@@ -92,7 +103,7 @@ class _Maker:
         elif column.type == "float":
             yield from (("an edge", value) for value in (*FLOATS, math.nan, math.inf, -math.inf))
             yield from (("a whole number", value) for value in (3, -(2**53), True))
-            yield from (("an extreme", value) for value in self.extremes(column.name))
+            yield from ((EXTREME, value) for value in self.extremes(column.name))
         elif column.type == "int":
             yield from (("an edge", value) for value in (*WHOLES, 3.0, -0.0, 2.0**60, True))
         elif column.type == "bool":
@@ -132,43 +143,61 @@ class _Maker:
         yield from (limit, -limit)
 
     def around_thresholds(self, forest: Forest) -> Iterator[Example]:
-        """Values that are scaled to a tree's threshold, and to the numbers next to it."""
-        columns, thresholds = forest.thresholds()
+        """The last value that is left of a tree's threshold once it is scaled, and the next one.
+
+        A scaling that is a single unit in the last place off sends one of them the other way.
+        """
         by_place = {int(place): at for at, place in enumerate(self.encoder.numbers.places)}
-        numbers = np.flatnonzero(np.isin(columns, list(by_place)))
-        some = self.draw.permutation(numbers)[:MOST_THRESHOLDS]
-        for node in some:
-            at, threshold = by_place[int(columns[node])], thresholds[node]
+        pairs = [pair for pair in forest.thresholds() if pair[0] in by_place][:MOST_THRESHOLDS]
+        for place, threshold in pairs:
+            at = by_place[place]
             source = self.encoder.numbers.sources[at]
-            moments = self.encoder.numbers
-            for near in (
-                np.nextafter(threshold, -np.inf),
-                threshold,
-                np.nextafter(threshold, np.inf),
-            ):
-                value = float(near) * float(moments.scale[at, -1]) + float(moments.mean[at, -1])
-                column = self.schema.columns[source]
+            column = self.schema.columns[source]
+            for value in self.crossing(at, threshold, forest):
                 given = self.fitting(column, value)
                 yield self.changed(source, given, f"a threshold in {column.name!r}")
 
-    def random_rows(self) -> list[Example]:
+    def crossing(self, at: int, threshold: float, forest: Forest) -> Sequence[float]:
+        """Two neighbouring numbers of a column between which the scaled value crosses a threshold."""
+        group = 0
+        if self.encoder.criterion is not None:
+            row = self.templates[self.made % len(self.templates)]
+            group = self.encoder.group_of(row[self.encoder.criterion])
+        mean = float(self.encoder.numbers.mean[at, group])
+        scale = float(self.encoder.numbers.scale[at, group])
+
+        def beyond(value: float) -> bool:
+            scaled = (value - mean) / scale
+            stored = float(np.float32(scaled)) if forest.single else scaled
+            return stored >= threshold if forest.strict else stored > threshold
+
+        middle = threshold * scale + mean
+        reach = 1e-6 * max(abs(middle), abs(mean), scale)
+        low, high = middle - reach, middle + reach
+        if beyond(low) or not beyond(high):
+            return (middle,)
+        while low < (middle := low + (high - low) / 2) < high:
+            low, high = (low, middle) if beyond(middle) else (middle, high)
+        return (low, high)
+
+    def random_rows(self, count: int) -> list[Example]:
         """Rows with a value drawn for every column."""
-        columns = [self.drawn(column) for column in self.schema.columns]
+        columns = [self.drawn(column, count) for column in self.schema.columns]
         return [Example("a random row", row) for row in zip(*columns, strict=True)]
 
-    def drawn(self, column: Column) -> list[Any]:
+    def drawn(self, column: Column, count: int) -> list[Any]:
         """Values for one column: like training's, with unknown ones and nulls among them."""
         if column.type in {"string", "date", "timestamp"} or column.name not in self.number_at:
             values = self.choices(column)
-            places = self.draw.integers(len(values), size=RANDOM)
+            places = self.draw.integers(len(values), size=count)
             drawn = [values[place] for place in places]
         else:
             at = self.number_at[column.name]
             moments = self.encoder.numbers
-            raw = self.draw.standard_normal(RANDOM) * moments.scale[at, -1] * 2
+            raw = self.draw.standard_normal(count) * moments.scale[at, -1] * 2
             drawn = [self.fitting(column, value) for value in (raw + moments.mean[at, -1]).tolist()]
         if column.nullable:
-            nulls = self.draw.random(RANDOM) < 0.1  # noqa: PLR2004 -- one in ten
+            nulls = self.draw.random(count) < 0.1  # noqa: PLR2004 -- one in ten
             drawn = [None if null else value for null, value in zip(nulls, drawn, strict=True)]
         return drawn
 
@@ -186,5 +215,5 @@ class _Maker:
         if column.type == "bool":
             return value > 0.5  # noqa: PLR2004 -- half way between false and true
         if column.type == "int":
-            return max(-(2**63), min(round(value), 2**63 - 1))
+            return max(-(2**63), min(math.floor(value), 2**63 - 1))
         return value

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LANES", "Forest", "Link", "NotPlannedError", "Tree", "forest_of"]
+__all__ = ["LANES", "Forest", "Link", "NotPlannedError", "Tree", "forest_of", "node_type"]
 
 Link = Literal["identity", "logistic", "softmax"]
 # So many trees are walked side by side, which hides the time that each waits for memory.
@@ -59,10 +59,37 @@ class Forest:
         """Whether it computes in float32."""
         return self.base.dtype == np.float32
 
-    def thresholds(self) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
-        """Column and threshold of every inner node."""
-        inner = self.nodes["feature"] < self.width
-        return self.nodes["feature"][inner].astype(np.int64), self.nodes["threshold"][inner]
+    def check_bounds(self) -> None:
+        """Make sure that no walk leaves the arrays, whatever file they were read from.
+
+        Raises:
+            NotPlannedError: one could.
+        """
+        places = np.arange(len(self.nodes))
+        feature, delta = (
+            self.nodes["feature"].astype(np.int64),
+            self.nodes["delta"].astype(np.int64),
+        )
+        leaf = (feature == self.width) & (delta == -1) & np.isfinite(self.nodes["threshold"])
+        inner = (feature < self.width) & (delta > 0) & (places + delta + 1 < len(self.nodes))
+        inside = (
+            (leaf | inner).all()
+            and _within(self.roots, len(self.nodes))
+            and _within(self.depths, len(self.nodes))
+            and _within(self.targets, len(self.base))
+            and len(self.roots) == len(self.targets) == LANES * len(self.depths)
+        )
+        if not inside:
+            raise NotPlannedError("the trees lead out of their arrays")
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Column and threshold of inner nodes, each pair once; those at the trees' tops come first."""
+        places = np.arange(len(self.nodes))
+        below = places - self.roots[np.searchsorted(self.roots, places, side="right") - 1]
+        order = np.argsort(below, kind="stable")
+        nodes = self.nodes[order[self.nodes["feature"][order] < self.width]]
+        pairs = zip(nodes["feature"].tolist(), nodes["threshold"].tolist(), strict=True)
+        return list(dict.fromkeys(pairs))
 
 
 def node_type(dtype: type[np.floating[Any]]) -> np.dtype[Any]:
@@ -104,6 +131,10 @@ def forest_of(
         link=link,
         slope=slope,
     )
+
+
+def _within(places: NDArray[np.int64], size: int) -> bool:
+    return bool(((places >= 0) & (places < size)).all())
 
 
 def _laid(tree: Tree, kind: np.dtype[Any], width: int) -> tuple[NDArray[Any], int]:

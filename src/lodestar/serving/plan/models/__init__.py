@@ -9,9 +9,9 @@ from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
 from lodestar.interface.learning import FeatureMatrix
 from lodestar.serving.plan.forest import NotPlannedError
-from lodestar.serving.plan.models.base import Ask, NativeModel
+from lodestar.serving.plan.models.base import Ask, NativeModel, reader
 
-__all__ = ["Ask", "NativeModel", "matrix_model", "native_model"]
+__all__ = ["Ask", "NativeModel", "is_planned", "matrix_model", "native_model", "reader"]
 
 
 def matrix_model(fitted: FittedModel, names: tuple[str, ...]) -> Ask:
@@ -24,6 +24,12 @@ def matrix_model(fitted: FittedModel, names: tuple[str, ...]) -> Ask:
         return fitted.family.predict(fitted.estimator, features, fitted.classes)
 
     return ask or by_family
+
+
+def is_planned(fitted: FittedModel) -> bool:
+    """Whether there is a quicker way than the family's own."""
+    library = _library(fitted)
+    return library is not None and library.matrix_model(fitted) is not None
 
 
 def native_model(fitted: FittedModel, width: int) -> NativeModel:

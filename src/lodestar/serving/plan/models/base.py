@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +10,30 @@ from numpy.typing import NDArray
 from lodestar.core.results import Predictions
 from lodestar.serving.plan.forest import Forest
 
-__all__ = ["Ask", "NativeModel", "classified"]
+__all__ = ["Ask", "NativeModel", "Says", "classified", "reader"]
 
 # (n, p) features, or (n, outputs) of the kernel → what they say.
 Ask: TypeAlias = Callable[[NDArray[Any]], Predictions]
+# What the kernel's outputs are: a value; one probability for each class; the outcomes without and with
+# a treatment, as float32.
+Says = Literal["value", "probabilities", "outcomes"]
 
 
 @dataclass(frozen=True)
 class NativeModel:
-    """Trees for the kernel, and how to read its outputs."""
+    """Trees for the kernel, and what its outputs are."""
 
     forest: Forest
-    read: Ask
+    says: Says
+
+
+def reader(says: Says, classes: tuple[Any, ...]) -> Ask:
+    """How to read the kernel's outputs."""
+    if says == "probabilities":
+        return classified(classes)
+    if says == "outcomes":
+        return lambda out: Predictions((out[:, 1] - out[:, 0]).astype(np.float64))
+    return lambda out: Predictions(out[:, 0])
 
 
 def classified(classes: tuple[Any, ...]) -> Ask:

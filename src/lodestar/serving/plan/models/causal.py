@@ -24,7 +24,11 @@ def matrix_model(fitted: FittedModel) -> Ask | None:
     if pair is None or not all(map(is_plain, pair)):
         return None
     control, treated = map(in_place, pair)
-    return lambda matrix: _uplift(treated(matrix) - control(matrix))
+
+    def uplift(matrix: NDArray[Any]) -> Predictions:
+        return Predictions((treated(matrix) - control(matrix)).astype(np.float64))
+
+    return uplift
 
 
 def native_model(fitted: FittedModel, width: int) -> NativeModel | None:
@@ -46,7 +50,7 @@ def native_model(fitted: FittedModel, width: int) -> NativeModel | None:
         strict=True,
         link="identity",
     )
-    return NativeModel(forest, lambda out: _uplift(out[:, 1] - out[:, 0]))
+    return NativeModel(forest, "outcomes")
 
 
 def _pair(estimator: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 -- untyped library
@@ -56,7 +60,3 @@ def _pair(estimator: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 -- untyped 
         return None
     treatments = list(estimator.models_t.values())
     return (estimator.model_c, treatments[0]) if len(treatments) == 1 else None
-
-
-def _uplift(difference: NDArray[Any]) -> Predictions:
-    return Predictions(difference.astype(np.float64))

@@ -85,9 +85,7 @@ def native_model(fitted: FittedModel, width: int) -> NativeModel:
         strict=True,
         link=booster.link,
     )
-    if not classes:
-        return NativeModel(forest, lambda out: Predictions(out[:, 0]))
-    return NativeModel(forest, classified(fitted.classes))
+    return NativeModel(forest, "probabilities" if classes else "value")
 
 
 @dataclass(frozen=True)
