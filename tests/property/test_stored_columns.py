@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 from hypothesis import given
 
 from lodestar.adapters import feast_layout, redis_layout
-from lodestar.adapters.redis_rows import EVENT
+from lodestar.adapters.redis_rows import EVENT, Parsers
+from lodestar.adapters.stored_columns import ColumnParsers
 
 WHOLE = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 300))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -21,7 +22,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(),
     "string": st.text(max_size=200),
 }
-LAYOUTS = {
+Write = Callable[[str, Any], bytes]
+LAYOUTS: dict[str, tuple[Parsers, ColumnParsers, Write]] = {
     "direct": (
         redis_layout.PARSERS,
         redis_layout.COLUMN_PARSERS,
@@ -30,7 +32,11 @@ LAYOUTS = {
     "feast": (feast_layout.PARSERS, feast_layout.COLUMN_PARSERS, feast_layout.value_bytes),
 }
 # Now and then something else lies there: nothing, another type's value, garbage.
-STRANGE = st.one_of(st.just(b""), st.binary(max_size=12))
+STRANGE = st.one_of(
+    st.just(b""),
+    st.binary(max_size=12),
+    st.sampled_from([b"9223372036854775808", b"-9223372036854775809", b"1" * 40, b"1.5", b"\\"]),
+)
 
 
 def outcome(parse: Callable[[], Sequence[Any]]) -> str:
@@ -65,7 +71,11 @@ def test_an_event_time_in_text_is_what_stands_before_the_time_of_creation(
 
 
 @given(
-    st.one_of(st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999), st.binary(max_size=14))
+    st.one_of(
+        st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
+        st.binary(max_size=14),
+        st.binary(min_size=5, max_size=5).map(lambda rest: b"\x08" + rest),
+    )
 )
 def test_feast_s_event_times_are_read_as_protobuf_reads_them(given_time: int | bytes) -> None:
     data = given_time if isinstance(given_time, bytes) else feast_layout.time_bytes(given_time)
