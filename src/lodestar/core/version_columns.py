@@ -1,6 +1,6 @@
 """A feature table's columns as declared: checked against what a source has, and made canonical."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -38,23 +38,17 @@ class VersionColumns:
         """Compare with what the table has; columns that were not asked for may be anything.
 
         Raises:
-            SchemaError: a column is missing, stands twice, has another type than declared, or holds
-                timestamps without a zone where the view declares none.
+            SchemaError: columns are missing, stand twice, have another type than declared, or hold
+                timestamps without a zone where the view declares none; all of them are named.
         """
-        for field in self.schema:
-            self._check_count(field.name, found)
-            given = found.field(field.name)
-            if not _is_declared(given, field.type):
-                raise self._wrong(
-                    f"the column {field.name!r} is declared {self._declared(field.name)}, and the "
-                    f"table has {given.type}",
-                    f"correct features/{self.view.namespace}.yaml, or cast it in the table",
-                )
-            if _has_no_zone(given) and self.view.source.timezone is None:
-                raise self._wrong(
-                    f"the timestamps in {field.name!r} have no time zone, and none is declared",
-                    "say which they are in: source: {timezone: Europe/Berlin} (or UTC)",
-                )
+        wrong = [problem for field in self.schema for problem in self._problems(field, found)]
+        if wrong:
+            view = self.view
+            raise SchemaError(
+                f"the table {view.source.table!r} of the feature namespace {view.namespace!r}: "
+                + "; ".join(what for what, _ in wrong),
+                hint="; ".join(dict.fromkeys(hint for _, hint in wrong)),
+            )
 
     def made_canonical(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The columns in their canonical types, in order; `check` has passed.
@@ -80,23 +74,32 @@ class VersionColumns:
         zone = self.view.source.timezone
         return pc.assume_timezone(column, zone, ambiguous="latest", nonexistent="latest")
 
-    def _check_count(self, name: str, found: pa.Schema) -> None:
+    def _problems(self, wanted: pa.Field, found: pa.Schema) -> Iterator[tuple[str, str]]:
+        """What is wrong with one column, and what would be right."""
+        name = wanted.name
         count = found.names.count(name)
         if count == 0:
-            raise self._wrong(f"there is no column {name!r}", choices(name, found.names))
+            yield f"there is no column {name!r}", choices(name, found.names)
+            return
         if count > 1:
-            raise self._wrong(f"the column {name!r} stands twice", "give one of them another name")
+            yield f"the column {name!r} stands twice", "give one of them another name"
+            return
+        given = found.field(name)
+        if not _is_declared(given, wanted.type):
+            declared = self._declared(name)
+            yield (
+                f"the column {name!r} is declared {declared}, and the table has {given.type}",
+                f"correct features/{self.view.namespace}.yaml, or cast it in the table",
+            )
+        elif _has_no_zone(given) and self.view.source.timezone is None:
+            yield (
+                f"the timestamps in {name!r} have no time zone, and none is declared",
+                "say which they are in: source: {timezone: Europe/Berlin} (or UTC)",
+            )
 
     def _declared(self, name: str) -> str:
         kinds = {**self.view.entity_keys, **{n: f.type for n, f in self.view.features.items()}}
         return kinds.get(name, "timestamp")
-
-    def _wrong(self, what: str, hint: str) -> SchemaError:
-        view = self.view
-        return SchemaError(
-            f"the table {view.source.table!r} of the feature namespace {view.namespace!r}: {what}",
-            hint=hint,
-        )
 
 
 def _is_declared(given: pa.Field, wanted: pa.DataType) -> bool:
