@@ -75,7 +75,7 @@ def add_administration(app: FastAPI, served: HasDeployment) -> None:
         shared = served.deployment.shared
         return {
             **described_deployment(served.deployment),
-            "swap_under_way": shared.is_swapping,
+            "swap_under_way": shared.is_swapping(),
             "workers": [
                 {"process": process, "generation": generation}
                 for process, generation in sorted(shared.generations().items())

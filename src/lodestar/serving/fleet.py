@@ -46,19 +46,20 @@ class Lane:
 class Share:
     """Picks a percentage of the entities, the same ones in every process and after every start.
 
-    A row belongs to its entity keys; where the request has none, to all of its fields.
+    A row belongs to its entity keys; where it has none, to all of its fields.
     """
 
     def __init__(self, request: RequestModel, percent: float) -> None:
-        keys = [at for at, field in enumerate(request.fields) if field.key]
-        self._places = keys or range(len(request.fields))
+        self._keys = [at for at, field in enumerate(request.fields) if field.key]
         self._parts = round(percent * PARTS / 100)
         self._encode = msgspec.json.Encoder().encode
 
     def has(self, row: Row) -> bool:
         """Whether a row's entity is among them."""
-        key = self._encode([row[at] for at in self._places])
-        return zlib.crc32(key) % PARTS < self._parts
+        entity = [row[at] for at in self._keys]
+        if entity.count(None) == len(entity):
+            entity = list(row)
+        return zlib.crc32(self._encode(entity)) % PARTS < self._parts
 
 
 class Fleet:

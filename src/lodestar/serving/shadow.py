@@ -62,6 +62,11 @@ class Shadow:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._ask_on())
 
+    @property
+    def idle(self) -> bool:
+        """Whether every row that was offered is compared."""
+        return self._task is None
+
     async def close(self) -> None:
         """Ask no more, and let go of the version."""
         self._waiting.clear()

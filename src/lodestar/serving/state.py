@@ -165,7 +165,6 @@ class SharedState:
             self._write(state)
         return state
 
-    @property
     def is_swapping(self) -> bool:
         """Whether some worker brings in a model."""
         with self._locked("swap.lock", fcntl.LOCK_SH | fcntl.LOCK_NB) as nobody:
