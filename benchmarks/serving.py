@@ -349,6 +349,12 @@ def _print_start(found: Mapping[str, Sequence[Round]], middle: Middle) -> None:
 
 
 def _print_targets(found: Mapping[str, Sequence[Round]], middle: Middle) -> None:
+    def at_64(ours: str, peer: str, target: float) -> None:
+        ratio = rate(ours) / rate(peer)
+        print_verdict(f"{ours}: requests/s at 64 ÷ {peer}", ratio, target, least=True)
+        costs = [middle(name, lambda one: one.cpu[64]) for name in (peer, ours)]
+        print(f"          by the server's processor time per request: {costs[0] / costs[1]:,.1f}×")
+
     def rate(name: str) -> float:
         return middle(name, lambda one: one.loads[64].rate)
 
@@ -357,18 +363,14 @@ def _print_targets(found: Mapping[str, Sequence[Round]], middle: Middle) -> None
             continue
         peers = [name for name in BATCHING if name in found]
         if FEAST in found:
-            ratio = rate(ours) / rate(FEAST)
-            print_verdict(f"{ours}: requests/s at 64 ÷ {FEAST}", ratio, 80, least=True)
+            at_64(ours, FEAST, 80)
             p50 = middle(FEAST, lambda one: one.loads[1].p50)
             ratio = p50 / middle(ours, lambda one: one.loads[1].p50)
             print_verdict(f"{ours}: p50 at 1, {FEAST} ÷ ours", ratio, 12, least=True)
         if peers:
-            best = max(peers, key=rate)
-            ratio = rate(ours) / rate(best)
-            print_verdict(f"{ours}: requests/s at 64 ÷ {best}", ratio, 10, least=True)
+            at_64(ours, max(peers, key=rate), 10)
         if FRAMEWORK in found:
-            ratio = rate(ours) / rate(FRAMEWORK)
-            print_verdict(f"{ours}: requests/s at 64 ÷ {FRAMEWORK}", ratio, 1.2, least=True)
+            at_64(ours, FRAMEWORK, 1.2)
         p99 = middle(ours, lambda one: one.loads[1].p99)
         print_verdict(f"{ours}: p99 at 1", p99, 10, unit=" ms", least=False)
         held = middle(ours, lambda one: one.memory.tree)
