@@ -24,7 +24,7 @@ from lodestar.schema import canonical, canonical_schema
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PAYLOAD", "PyfuncWrapper", "ScoredRows", "load_wrapper"]
+__all__ = ["PAYLOAD", "PyfuncWrapper", "ScoredRows", "load_wrapper", "open_contents"]
 
 PAYLOAD = "lodestar"
 _PARAMS = {"run_mode": ("batch", "serving"), "return_intermediate": (False, True)}
@@ -112,6 +112,24 @@ class PyfuncWrapper:
         }
 
 
+def open_contents(
+    folder: Path, *, digest: str | None = None, ignored: frozenset[str] = frozenset()
+) -> tuple[ArtifactContents, tuple[str, ...]]:
+    """Verify every file, then read what the artifact knows about itself; nothing of it is run.
+
+    Raises:
+        ArtifactError: tampered with, incomplete, of another format, or for other versions.
+    """
+    verify(folder, expected=digest, ignored=ignored)
+    path = folder / PAYLOAD / CONTENTS
+    if not path.is_file():
+        raise ArtifactError(
+            f"the artifact has no {PAYLOAD}/{CONTENTS}: it was not made by Lodestar"
+        )
+    contents = read_contents(path)
+    return contents, compare(contents.lock)
+
+
 def load_wrapper(
     folder: Path, *, digest: str | None = None, ignored: frozenset[str] = frozenset()
 ) -> tuple[PyfuncWrapper, tuple[str, ...]]:
@@ -120,14 +138,8 @@ def load_wrapper(
     Raises:
         ArtifactError: tampered with, incomplete, of another format, or other than when trained.
     """
-    verify(folder, expected=digest, ignored=ignored)
+    contents, warnings = open_contents(folder, digest=digest, ignored=ignored)
     payload = folder / PAYLOAD
-    if not (payload / CONTENTS).is_file():
-        raise ArtifactError(
-            f"the artifact has no {PAYLOAD}/{CONTENTS}: it was not made by Lodestar"
-        )
-    contents = read_contents(payload / CONTENTS)
-    warnings = compare(contents.lock)
     use_carried_modules(folder / "code", contents.carried_modules)
     model = load_model(contents, payload / "components")
     replay(model, payload)

@@ -1,5 +1,6 @@
 """From a command line to a running server: what may be served, which runs are meant, then serve."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from lodestar.errors import NotAllowedError, UsageError
 from lodestar.interface.progress import Progress
 from lodestar.serving.order import ORDER, ServeOrder
 from lodestar.serving.references import in_use, resolve
-from lodestar.serving.state import SharedState
+from lodestar.serving.state import ServedRun, SharedState
 from lodestar.settings.loading import Environment
 from lodestar.settings.serving import Serving
 
@@ -60,6 +61,8 @@ def launch(
     names = [name for name in (asked.run, asked.challenger, asked.shadow) if name is not None]
     runs = dict(zip(names, resolve(environment, names), strict=True))
     champion = runs[asked.run]
+    for run in runs.values():
+        _plan(environment, settings, run, tell)
     tell.stage(f"Verifying and loading {champion.run_name}")
     with _private_folder() as folder, in_use(environment, list(runs.values())):
         SharedState.begin(folder, champion)
@@ -76,6 +79,16 @@ def launch(
             as_of=_nanoseconds(asked.as_of),
         )
         return _serve(order, settings, lambda address: started(address, champion))
+
+
+def _plan(environment: Environment, settings: Serving, run: OpenedRun, tell: Progress) -> None:
+    """Where no plan is kept yet, have a child prove one: the workers then need no model library."""
+    from lodestar.serving.loading import is_planned
+    from lodestar.serving.rehearsal import rehearse
+
+    if settings.native and not is_planned(environment.project, run):
+        tell.stage(f"Proving how {run.run_name} is scored (once on this machine)")
+        asyncio.run(rehearse(environment, ServedRun.of(run)))
 
 
 @contextmanager

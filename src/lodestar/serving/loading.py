@@ -9,14 +9,22 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lodestar.artifact.contents import ArtifactContents
-from lodestar.artifact.wrapper import PAYLOAD, PyfuncWrapper, load_wrapper
+from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.wrapper import PAYLOAD, load_wrapper, open_contents
 from lodestar.core.features import select_features
 from lodestar.core.policies import RowPolicies
 from lodestar.errors import ArtifactError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving.breaker import Breaker
-from lodestar.serving.plan import proven_scorer, row_scorer, rows_of
+from lodestar.serving.plan import (
+    NotPlannedError,
+    keep_plan,
+    kept_scorer,
+    proven_scorer,
+    row_scorer,
+    rows_of,
+)
 from lodestar.serving.request_model import RequestField, RequestModel
 from lodestar.serving.scoring import RowScorer
 from lodestar.serving.state import ServedRun
@@ -25,9 +33,17 @@ from lodestar.serving.version import Parts, ServedVersion
 from lodestar.settings.recipe import FeatureSelection
 from lodestar.settings.serving import Serving
 
-__all__ = ["VersionLoader", "contract_differences", "request_differences"]
+__all__ = [
+    "VersionLoader",
+    "contract_differences",
+    "is_planned",
+    "plan_path",
+    "request_differences",
+]
 
 WARM_UPS = 3
+# The libraries whose trees are scored without them.
+PLANNED = frozenset({"xgboost", "lightgbm", "causal"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class VersionLoader:
     factory: EnvironmentFactory
     settings: Serving
     telemetry: Telemetry
+    project: Path
     clock: Callable[[], int] = time.time_ns
 
     def load(
@@ -51,13 +68,12 @@ class VersionLoader:
             ArtifactError: tampered with, incompatible, or its probe predicts something else.
         """
         run = served.opened()
-        wrapper, notes = load_wrapper(run.folder, digest=run.digest)
-        contents = wrapper.contents
+        contents, notes = open_contents(run.folder, digest=run.digest)
         selected = self._selected(contents)
         reader = self._reader(selected)
         keys = () if reader is None else reader.keys
         request = RequestModel.of(contents, keys, joined=reader is not None)
-        scorer = self._scorer(wrapper, served)
+        scorer = self._scorer(contents, served)
         parts = Parts(
             request=request if like is None else request.ordered_as(like),
             scorer=scorer,
@@ -75,17 +91,37 @@ class VersionLoader:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
         return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
 
-    def _scorer(self, wrapper: PyfuncWrapper, run: ServedRun) -> RowScorer:
-        probe = _probe(Path(run.folder))
-        if run.scoring:
-            scorer = proven_scorer(wrapper, probe, name=run.scoring, reason=run.why_not_faster)
-        else:
-            scorer = row_scorer(wrapper, probe, native=self.settings.native)
-        rows = rows_of(wrapper.contents.feature_schema, probe)
+    def _scorer(self, contents: ArtifactContents, run: ServedRun) -> RowScorer:
+        scorer = self._kept(contents, run) or self._chosen(run)
+        rows = rows_of(contents.feature_schema, _probe(Path(run.folder)))
         for _ in range(WARM_UPS):
             scorer.score(rows)
             scorer.score(rows[:1])
         return scorer
+
+    def _kept(self, contents: ArtifactContents, run: ServedRun) -> RowScorer | None:
+        """A plan that was proven before: no library of the model is needed to score by it."""
+        if not self.settings.native:
+            return None
+        try:
+            return kept_scorer(contents, plan_path(self.project, run.digest), digest=run.digest)
+        except NotPlannedError:
+            return None
+
+    def _chosen(self, run: ServedRun) -> RowScorer:
+        """Load the estimator, choose how it scores, and keep the plan for those that load it later."""
+        wrapper, _ = load_wrapper(Path(run.folder), digest=run.digest)
+        probe = _probe(Path(run.folder))
+        if run.scoring:
+            return proven_scorer(wrapper, probe, name=run.scoring, reason=run.why_not_faster)
+        if not self.settings.native:
+            return row_scorer(wrapper, probe, native=False)
+        path = plan_path(self.project, run.digest)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return keep_plan(wrapper, probe, path, digest=run.digest, native=True)
+        except OSError:  # where nothing can be written, every start proves anew
+            return row_scorer(wrapper, probe, native=True)
 
     def _selected(self, contents: ArtifactContents) -> tuple[SelectedFeatures, ...]:
         items = contents.augmenter_config_snapshot.get("features", ())
@@ -102,6 +138,21 @@ class VersionLoader:
         if reader is None:
             return None
         return Breaker(reader, self.settings.online, self.telemetry)
+
+
+def plan_path(project: Path, digest: str) -> Path:
+    """Where the proven plan of an artifact is kept on this machine."""
+    return project / ".lodestar" / "plans" / f"{digest}.plan"
+
+
+def is_planned(project: Path, run: OpenedRun) -> bool:
+    """Whether a plan is kept already, or none will ever be: then nobody need make one first.
+
+    Raises:
+        ArtifactError: tampered with, or for other versions.
+    """
+    contents, _ = open_contents(run.folder, digest=run.digest)
+    return contents.trained_model.kind not in PLANNED or plan_path(project, run.digest).is_file()
 
 
 def contract_differences(was: ServedVersion, now: ServedVersion) -> tuple[str, ...]:

@@ -100,7 +100,8 @@ def _tried(value: Mapping[str, Any]) -> dict[str, Any]:
     from lodestar.serving.loading import VersionLoader
 
     environment = load_config(Path(value["project"]), value["environment"], variables=os.environ)
-    loader = VersionLoader(EnvironmentFactory(environment), environment.config.serving, Telemetry())
+    factory, settings = EnvironmentFactory(environment), environment.config.serving
+    loader = VersionLoader(factory, settings, Telemetry(), environment.project)
     version, notes = loader.load(msgspec.convert(value["run"], ServedRun))
     return {
         "scoring": version.scorer.name,

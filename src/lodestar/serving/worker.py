@@ -75,7 +75,9 @@ def app() -> Edge:
     environment = order.load_environment(os.environ)
     settings = environment.config.serving
     telemetry, log = Telemetry(), Log()
-    loader = VersionLoader(EnvironmentFactory(environment), settings, telemetry, order.clock())
+    loader = VersionLoader(
+        EnvironmentFactory(environment), settings, telemetry, order.project, order.clock()
+    )
     most_rows, section = settings.limits.rows, settings.prediction_log
     logger = None
     if section is not None:
