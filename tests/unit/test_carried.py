@@ -104,3 +104,49 @@ def test_an_installed_class_brings_nothing(tmp_path: Path) -> None:
     from sklearn.svm import SVC
 
     assert project_modules([SVC, os.PathLike], tmp_path.resolve()) == {}
+
+
+def brought(folder: Path, who: str, by: int) -> None:
+    """An artifact whose package says who it is, and counts by a number of another module of it."""
+    package = folder / "carried_team"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "features.py").write_text(f"FACTOR = {by}\n")
+    (package / "models.py").write_text(
+        "from .features import FACTOR\n"
+        "class Model:\n"
+        f"    who = {who!r}\n"
+        "    def by(self):\n"
+        "        return FACTOR\n"
+    )
+    use_carried_modules(
+        folder,
+        {
+            "carried_team": "carried_team/__init__.py",
+            "carried_team.models": "carried_team/models.py",
+            "carried_team.features": "carried_team/features.py",
+        },
+    )
+
+
+def test_two_artifacts_in_one_process_have_each_their_own_code(tmp_path: Path) -> None:
+    brought(tmp_path / "one", "same text", 3)
+    one = importlib.import_module("carried_team.models").Model()
+    brought(tmp_path / "two", "same text", 5)
+    two = importlib.import_module("carried_team.models").Model()
+    assert (one.by(), two.by()) == (3, 5), "models.py is the same, and what it imports is not"
+    assert one.by() == 3
+
+
+def test_two_artifacts_with_the_same_code_share_it(tmp_path: Path) -> None:
+    brought(tmp_path / "one", "same", 3)
+    one = importlib.import_module("carried_team.models")
+    brought(tmp_path / "two", "same", 3)
+    assert importlib.import_module("carried_team.models") is one
+
+
+def test_finders_do_not_pile_up(tmp_path: Path) -> None:
+    before = len(sys.meta_path)
+    for at in range(5):
+        brought(tmp_path / str(at), "who", at)
+    assert len(sys.meta_path) == before + 1
