@@ -100,6 +100,7 @@ def searching(
     study: optuna.Study | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     listener: Callable[[SearchProgress], None] = lambda progress: None,
+    rounds_name: str | None = None,
 ) -> Search:
     """A search of an executor's trials; in memory unless a study is given."""
     space = SearchSpace(hyperparameters)
@@ -113,6 +114,7 @@ def searching(
         hyperparameters=lambda found: {**space.fixed, **found},
         listener=listener,
         interrupted=interrupted,
+        rounds_name=rounds_name,
     )
 
 
@@ -126,7 +128,10 @@ def searched(
 ) -> TuningResult:
     """Search a problem with real fits."""
     with local_executor(problem, workers=workers, threads=1) as executor:
-        return searching(executor, hyperparameters, problem.metric, limits, study=study).run()
+        name = problem.learner.family.rounds_name(hyperparameters)
+        return searching(
+            executor, hyperparameters, problem.metric, limits, study=study, rounds_name=name
+        ).run()
 
 
 @dataclass

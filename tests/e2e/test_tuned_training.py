@@ -220,6 +220,20 @@ def test_mistakes_in_the_search_are_found_before_any_data_is_read(
     lodestar(*train, *DEPTH, *foreign, cwd=project).refused(2, "no metric 'rmse'")
 
 
+def refused_before_any_data(sample_project: Path, model: str, *overrides: str) -> str:
+    """What the preflight says of a recipe with this model."""
+    settings = load_settings(
+        sample_project,
+        "breast_cancer",
+        environment=None,
+        overrides=(f"model={model}", *overrides),
+        variables={},
+    )
+    with pytest.raises(SettingsError) as caught:
+        Factory(settings.environment, settings.loaded).preflight()
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -228,17 +242,56 @@ def test_mistakes_in_the_search_are_found_before_any_data_is_read(
         ("catboost.CatBoostClassifier", "od_wait"),
     ],
 )
-def test_early_stopping_is_refused_where_no_validation_rows_reach_the_fit(
+def test_the_librarys_own_early_stopping_is_refused_and_ours_is_named(
     sample_project: Path, path: str, name: str
 ) -> None:
-    model = f"model={{class_path: {path}, hyperparameters: {{{name}: 5}}}}"
-    settings = load_settings(
-        sample_project, "breast_cancer", environment=None, overrides=(model,), variables={}
+    said = refused_before_any_data(
+        sample_project, f"{{class_path: {path}, hyperparameters: {{{name}: 5}}}}"
     )
-    with pytest.raises(SettingsError, match="needs validation rows inside fit") as caught:
-        Factory(settings.environment, settings.loaded).preflight()
-    assert name in str(caught.value)
-    assert "search the number of rounds" in str(caught.value)
+    assert f"{name} needs validation rows inside fit" in said
+    assert "hyperparameter_tuning.early_stopping_rounds does it in the trials" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("sklearn.ensemble.RandomForestClassifier", "cannot be stopped early"),
+        ("catboost.CatBoostClassifier", "CatBoost chooses learning_rate and leaf_estimation"),
+    ],
+)
+def test_early_stopping_is_refused_where_it_cannot_be(
+    sample_project: Path, path: str, words: str
+) -> None:
+    asked = "hyperparameter_tuning.early_stopping_rounds=5"
+    assert words in refused_before_any_data(sample_project, f"{{class_path: {path}}}", asked)
+
+
+STOPPED = (*QUICK, *DEPTH, "--set", "model.hyperparameters.n_estimators=400")
+
+
+def test_trials_stop_early_and_the_model_gets_the_rounds_that_were_best(
+    trained: Callable[..., Trained],
+) -> None:
+    run = trained(
+        "breast_cancer", *STOPPED, "--set", "hyperparameter_tuning.early_stopping_rounds=20"
+    )
+    best, kept = run.json["tuning"]["best_params"], contents(run)["hyperparameter_optimization"]
+    assert best["n_estimators"] < 400
+    assert run.json["hyperparameters"] == {**run.json["hyperparameters"], **best}
+    winner = kept["finalists"][0]
+    trial = kept["optimization_history"][winner["number"]]
+    assert trial["rounds"] == best["n_estimators"] == winner["params"]["n_estimators"]
+    assert "n_estimators" not in trial["params"]
+
+
+@pytest.mark.slow
+def test_without_a_search_nothing_stops_early_and_a_note_says_so(
+    lodestar: Lodestar, project: Path
+) -> None:
+    asked = ("--set", "hyperparameter_tuning.early_stopping_rounds=20")
+    done = lodestar("train", "-r", "breast_cancer", *asked, *ROUNDS, "--json", cwd=project)
+    assert done.succeeded().json["hyperparameters"]["n_estimators"] == 30
+    assert "all rounds are trained" in done.stderr
 
 
 def test_a_fixed_value_of_a_wrong_type_is_a_clear_error(lodestar: Lodestar, project: Path) -> None:

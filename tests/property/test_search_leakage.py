@@ -1,6 +1,7 @@
 """No trial learns from its validation rows, and none of them can see a test row."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,15 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.searching import problem_of
+from tests.searching import between, problem_of, searched
 
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.preprocessor import SimpleScaler
 from lodestar.core.results import Truth
 from lodestar.core.roles import Roles, TargetReader
-from lodestar.core.trainer import Trainer
+from lodestar.core.trainer import Search, Trainer, TrainingResult
 from lodestar.core.tuning.problem import TrialProblem
+from lodestar.core.tuning.result import SearchLimits
 from lodestar.interface.execution import TrialTask
 from lodestar.interface.learning import Preprocessor
 
@@ -117,21 +119,9 @@ def test_no_test_row_reaches_the_search(
     assert fitted_in_a_trial(after, 5) == fitted_in_a_trial(before, 5)
 
 
-class SeenError(Exception):
-    """The search has been given its problem; nothing further is of interest."""
-
-    def __init__(self, problem: TrialProblem) -> None:
-        super().__init__()
-        self.problem = problem
-
-
-def seen_by_a_search(table: pa.Table) -> TrialProblem:
-    """What the trainer gives to a search."""
-    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
-
-    def search(seen: TrialProblem) -> None:
-        raise SeenError(seen)
-
+def training_of(
+    table: pa.Table, problem: TrialProblem, search: Search
+) -> tuple[Trainer, Roles, TargetReader]:
     trainer = Trainer(
         learner=problem.learner,
         splitter=problem.splitter,
@@ -151,8 +141,89 @@ def seen_by_a_search(table: pa.Table) -> TrialProblem:
         criterion=None,
     )
     target = TargetReader.learn(table, roles, "regression", positive=None, treatment_value=None)
+    return trainer, roles, target
+
+
+class SeenError(Exception):
+    """The search has been given its problem; nothing further is of interest."""
+
+    def __init__(self, problem: TrialProblem) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+def seen_by_a_search(table: pa.Table) -> TrialProblem:
+    """What the trainer gives to a search."""
+    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
+
+    def search(seen: TrialProblem) -> None:
+        raise SeenError(seen)
+
+    trainer, roles, target = training_of(table, problem, search)
     try:
         trainer.train(table, roles, target)
     except SeenError as seen:
         return seen.problem
     raise AssertionError("the search was not called")
+
+
+STOPPING = SearchLimits(n_trials=3, seconds=60, candidates=2, splits=2, patience=4, pruning=False)
+SPACE = {"n_estimators": 40, "n_jobs": 1, "learning_rate": between(0.2, 0.8)}
+
+
+def trained_with_early_stopping(table: pa.Table) -> tuple[TrainingResult, bytes]:
+    """A whole training whose trials stop early; its result, and the bytes of its model."""
+    problem = problem_of("xgboost.XGBRegressor", "regression", "rmse", rows=ROWS)
+    trainer, roles, target = training_of(
+        table, problem, lambda seen: searched(seen, SPACE, STOPPING)
+    )
+    result = trainer.train(table, roles, target)
+    return result, bytes(result.model.estimator.get_booster().save_raw())
+
+
+@settings(max_examples=8, deadline=None)
+@given(values=VALUES, kind=KINDS, data=st.data())
+def test_no_test_row_decides_where_trials_stop_and_how_many_rounds_the_model_has(
+    values: list[float], kind: str | None, data: st.DataObject
+) -> None:
+    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
+    table = problem.inputs.append_column("target", pa.array(problem.truth.target))
+    test = problem.splitter.holdout(problem.split_columns, None).test
+    rows = np.array(data.draw(st.lists(st.sampled_from(list(test)), min_size=1, unique=True)))
+    before, model = trained_with_early_stopping(table)
+    after, again = trained_with_early_stopping(changed(table, rows, values, kind))
+    assert before.tuning is not None
+    assert after.tuning is not None
+    assert all(record.rounds for record in before.tuning.history)
+    assert after.tuning.history[0].rounds == before.tuning.history[0].rounds
+    assert after.tuning.best_params == before.tuning.best_params
+    assert again == model
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), value=st.floats(-1e6, 1e6), data=st.data())
+def test_where_a_trial_stops_depends_on_its_own_validation_rows_alone(
+    seed: int, value: float, data: st.DataObject
+) -> None:
+    """The rows that stop a trial teach it nothing: of as many rounds, the model is the same."""
+    problem = problem_of("xgboost.XGBRegressor", "regression", "rmse", rows=ROWS)
+    split = problem.splitter.validation(problem.split_columns, None, np.arange(ROWS), seed=seed)
+    row = data.draw(st.sampled_from(list(split.test)))
+    given_ = {"n_estimators": 40, "n_jobs": 1, "learning_rate": 0.5}
+    models: list[Any] = []
+
+    class Remembering(problem.learner.family.__class__):  # type: ignore[name-defined,misc]  # any
+        def fit_watched(self, estimator: Any, *rest: Any) -> None:  # noqa: ANN401
+            super().fit_watched(estimator, *rest)
+            models.append(estimator.get_booster())
+
+    family = Remembering(problem.learner.family.cls, "regression")
+    problem.learner = type(problem.learner)(family, SimpleScaler, 42)
+    for _ in range(2):
+        task = TrialTask(0, given_, seed, False, 4)
+        outcome = problem.run(task, lambda step, value: None, lambda: False)
+        assert outcome.state == "complete", outcome.error
+        problem = replace(problem, _last=None)
+        problem.truth.target[row] = value
+    rounds = min(model.num_boosted_rounds() for model in models)
+    assert models[0][:rounds].save_raw() == models[1][:rounds].save_raw()

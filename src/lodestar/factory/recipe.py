@@ -67,6 +67,7 @@ class Factory(EnvironmentFactory):
             lambda: self.hyperparameters,
             self._new_preprocessor,
             self.metric,
+            self._early_stopping,
         )
         problems: list[Problem] = []
         for check in checks:
@@ -155,7 +156,13 @@ class Factory(EnvironmentFactory):
                 "model",
                 "hyperparameters",
                 name,
-                hint="leave it out: search the number of rounds; pruning ends weak trials early",
+                hint="leave it out: "
+                + (
+                    "hyperparameter_tuning.early_stopping_rounds does it in the trials, and the "
+                    "model gets the rounds that were best"
+                    if self.family.rounds
+                    else "search the number of rounds; pruning ends weak trials early"
+                ),
             )
             for name in given
             if name in self.family.needs_validation
@@ -173,6 +180,8 @@ class Factory(EnvironmentFactory):
                 notes.append(f"{name} takes its default {value.default!r}, as the search is off")
             else:
                 unset.append(name)
+        if self._recipe.hyperparameter_tuning.early_stopping_rounds is not None:
+            notes.append("nothing is stopped early, as the search is off: all rounds are trained")
         if unset:
             names = ", ".join(unset)
             notes.append(f"{names}: the estimator's own defaults, as the search is off")
@@ -285,6 +294,18 @@ class Factory(EnvironmentFactory):
                 name for name in (split.group_col, data.event_timestamp_col) if name is not None
             ),
         )
+
+    def _early_stopping(self) -> None:
+        """See that the estimator's rounds can be watched, if they are to be stopped."""
+        asked = self._recipe.hyperparameter_tuning.early_stopping_rounds
+        problem = self.family.unstoppable(self._recipe.model.hyperparameters)
+        if asked is not None and problem is not None:
+            raise SettingsError.one(
+                problem,
+                where=self._loaded.where("hyperparameter_tuning", "early_stopping_rounds"),
+                hint="else leave it out; XGBoost, LightGBM, CatBoost and scikit-learn's "
+                "GradientBoosting can be",
+            )
 
     def evaluator(self) -> Evaluator:
         """Judges held-out rows."""

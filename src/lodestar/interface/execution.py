@@ -11,12 +11,16 @@ Verdict = Literal["go on", "prune", "stop"]
 
 @dataclass(frozen=True)
 class TrialTask:
-    """One fit to judge: hyperparameters, and which train/validation split to judge them on."""
+    """One fit to judge: hyperparameters, and which train/validation split to judge them on.
+
+    With `patience` the fit ends after so many rounds without a better metric on the validation rows.
+    """
 
     number: int
     hyperparameters: Mapping[str, Any]
     split_seed: int
     watched: bool
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class TrialReport:
 class TrialOutcome:
     """How a trial ended. `value` is None unless complete; `error` says why it failed.
 
+    `rounds`: after how many of them the value was reached, of a fit that may stop early.
     `stopped`: it was told to stop by a verdict, or met its deadline.
     """
 
@@ -40,6 +45,7 @@ class TrialOutcome:
     value: float | None
     seconds: float
     error: str = ""
+    rounds: int | None = None
 
 
 class TrialExecutor(Protocol):

@@ -86,6 +86,7 @@ def _search(
             ),
             listener=partial(_show, tell),
             interrupted=interrupted,
+            rounds_name=problem.learner.family.rounds_name(recipe.model.hyperparameters),
         )
         try:
             result = exploration.run()
@@ -124,6 +125,7 @@ def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
         pruner=config.pruning.algorithm,
         startup_trials=config.pruning.n_startup_trials,
         warmup_percent=config.pruning.n_warmup_steps,
+        patience=asked.early_stopping_rounds,
     )
 
 

@@ -118,7 +118,9 @@ class HyperparameterTuning(Section):
     """What the experiment is worth; the config says what the machine allows.
 
     `n_trials` is the total, also over a search that was resumed. Without a `metric` the task's usual
-    one is taken. `on_timeout`: what to do when not one trial ended in time.
+    one is taken. `on_timeout`: what to do when not one trial ended in time. With
+    `early_stopping_rounds` a trial of a boosting model ends after so many rounds without a better
+    metric on its validation rows, and the model gets the number of rounds that was best.
     """
 
     enabled: bool = False
@@ -127,6 +129,7 @@ class HyperparameterTuning(Section):
     direction: Literal["maximize", "minimize"] | None = None
     finalists: Finalists = Finalists()
     on_timeout: Literal["error", "defaults"] = "error"
+    early_stopping_rounds: int | None = Field(default=None, ge=1)
 
 
 class Loader(Section):

@@ -1,9 +1,10 @@
 """scikit-learn's gradient boosting: asked half-way, round by round, for what it has learned so far."""
 
 import copy
+from typing import ClassVar
 
 from lodestar.core.models.family import Estimator, Family
-from lodestar.core.models.watching import StoppedError, Watch
+from lodestar.core.models.watching import Course, StoppedError, Watch
 from lodestar.core.results import Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -16,23 +17,23 @@ STEPS = (10, 30, 60)
 class GradientBoostingFamily(Family):
     """GradientBoostingClassifier and -Regressor, which call back after every round."""
 
+    rounds: ClassVar[tuple[str, ...]] = ("n_estimators",)
+
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
         """Fit, telling the metric at every checkpoint."""
-        marks = watch.marks(estimator.n_estimators)
+        course = Course(watch, estimator.n_estimators)
 
         def monitor(round_: int, unfinished: Estimator, frame: object) -> bool:
             del frame
-            if watch.overdue():
-                raise StoppedError
-            percent = marks.get(round_ + 1)
-            if percent is not None:
-                # The rounds to come are empty places in it: ask a copy that ends here.
-                sofar = copy.copy(unfinished)
-                sofar.estimators_ = unfinished.estimators_[: round_ + 1]
-                watch.at(percent, self.predict(sofar, watch.features, watch.classes))
-            return False
+            done = round_ + 1
+            if not course.looks_after(done):
+                return False
+            # The rounds to come are empty places in it: ask a copy that ends here.
+            sofar = copy.copy(unfinished)
+            sofar.estimators_ = unfinished.estimators_[:done]
+            return course.look(done, self.predict(sofar, watch.features, watch.classes))
 
         estimator.fit(self._input(features), truth.target, monitor=monitor)
 

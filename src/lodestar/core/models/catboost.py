@@ -1,6 +1,6 @@
 """CatBoost: its own file format and TreeSHAP, and no training folder left behind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +41,7 @@ class CatBoostFamily(Family):
     needs_validation: ClassVar[frozenset[str]] = frozenset(
         {"early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"}
     )
+    rounds: ClassVar[tuple[str, ...]] = _ROUNDS
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def refusals(self) -> tuple[type[Exception], ...]:
@@ -58,6 +59,18 @@ class CatBoostFamily(Family):
             quiet["random_seed"] = seed
         return self.cls(**{**quiet, **hyperparameters})
 
+    def unstoppable(self, hyperparameters: Iterable[str]) -> str | None:
+        """What CatBoost would choose anew for fewer rounds must be given."""
+        free = [] if {"learning_rate", "eta"} & set(hyperparameters) else ["learning_rate"]
+        if self.task == "classification":
+            free += {"leaf_estimation_iterations"} - set(hyperparameters)
+        return (
+            f"CatBoost chooses {' and '.join(free)} by the number of rounds, and would choose anew "
+            "for those that were best: give a value or a range"
+            if free
+            else None
+        )
+
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch
     ) -> None:
@@ -67,7 +80,7 @@ class CatBoostFamily(Family):
         round after every fiftieth of them. A metric that it does not know, or a recipe that gives
         CatBoost metrics or an objective of its own, is judged on a third of the rows instead.
         """
-        if not watch.looks:
+        if not (watch.looks or watch.patience):
             self._fit_watched(estimator, features, truth, _Watching(watch))
             return
         parameters = estimator.get_params()
@@ -75,10 +88,11 @@ class CatBoostFamily(Family):
         rounds = next((parameters[name] for name in _ROUNDS if name in parameters), 1000)
         objectives = {parameters.get(name) for name in ("loss_function", "objective")}
         own = _OWN & parameters.keys() or not objectives <= _USUAL
-        if native is None or own or not checkpoints(rounds):
+        if native is None or own or not (watch.patience or checkpoints(rounds)):
             super().fit_watched(estimator, features, truth, watch)
             return
-        period = max(1, rounds // _EVALUATIONS)
+        beat = watch.patience.beat if watch.patience else rounds
+        period = max(1, min(rounds // _EVALUATIONS, beat))
         estimator.set_params(custom_metric=[native], metric_period=period)
         self._fit_watched(
             estimator, features, truth, _Watching(watch, native, 100 * period / rounds)
@@ -90,7 +104,7 @@ class CatBoostFamily(Family):
         from catboost import Pool
 
         rows = watching.watch
-        judged = Pool(self._input(rows.features), rows.truth.target) if rows.looks else None
+        judged = Pool(self._input(rows.features), rows.truth.target) if watching.metric else None
         estimator.fit(
             self._input(features),
             truth.target,
@@ -136,16 +150,24 @@ class _Watching:
 
     def after_iteration(self, info: Any) -> bool:  # noqa: ANN401 -- catboost's, without a public class
         """Tell a new value; False ends the training."""
-        told: list[float] = info.metrics["validation"][self.metric] if self.watch.looks else []
+        told: list[float] = info.metrics["validation"][self.metric] if self.metric else []
+        enough = False
         try:
             if self.watch.overdue():
                 raise StoppedError
             if len(told) > self.seen:
                 self.seen = len(told)
-                self._tell(float(told[-1]))
+                enough = self._take(info.iteration, float(told[-1]))
         except StoppedError:
             self.stopped = True
-        return not self.stopped
+        return not (self.stopped or enough)
+
+    def _take(self, done: int, value: float) -> bool:
+        patience = self.watch.patience
+        enough = patience is not None and patience.spent(done, value)
+        if self.watch.looks:
+            self._tell(value if patience is None else patience.best)
+        return enough
 
     def _tell(self, value: float) -> None:
         done = (self.seen - 1) * self.percent

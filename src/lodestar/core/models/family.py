@@ -3,7 +3,7 @@
 import copy
 import inspect
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lodestar.core.models.watching import StoppedError, Watch
 from lodestar.core.results import Predictions, Task, Truth
-from lodestar.errors import ArtifactError, DataError
+from lodestar.errors import ArtifactError, DataError, UsageError
 from lodestar.interface.learning import FeatureMatrix
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Family:
     name: ClassVar[str] = "generic"
     # Hyperparameters that only work with validation rows inside `fit`, which it is not given here.
     needs_validation: ClassVar[frozenset[str]] = frozenset()
+    # What the library calls the number of rounds, the usual name first; none: no early stopping.
+    rounds: ClassVar[tuple[str, ...]] = ()
     # What the estimator computes in. Features are made in it at once instead of being cast later.
     dtype: ClassVar[type[np.floating[Any]]] = np.float64
 
@@ -43,6 +45,16 @@ class Family:
     def parameters(self) -> frozenset[str] | None:
         """The hyperparameters that the class takes; None where it takes any name."""
         return None if _takes_any_name(self.cls) else named_parameters(self.cls)
+
+    def rounds_name(self, hyperparameters: Mapping[str, Any]) -> str | None:
+        """By which name these hyperparameters give the number of rounds, or else would."""
+        given = [name for name in self.rounds if name in hyperparameters]
+        return next(iter((*given, *self.rounds)), None)
+
+    def unstoppable(self, hyperparameters: Iterable[str]) -> str | None:
+        """Why trainings with these hyperparameters cannot stop early, if they cannot."""
+        del hyperparameters
+        return None if self.rounds else f"{self.cls.__name__} cannot be stopped early"
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """What the library raises for values that it does not take."""
@@ -66,7 +78,16 @@ class Family:
         """Fit, telling intermediate values: here a third of the rows first, then all of them.
 
         A third that lacks a class, or treated or control rows, would say nothing and is left out.
+
+        Raises:
+            UsageError: training is to stop early, but cannot be looked at round by round.
         """
+        if watch.patience is not None:
+            raise UsageError(
+                f"{self.cls.__name__} cannot be looked at round by round with these hyperparameters "
+                f"and {watch.metric}, so it cannot stop early",
+                hint="leave hyperparameter_tuning.early_stopping_rounds out",
+            )
         third = np.arange(0, len(truth), GROWING)
         if watch.looks and _kinds(truth) == _kinds(truth.at(third)):
             # A copy, because `warm_start` would make the second fit go on from the first.

@@ -15,7 +15,7 @@ from lodestar.core.models.family import (
     named_parameters,
     refuse_absent_classes,
 )
-from lodestar.core.models.watching import StoppedError, Watch
+from lodestar.core.models.watching import Course, Watch
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -26,6 +26,11 @@ __all__ = ["LightGBMFamily"]
 # change it.
 _ADDITIVE = frozenset({"regression", "regression_l1", "huber", "binary", "multiclass"})
 _CHANGING = frozenset({"sigmoid", "reg_sqrt"})
+# LightGBM's names for the number of rounds (its manual, Core Parameters).
+_ROUNDS = (
+    *("n_estimators", "num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees"),
+    *("num_round", "num_rounds", "nrounds", "num_boost_round", "max_iter"),
+)
 
 
 class LightGBMFamily(Family):
@@ -35,6 +40,7 @@ class LightGBMFamily(Family):
     needs_validation: ClassVar[frozenset[str]] = frozenset(
         {"early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change"}
     )
+    rounds: ClassVar[tuple[str, ...]] = _ROUNDS
 
     def parameters(self) -> frozenset[str]:
         """The signature's names and every alias that LightGBM knows, as the library lists them."""
@@ -68,17 +74,21 @@ class LightGBMFamily(Family):
         Only new trees are evaluated where the objective's transformation is known here, all of them
         for other objectives and for boosting that changes trees later (dart, rf).
         """
+        from lightgbm.callback import EarlyStopException
+
         refuse_absent_classes(truth)
         looks = _Looks(watch, self._input(watch.features))
+        course: Course | None = None
 
         def look(environment: Any) -> None:  # noqa: ANN401 -- lightgbm's CallbackEnv
-            if watch.overdue():
-                raise StoppedError
+            nonlocal course
+            # LightGBM knows the number of rounds by many names, and this is what it settled on.
+            course = course or Course(watch, environment.end_iteration)
             done = environment.iteration + 1
-            # Lightgbm knows the number of rounds by many names, and this is what it settled on.
-            percent = watch.marks(environment.end_iteration).get(done)
-            if percent is not None:
-                watch.at(percent, looks.look(environment.model, environment.params, done))
+            if course.looks_after(done):
+                said = looks.look(environment.model, environment.params, done)
+                if course.look(done, said):
+                    raise EarlyStopException(environment.iteration, [])
 
         estimator.fit(self._input(features), truth.target, callbacks=[look])
 

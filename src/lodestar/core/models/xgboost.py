@@ -15,7 +15,7 @@ from lodestar.core.models.family import (
     named_parameters,
     refuse_absent_classes,
 )
-from lodestar.core.models.watching import StoppedError, Watch, checkpoints
+from lodestar.core.models.watching import Course, Watch, checkpoints
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.interface.learning import FeatureMatrix
 
@@ -47,6 +47,7 @@ class XGBoostFamily(Family):
 
     name: ClassVar[str] = "xgboost"
     needs_validation: ClassVar[frozenset[str]] = frozenset({"early_stopping_rounds"})
+    rounds: ClassVar[tuple[str, ...]] = ("n_estimators",)
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def parameters(self) -> frozenset[str]:
@@ -70,7 +71,7 @@ class XGBoostFamily(Family):
         parameters = estimator.get_params()
         looks = _looks(self.task, parameters)
         rounds = estimator.get_num_boosting_rounds()
-        if looks is None or not checkpoints(rounds):
+        if looks is None or not (watch.patience or checkpoints(rounds)):
             super().fit_watched(estimator, features, truth, watch)
             return
         estimator.set_params(callbacks=[_watching(looks(watch, parameters["missing"]), rounds)])
@@ -195,19 +196,14 @@ def _looks(task: Task, parameters: Mapping[str, Any]) -> type[_NewTrees] | type[
 def _watching(looks: _NewTrees | _AllTrees, rounds: int) -> Any:  # noqa: ANN401 -- xgboost's class
     from xgboost.callback import TrainingCallback
 
-    watch = looks.watch
-    marks = watch.marks(rounds)
+    course = Course(looks.watch, rounds)
 
     class Watching(TrainingCallback):
-        """Looks at the checkpoints, and at the clock at every round."""
+        """Looks where the course says; true ends the training."""
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401 -- untyped
             del evals_log
-            if watch.overdue():
-                raise StoppedError
-            percent = marks.get(epoch + 1)
-            if percent is not None:
-                watch.at(percent, looks.look(model, epoch + 1))
-            return False
+            done = epoch + 1
+            return course.looks_after(done) and course.look(done, looks.look(model, done))
 
     return Watching()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lodestar.core.learner import Learner, TrainRows
 from lodestar.core.metrics import Metric
 from lodestar.core.models import Family
-from lodestar.core.models.watching import StoppedError, Watch
+from lodestar.core.models.watching import Patience, StoppedError, Watch
 from lodestar.core.results import Predictions, Truth
 from lodestar.core.splitter import Splitter
 from lodestar.errors import LodestarError
@@ -62,14 +62,32 @@ class TrialProblem:
         `overdue` says so between them.
         """
         began = time.monotonic()
+        patience = None
+        if task.patience is not None:
+            patience = Patience(task.patience, maximize=self.metric.direction == "maximize")
 
         def ended(state: State, value: float | None = None, error: str = "") -> TrialOutcome:
-            return TrialOutcome(task.number, state, value, time.monotonic() - began, error)
+            rounds = patience.after if patience and value is not None else None
+            return TrialOutcome(
+                task.number, state, value, time.monotonic() - began, error, rounds=rounds
+            )
 
         try:
             if overdue():
                 return ended("stopped")
-            value = self._value(self._prepare(task.split_seed), task, tell, overdue)
+            prepared = self._prepare(task.split_seed)
+            watch = Watch(
+                metric=self.metric.name,
+                features=prepared.validation,
+                truth=prepared.truth,
+                classes=self.truth.classes,
+                score=self._score,
+                tell=tell,
+                overdue=overdue,
+                looks=task.watched,
+                patience=patience,
+            )
+            value = self._value(prepared, task, watch)
         except StoppedError:
             return ended("stopped")
         except Exception as error:  # noqa: BLE001 -- the estimator's own code: its trial fails, not the search
@@ -78,26 +96,12 @@ class TrialProblem:
             return ended("failed", error=f"{self.metric.name} is {value} on its validation rows")
         return ended("complete", value)
 
-    def _value(
-        self,
-        prepared: _Prepared,
-        task: TrialTask,
-        tell: Callable[[int, float], None],
-        overdue: Callable[[], bool],
-    ) -> float:
-        watch = Watch(
-            metric=self.metric.name,
-            features=prepared.validation,
-            truth=prepared.truth,
-            classes=self.truth.classes,
-            score=self._score,
-            tell=tell,
-            overdue=overdue,
-            looks=task.watched,
-        )
+    def _value(self, prepared: _Prepared, task: TrialTask, watch: Watch) -> float:
         model = self.learner.single_training_iteration(
             prepared.train, task.hyperparameters, watch=watch
         )
+        if watch.patience is not None:
+            return watch.patience.best
         # Whatever the clock says by now: the work is done, and its value costs next to nothing.
         predictions = model.family.predict(model.estimator, prepared.validation, self.truth.classes)
         return self._score(prepared.truth, predictions)

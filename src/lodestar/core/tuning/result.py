@@ -14,7 +14,8 @@ class SearchLimits:
 
     `validation_size` is the share of a split's rows that judge. `seconds` bounds exploration and
     finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
-    before `warmup_percent` of its own rounds.
+    before `warmup_percent` of its own rounds. With `patience` a trial ends after so many rounds
+    without a better metric.
     """
 
     n_trials: int
@@ -28,11 +29,15 @@ class SearchLimits:
     startup_trials: int = 2
     warmup_percent: int = 0
     validation_size: float = 0.25
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial of the exploration; `curve` is (percent of its rounds, metric)."""
+    """One trial of the exploration; `curve` is (percent of its rounds, metric).
+
+    `rounds`: after how many of them it was at its best, if trials stop early.
+    """
 
     number: int
     state: str
@@ -40,6 +45,7 @@ class TrialRecord:
     params: Mapping[str, Any]
     curve: tuple[tuple[int, float], ...]
     seconds: float
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Finalist:
 
     `mean` is over `scores`; `error` its standard error, corrected for the overlap of the splits
     (Nadeau & Bengio 2003). `dropped`: worse than the leader by Wilcoxon's test before all splits.
+    Where trials stop early, `params` have the rounds after which this one was at its best.
     """
 
     number: int

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -28,6 +28,7 @@ __all__ = ["NoTrialInTimeError", "Search", "SearchListener", "SearchProgress"]
 
 SLOT = "slot"
 SECONDS = "seconds"
+ROUNDS = "rounds"
 ERROR = "error"
 SHORT = "trials_are_short"
 # An objective that has not moved by then never will: it does not depend on what is searched.
@@ -76,6 +77,7 @@ class Search:
     `slot` counts trials from 0 to n_trials - 1 and seeds split and sampler; a trial whose process
     was killed gives its slot to the trial that repeats it, so that a resumed search goes the same
     way. (Not with HyperbandPruner, which draws brackets by Optuna's own trial numbers.)
+    `rounds_name` is the hyperparameter that is settled by trials that stop early.
     """
 
     study: optuna.Study
@@ -86,6 +88,7 @@ class Search:
     hyperparameters: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     listener: SearchListener
     interrupted: Callable[[], bool]
+    rounds_name: str | None = None
     notes: list[str] = field(default_factory=list)
     _running: dict[int, _Running] = field(default_factory=dict)
     _history: list[TrialRecord] = field(default_factory=list)
@@ -140,7 +143,7 @@ class Search:
         share = self.limits.validation_size
         return Finals(
             study=self.study,
-            trials=best[:kept],
+            trials=[self._settled(record) for record in best[:kept]],
             metric=self.metric,
             splits=self.limits.splits,
             validation_to_train=share / (1 - share),
@@ -150,6 +153,16 @@ class Search:
             interrupted=self.interrupted,
             tell=lambda done, total: self._tell("finalists", done, total),
         )
+
+    def _settled(self, record: TrialRecord) -> TrialRecord:
+        """With as many rounds as were best for it, so that it need not be stopped again.
+
+        They were chosen on the trial's own split: the common ones judge that choice as well, and the
+        final fit needs no validation rows.
+        """
+        if record.rounds is None or self.rounds_name is None:
+            return record
+        return replace(record, params={**record.params, self.rounds_name: record.rounds})
 
     def _resume(self) -> list[int]:
         """Take up what the study holds; the slots that are still to be tried.
@@ -201,6 +214,7 @@ class Search:
             hyperparameters=self.hyperparameters(params),
             split_seed=slot,
             watched=self.limits.pruning and not self._trials_are_short(),
+            patience=self.limits.patience,
         )
         self.executor.submit(task, seconds=max(self._until() - time.monotonic(), 0.0))
 
@@ -220,6 +234,8 @@ class Search:
         running = self._running.pop(outcome.number)
         running.trial.set_user_attr(SECONDS, round(outcome.seconds, 4))
         if outcome.state == "complete":
+            if outcome.rounds is not None:
+                running.trial.set_user_attr(ROUNDS, outcome.rounds)
             self.study.tell(running.trial, outcome.value)
             self._keep(outcome, running, "complete", outcome.value)
             self._refuse_constant()
@@ -246,6 +262,7 @@ class Search:
             params=running.params,
             curve=tuple(running.curve),
             seconds=round(outcome.seconds, 4),
+            rounds=outcome.rounds,
         )
         self._history.append(record)
         self._reserved = self._reserve()
@@ -368,4 +385,5 @@ def _record(trial: FrozenTrial, params: dict[str, Any]) -> TrialRecord:
         params=params,
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=trial.user_attrs.get(SECONDS, 0.0),
+        rounds=trial.user_attrs.get(ROUNDS),
     )
