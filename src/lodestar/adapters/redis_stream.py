@@ -60,7 +60,7 @@ class RedisStream:
         """Close for good; those that still wait get an error."""
         self._closed = True
         opening, self._opening = self._opening, None
-        if opening is not None and not opening.done():
+        if opening is not None and opening.get_loop() is asyncio.get_running_loop():
             opening.cancel()
             await asyncio.wait((opening,))
         conversation, self._conversation = self._conversation, None
@@ -197,6 +197,8 @@ class _Conversation(asyncio.Protocol):
         if self._ended is not None:
             return
         self._ended = reason
+        if self._loop.is_closed():
+            return
         if self._transport is not None:
             self._transport.abort()
         if self._timer is not None:
