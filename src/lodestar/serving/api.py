@@ -51,7 +51,10 @@ PROBLEM = {
 REFUSALS = {
     "400": "The body is no JSON.",
     "401": "No key, or one that is not known.",
+    "403": "For administrators.",
+    "404": "There is no such thing.",
     "408": "The request came too slowly.",
+    "409": "Something else is on its way, or does not fit what is served.",
     "413": "More bytes or rows than the server takes.",
     "415": "The body is not application/json.",
     "422": "A field is missing, unknown or of the wrong type, or a feature has no usable value.",
@@ -67,6 +70,7 @@ def build_api(served: HasDeployment, lifespan: Lifespan, *, limits: Limits) -> F
         version=lodestar.__version__,
         redoc_url=None,
         lifespan=lifespan,
+        responses=_refusals(),
     )
     install_problem_handlers(app)
 
@@ -140,14 +144,18 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": COMPONENTS.format(name=name)}
 
 
-def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
-    refusals = {
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    """Any route may answer these."""
+    return {
         status: {
             "description": text,
             "content": {"application/problem+json": {"schema": _reference("Problem")}},
         }
         for status, text in REFUSALS.items()
     }
+
+
+def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
     return {
         "post": {
             "summary": summary,
@@ -162,7 +170,7 @@ def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
                     "description": "The answer.",
                     "content": {"application/json": {"schema": _reference(answer)}},
                 },
-                **refusals,
+                **_refusals(),
             },
         }
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from lodestar.serving.fleet import HasFleet
 from lodestar.serving.problems import ProblemError
@@ -53,13 +54,13 @@ def add_mlflow_protocol(app: FastAPI, served: HasFleet, *, most_rows: int, versi
             headers={"x-run-id": ",".join(runs)},
         )
 
-    @app.get("/ping", tags=["MLflow"], summary="It is there")
-    async def ping() -> Response:
-        return Response(b"\n", media_type="application/json")
+    @app.get("/ping", tags=["MLflow"], summary="It is there", response_class=PlainTextResponse)
+    async def ping() -> str:
+        return "\n"
 
-    @app.get("/version", tags=["MLflow"], summary="The version of Lodestar")
-    async def lodestar_version() -> Response:
-        return Response(version, media_type="text/plain")
+    @app.get("/version", tags=["MLflow"], summary="Its version", response_class=PlainTextResponse)
+    async def lodestar_version() -> str:
+        return version
 
 
 def records_of(body: bytes) -> Records:
