@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 __all__ = ["StabilityIndex"]
 
 BINS = 10
-# A quantile that so large a share of the former values equals is a bin of its own: labels, constants.
-OWN_BIN = 0.02
-# Added to each count, so that a bin that one side has nothing in weighs much, but not without limit.
+# Values are blurred by this part of the former ones' spread: where many of them lie close together, as
+# probabilities do near 0 and 1, moving a little is no change, wherever a bin ends.
+BLUR = 0.02
+BLURRED = np.linspace(-1, 1, 9)
+# Added to each bin's count, so that an empty one weighs much, but not without limit.
 SMOOTHING = 0.5
 
 
@@ -29,10 +31,10 @@ class StabilityIndex:
         was = _finite(former)
         if not was.size:
             raise ValueError("there is no former value to compare with")
-        edges = np.unique(np.quantile(was, np.linspace(0, 1, BINS + 1)[1:-1]))
-        equal = (was[:, None] == edges).mean(axis=0)
-        self._edges = edges
-        self._own = equal >= OWN_BIN
+        low, middle, high = np.quantile(was, [0.05, 0.5, 0.95])
+        # A constant is told from any other, but not from itself in another rounding.
+        self._width = BLUR * (high - low) or 1e-9 * max(abs(middle), 1.0)
+        self._edges = np.quantile(self._blurred(was), np.linspace(0, 1, BINS + 1)[1:-1])
         self._was = self._shares(was)
 
     def of(self, values: Sequence[float]) -> float:
@@ -43,15 +45,12 @@ class StabilityIndex:
         shares = self._shares(now)
         return float(((shares - self._was) * np.log(shares / self._was)).sum())
 
+    def _blurred(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (values[:, None] + self._width * BLURRED).ravel()
+
     def _shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The smoothed share of each bin; a value on an edge without a bin is below it."""
-        below = np.searchsorted(self._edges, values, side="left")
-        not_above = np.searchsorted(self._edges, values, side="right")
-        on_edge = (below < not_above) & self._own[np.minimum(below, len(self._own) - 1)]
-        count = len(self._edges) + 1
-        bins = np.where(on_edge, count + below, below)
-        kept = [*range(count), *(count + np.flatnonzero(self._own))]
-        counts = np.bincount(bins, minlength=count + len(self._own))[kept] + SMOOTHING
+        places = np.searchsorted(self._edges, self._blurred(values))
+        counts = np.bincount(places, minlength=BINS) / len(BLURRED) + SMOOTHING
         return np.asarray(counts / counts.sum())
 
 
