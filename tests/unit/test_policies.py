@@ -292,6 +292,14 @@ def test_rows_that_bring_their_features_are_settled_like_any_others() -> None:
     assert Augmenter(selection, TRAINED).settled(BATCH).column("age").to_pylist() == [1, 0, 3, 0]
 
 
+def test_a_text_stands_in_where_a_frame_of_one_row_says_nothing_of_the_type() -> None:
+    row = pa.record_batch(
+        {"age": pa.array([None], pa.float64()), "country": pa.nulls(1, pa.float64())}
+    )
+    selection = selecting("age", "country", country={"on_missing": "?"})
+    assert Augmenter(selection, TRAINED).settled(row).to_pylist() == [{"age": None, "country": "?"}]
+
+
 def test_an_error_in_a_later_batch_names_the_row_of_the_whole() -> None:
     whole = BATCH.set_column(1, "age", pa.array([1, 2, 3, 4]))
     rows = pa.Table.from_batches([whole, whole, BATCH])

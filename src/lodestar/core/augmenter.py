@@ -130,7 +130,17 @@ class Augmenter:
         Raises:
             DataError: a feature is missing, and its policy is an error.
         """
-        return self._policies.settled(batch, stage=_stage(run_mode))
+        return self._policies.settled(self._typed(batch), stage=_stage(run_mode))
+
+    def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Columns of nothing but nulls get training's type: a frame of one row knows no better."""
+        trained = {} if self._trained is None else {f.name: f for f in self._trained.arrow()}
+        for name in self.features:
+            column, field = batch.column(name), trained.get(name)
+            if field is not None and column.null_count == len(column):
+                at = batch.schema.get_field_index(name)
+                batch = batch.set_column(at, field, pa.nulls(len(column), field.type))
+        return batch
 
     def _settled(
         self,
@@ -204,4 +214,3 @@ def _fresh(found: OnlineRows, binding: _Binding, now: datetime) -> Iterator[pa.A
                 late = pc.less(times, moment_before(now, age))
                 column = pc.if_else(late, pa.scalar(None, column.type), column)
             yield column
-
