@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis for the whole suite, with passwords, on free ports."""
+"""A real PostgreSQL, Redis and MLflow for the whole suite, with passwords where they take them."""
 
 import shutil
 import tempfile
@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from lodestar.infra.endpoint import Endpoint
+from lodestar.infra.endpoint import Endpoint, free_port
+from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.infra.postgres import PostgresServer
 from lodestar.infra.redis_server import RedisServer
 
-__all__ = ["enterable_folder", "postgres_server", "postgres_uri", "redis_server", "redis_uri"]
+__all__ = [
+    "enterable_folder",
+    "mlflow_server",
+    "postgres_server",
+    "postgres_uri",
+    "redis_server",
+    "redis_uri",
+]
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +58,15 @@ def redis_server(enterable_folder: Path) -> Iterator[RedisServer]:
 def redis_uri(redis_server: RedisServer) -> str:
     """`redis://:password@127.0.0.1:port/0`."""
     return redis_server.uri.get_secret_value()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(enterable_folder: Path) -> Iterator[MlflowServer]:
+    """A real tracking server; its runs are in a SQLite file, its artifacts go through it."""
+    home = enterable_folder / "tracking"
+    home.mkdir()
+    database = SecretStr(f"sqlite:///{home}/mlflow.db")
+    server = MlflowServer(home, free_port(), database=database)
+    server.start()
+    yield server
+    server.stop()
