@@ -12,6 +12,7 @@ from lodestar.artifact import tags
 from lodestar.artifact.packaging import ModelIdentity
 from lodestar.artifact.staging import StagedRun
 from lodestar.artifact.tracking import Connection
+from lodestar.artifact.trial_runs import log_trials
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -132,6 +133,8 @@ def _log(connection: Connection, run: "Run", staged: StagedRun, folder: Path) ->
     digest = staged.stamped(folder, ModelIdentity(run_id, model.model_id))
     client.log_model_artifacts(model.model_id, str(folder))
     _log_values(connection, run_id, model.model_id, staged, digest)
+    if staged.record.log_trials:
+        log_trials(connection, run, folder, began=staged.started)
     client.log_text(run_id, staged.report(run_id, digest), REPORT_NAME)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     client.set_terminated(run_id, status="FINISHED")

@@ -27,7 +27,7 @@ _REPORT = "report.html"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run is called and what it recorded."""
+    """What a run is called and what it recorded; `log_trials`: and a run nested in it per trial."""
 
     name: str
     recipe: str
@@ -36,6 +36,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str] = field(default_factory=dict)
+    log_trials: bool = False
 
 
 @dataclass(frozen=True)

@@ -152,11 +152,12 @@ class RunStore:
     def runs(self, *, most: int) -> list[StoredRun]:
         """The newest runs of this project's experiment, newest first."""
         from lodestar.artifact.publishing import end_orphans
+        from lodestar.artifact.trial_runs import NO_TRIAL
 
         connection = self._tracking.open()
         with translated():
             end_orphans(connection)
-            found = connection.client.search_runs([connection.experiment], max_results=most)
+            found = connection.client.search_runs([connection.experiment], NO_TRIAL, max_results=most)
             aliases = self._aliases(connection).by_run()
             return [_stored(run, aliases) for run in found]
 

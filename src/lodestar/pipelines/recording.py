@@ -181,6 +181,7 @@ class Recording:
             class_path=contents.model_class_path,
             metrics=metrics,
             params=params,
+            log_trials=self._settings.environment.config.hyperparameter_tuning.log_trials,
         )
 
     def _report(

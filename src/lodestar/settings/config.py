@@ -219,7 +219,8 @@ class HyperparameterTuning(Section):
     """What the machine allows for a search; the recipe says what the experiment is worth.
 
     `timeout` (seconds) bounds trials and finalists together. `storage` is a directory below the
-    project, or a database URL, which may carry a password.
+    project, or a database URL, which may carry a password. `log_trials`: MLflow gets a run for each
+    trial, nested in the training's.
     """
 
     enabled: bool = False
@@ -229,6 +230,7 @@ class HyperparameterTuning(Section):
     pruning: Pruning = Pruning()
     parallelization: Parallelization = Parallelization()
     storage: SecretStr = SecretStr(".lodestar/studies")
+    log_trials: bool = False
 
 
 class Config(Section):
