@@ -10,8 +10,8 @@ from mlflow.tracking import MlflowClient
 from tests.conftest import Lodestar, Trained
 from tests.e2e.test_tuned_training import DEPTH, QUICK, contents
 
-from lodestar.artifact.publishing import log_trials
 from lodestar.artifact.tracking import Connection
+from lodestar.artifact.trial_runs import log_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 

@@ -157,7 +157,9 @@ class RunStore:
         connection = self._tracking.open()
         with translated():
             end_orphans(connection)
-            found = connection.client.search_runs([connection.experiment], NO_TRIAL, max_results=most)
+            found = connection.client.search_runs(
+                [connection.experiment], NO_TRIAL, max_results=most
+            )
             aliases = self._aliases(connection).by_run()
             return [_stored(run, aliases) for run in found]
 
