@@ -69,7 +69,12 @@ async def predict(request: http.Request) -> http.Answer:
     if does == "block":
         time.sleep(seconds)  # noqa: ASYNC251 -- a handler that blocks the loop is the test
     await asyncio.sleep(seconds if does == "sleep" else 0)
-    told = {"pid": os.getpid(), "bytes": len(request.body), "admin": request.admin}
+    told: dict[str, object] = {
+        "pid": os.getpid(),
+        "bytes": len(request.body),
+        "admin": request.admin,
+    }
+    told["headers"] = [name.decode() for name, _ in request.headers]
     return http.Answer(json.dumps(told).encode(), versions=("run-1",))
 
 

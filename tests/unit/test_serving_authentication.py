@@ -137,6 +137,11 @@ def test_a_token_out_of_its_time_or_for_others_is_refused(claims: dict[str, obje
     assert who(shared(), f"Bearer {token(claims)}") == 401
 
 
+def test_a_token_for_ever_is_refused() -> None:
+    forever = jwt.encode({"scope": "admin"}, KEY, "HS256")
+    assert who(shared(), f"Bearer {forever}") == 401
+
+
 def test_audience_and_issuer_are_demanded_where_they_are_configured() -> None:
     strict = shared(audience="shop", issuer="us")
     assert who(strict, f"Bearer {token({'aud': 'shop', 'iss': 'us'})}") is False
