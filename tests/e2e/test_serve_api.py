@@ -38,9 +38,10 @@ def server(run: Trained, environment: Mapping[str, str]) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def rows(sample_project: Path) -> list[dict[str, Any]]:
     frame = pd.read_parquet(sample_project / "data" / "breast_cancer.parquet")
-    return json.loads(
+    found: list[dict[str, Any]] = json.loads(
         frame.drop(columns="diagnosis").to_json(orient="records", double_precision=15)
     )
+    return found
 
 
 def _batch(lodestar: Lodestar, run: Trained, tmp_path: Path) -> pd.DataFrame:
@@ -48,7 +49,8 @@ def _batch(lodestar: Lodestar, run: Trained, tmp_path: Path) -> pd.DataFrame:
     lodestar(
         "batch-inference", "--run-id", run.run_id, "--output", place, cwd=run.project
     ).succeeded()
-    return pq.read_table(place).to_pandas()
+    scores: pd.DataFrame = pq.read_table(place).to_pandas()
+    return scores
 
 
 def _of(answers: list[dict[str, Any]], label: str) -> list[np.float32]:
@@ -115,7 +117,7 @@ def test_contributions_add_up_to_the_prediction(server: Served, rows: list[dict[
 def test_mlflows_own_client_is_answered(server: Served, rows: list[dict[str, Any]]) -> None:
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-    client = ScoringServerClient("127.0.0.1", server.port)
+    client: Any = ScoringServerClient("127.0.0.1", server.port)  # type: ignore[no-untyped-call]  # MLflow's
     client.ping()
     assert client.get_version()
     said = client.invoke(pd.DataFrame(rows[:5])).get_predictions()
