@@ -123,8 +123,8 @@ def main() -> None:
         ways = _ways(folder, _prepared(folder, redis_uri), redis_uri, peers)
         if given.only:
             ways = [way for way in ways if any(word in way.name for word in given.only)]
-        _check(ways, folder)
-        _report(_measured(ways, folder, rounds, seconds))
+        first = _check(ways, folder)
+        _report(_measured(ways, folder, rounds, seconds), first)
 
 
 @contextmanager
@@ -224,13 +224,15 @@ def _peer(name: str, python: str, app: str, *words: str, expected: str = "") -> 
     return Way(name, (python, script, app, "{port}", *words), expected=expected)
 
 
-def _check(ways: Sequence[Way], folder: Path) -> None:
-    """A difference, however small, ends the benchmark."""
+def _check(ways: Sequence[Way], folder: Path) -> dict[str, float]:
+    """A difference, however small, ends the benchmark; seconds until ready at the very first start."""
+    first = {}
     for way in ways:
         if not way.expected:
             continue
         sys.stderr.write(f"checking {way.name}\n")
         with started(way, free_port(), folder) as server:
+            first[way.name] = server.ready
             for concurrency in (1, 64):
                 out = folder / "answers.jsonl"
                 fetch(way, server, folder, concurrency, out)
@@ -238,6 +240,7 @@ def _check(ways: Sequence[Way], folder: Path) -> None:
                 rows = _child(folder, "compare", way.expected, bodies, str(out), way.kind).strip()
         batch = "our batch" if way.expected == EXPECTED else "its own pipeline's"
         print(f"  0 of {rows} answers differ from {batch}, bit by bit: {way.name}", flush=True)
+    return first
 
 
 def _measured(
@@ -272,7 +275,7 @@ def _round(way: Way, server: Server, folder: Path, seconds: float) -> Round:
     return Round(server.ready, server.first_answer, server.start_cpu, loads, cpu, server.memory())
 
 
-def _report(found: Mapping[str, Sequence[Round]]) -> None:
+def _report(found: Mapping[str, Sequence[Round]], first: Mapping[str, float]) -> None:
     def middle(name: str, figure: Callable[[Round], float]) -> float:
         return statistics.median(figure(one) for one in found[name])
 
@@ -281,6 +284,9 @@ def _report(found: Mapping[str, Sequence[Round]]) -> None:
     _print_start(found, middle)
     print("\nTargets")
     _print_targets(found, middle)
+    if OURS in found:
+        seen = first[OURS]
+        print_verdict(f"{OURS}: ready, the run's very first start", seen, 4, unit=" s", least=False)
     highest = max(
         (load.busy, name)
         for name, every in found.items()

@@ -24,7 +24,8 @@ class Core:
         environment = load_config(Path.cwd(), os.environ["APP_ENV"], variables=os.environ)
         (run,) = resolve(environment, [run_id])
         factory = EnvironmentFactory(environment)
-        loader = VersionLoader(factory, environment.config.serving, Telemetry())
+        serving = environment.config.serving
+        loader = VersionLoader(factory, serving, Telemetry(), environment.project)
         self._version, _ = loader.load(ServedRun.of(run))
         self._loop = asyncio.new_event_loop()
 
