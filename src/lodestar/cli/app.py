@@ -22,6 +22,7 @@ from lodestar.cli.options import (
     the_settings,
 )
 from lodestar.cli.promotion import add_promotion_commands
+from lodestar.cli.serving import add_serving_commands
 
 __all__ = ["app", "main"]
 
@@ -39,6 +40,7 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
 add_feature_commands(app)
+add_serving_commands(app)
 add_promotion_commands(app, runs_app)
 
 
@@ -123,22 +125,6 @@ def evaluate(
         with out.progress() as progress:
             evaluated = run(environment, run_id, params, data=data, progress=progress)
         out.show(EvaluateView(evaluated))
-
-
-@app.command("serve-api")
-def serve_api(run_id: RunId, env: Env = None) -> None:
-    """Serve a run's artifact as a REST API."""
-    with guarded(as_json=False):
-        environment = the_environment(env)
-        from lodestar.errors import NotAllowedError
-
-        raise NotAllowedError(
-            f"run {run_id} cannot be served: environment.serving is "
-            f"{environment.config.environment.serving} in {environment.name}",
-            where="config/base.yaml",
-            hint="serving needs an online store, which LOCAL does not have; score files with: "
-            f"lodestar batch-inference --run-id {run_id}",
-        )
 
 
 @app.command()
@@ -227,7 +213,7 @@ def runs_list(
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.present import RunsView
-        from lodestar.factory import EnvironmentFactory
+        from lodestar.factory.environment import EnvironmentFactory
 
         out.show(RunsView(EnvironmentFactory(environment).store().runs(most=most)))
 
@@ -242,7 +228,7 @@ def runs_show(
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.present import RunView
-        from lodestar.factory import EnvironmentFactory
+        from lodestar.factory.environment import EnvironmentFactory
 
         out.show(RunView(EnvironmentFactory(environment).store().find(run)))
 
@@ -258,7 +244,7 @@ def runs_compare(
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.present import CompareView
-        from lodestar.factory import EnvironmentFactory
+        from lodestar.factory.environment import EnvironmentFactory
 
         store = EnvironmentFactory(environment).store()
         out.show(CompareView(store.find(first), store.find(second)))
