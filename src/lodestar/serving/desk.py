@@ -119,7 +119,7 @@ class Desk:
         """Answer with a problem, whatever else may still come of the request."""
         request_id = exchange.request.request_id
         exchange.answer = problem_answer(problem, request_id)
-        exchange.last = problem.status in {400, 408, 413, 431} or self.readiness.draining
+        exchange.last |= problem.status in {400, 408, 413, 431} or self.readiness.draining
         if problem.status in FORBIDDEN:
             self.log.event(
                 "refused",
