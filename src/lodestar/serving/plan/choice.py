@@ -45,6 +45,14 @@ class Choice:
 
 def choose(wrapper: PyfuncWrapper, probe: pa.Table, *, native: bool) -> Choice:
     """As `row_scorer`; also says what it was compared with."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+
+    # Two threads for a few rows wait for each other; on a busy machine that takes most of the time.
+    with threadpool_limits(1, user_api="openmp"):
+        return _chosen(wrapper, probe, native=native)
+
+
+def _chosen(wrapper: PyfuncWrapper, probe: pa.Table, *, native: bool) -> Choice:
     schema = wrapper.contents.feature_schema
     try:
         encoder = _encoder(wrapper)

@@ -21,7 +21,10 @@ def read_ubjson(data: bytes | bytearray) -> Any:  # noqa: ANN401 -- whatever was
     Raises:
         ValueError: it is something else.
     """
-    return _Reader(memoryview(data)).value()
+    try:
+        return _Reader(memoryview(data)).value()
+    except (IndexError, struct.error) as error:
+        raise ValueError("no universal binary JSON: it ends too early") from error
 
 
 class _Reader:
@@ -50,10 +53,13 @@ class _Reader:
     def _peek(self) -> str:
         return chr(self.data[self.at])
 
-    def _number(self, mark: str) -> Any:  # noqa: ANN401 -- int or float
+    def _kind(self, mark: str) -> str:
         if mark not in _NUMBERS:
-            raise ValueError(f"no universal binary JSON: {mark!r} at byte {self.at - 1}")
-        kind = f">{_NUMBERS[mark]}"
+            raise ValueError(f"no universal binary JSON: {mark!r} before byte {self.at}")
+        return f">{_NUMBERS[mark]}"
+
+    def _number(self, mark: str) -> Any:  # noqa: ANN401 -- int or float
+        kind = self._kind(mark)
         (number,) = struct.unpack_from(kind, self.data, self.at)
         self.at += struct.calcsize(kind)
         return number
@@ -63,6 +69,8 @@ class _Reader:
 
     def _text(self, size: int) -> str:
         self.at += size
+        if self.at > len(self.data):
+            raise IndexError(self.at)
         return bytes(self.data[self.at - size : self.at]).decode()
 
     def _object(self) -> dict[str, Any]:
@@ -87,7 +95,7 @@ class _Reader:
         return self._typed(kind, size)
 
     def _typed(self, kind: str, size: int) -> Any:  # noqa: ANN401 -- numpy array
-        dtype = np.dtype(f">{_NUMBERS[kind]}")
+        dtype = np.dtype(self._kind(kind))
         found = np.frombuffer(self.data, dtype, size, self.at)
         self.at += size * dtype.itemsize
         return found.astype(dtype.newbyteorder("="))
