@@ -224,15 +224,12 @@ def test_the_prediction_log_has_what_was_asked_and_answered(
     with server.client() as client:
         said = client.post("/predict", json=rows[7], headers={"X-Request-ID": "logged-7"}).json()
 
-    def found() -> pd.DataFrame | None:
+    def found() -> list[dict[str, Any]]:
         files = [path for path in folder.rglob("*.parquet") if not path.name.startswith(".")]
-        logged = pd.concat(
-            [pq.ParquetFile(file).read().to_pandas() for file in files] or [pd.DataFrame()]
-        )
-        mine = logged[logged["request_id"] == "logged-7"] if len(logged) else logged
-        return mine if len(mine) else None
+        logged = [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+        return [row for row in logged if row["request_id"] == "logged-7"]
 
-    (row,) = until(found).to_dict("records")
+    (row,) = until(found)
     assert row["prediction"] == said["prediction"]
     assert row["probability_malignant"] == said["probabilities"]["malignant"]
     assert (row["sample_id"], row["mean_radius"]) == (rows[7]["sample_id"], rows[7]["mean_radius"])

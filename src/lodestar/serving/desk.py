@@ -40,6 +40,7 @@ PAGES = {
 LARGEST_BODIES = 64
 GONE = 499  # nginx's number for a client that did not wait; only in the log and the metrics
 FORBIDDEN = (401, 403)
+WITHOUT_TYPE = "/v2/"
 ADMIN_SECONDS = 120.0  # an administrator waits until a model is loaded and tried
 
 ELSEWHERE = Route(UNKNOWN)
@@ -102,7 +103,8 @@ class Desk:
             if not route.public:
                 self._check_draining()
                 request.admin = self._gate.admit(fields, admin=route.admin)
-            check_headers(headers, fields, body_bytes=self.limits.body_bytes)
+            named = not path.startswith(WITHOUT_TYPE)
+            check_headers(headers, fields, body_bytes=self.limits.body_bytes, named=named)
         except ProblemError as problem:
             self.refuse(exchange, problem)
         return exchange

@@ -17,11 +17,16 @@ ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 def check_headers(
-    headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes], *, body_bytes: int
+    headers: Sequence[tuple[bytes, bytes]],
+    fields: Mapping[bytes, bytes],
+    *,
+    body_bytes: int,
+    named: bool = True,
 ) -> None:
     """Refuse what will not be read: too long, compressed, or no JSON.
 
-    `fields` are the headers by name, in lower case.
+    `fields` are the headers by name, in lower case. Where it need not be `named`, a body without a
+    Content-Type is taken for JSON: clients of the Open Inference Protocol send none.
 
     Raises:
         ProblemError: 400, 413 or 415.
@@ -40,7 +45,7 @@ def check_headers(
         raise too_large(body_bytes)
     elif int(length) == 0:
         return
-    _check_content(fields)
+    _check_content(fields, named=named)
 
 
 def too_large(body_bytes: int) -> ProblemError:
@@ -79,7 +84,7 @@ def _check_single(headers: Sequence[tuple[bytes, bytes]]) -> None:
             seen.add(name)
 
 
-def _check_content(fields: Mapping[bytes, bytes]) -> None:
+def _check_content(fields: Mapping[bytes, bytes], *, named: bool) -> None:
     if fields.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
         raise ProblemError(
             415,
@@ -87,7 +92,7 @@ def _check_content(fields: Mapping[bytes, bytes]) -> None:
             "Bodies are taken as they are, not compressed.",
             headers=((b"accept-encoding", b"identity"),),
         )
-    media = fields.get(b"content-type", b"")
+    media = fields.get(b"content-type", b"" if named else JSON_MEDIA)
     if media != JSON_MEDIA and not _is_json(media):
         raise ProblemError(
             415, "not-json", "The body must be JSON in UTF-8, with Content-Type: application/json."
