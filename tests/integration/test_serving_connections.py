@@ -41,7 +41,7 @@ def test_headers_that_never_end_are_given_up(hasty: Served) -> None:
     began = time.monotonic()
     with hasty.line(b"GET /health/live HTTP/1.1\r\nHost: x\r\n") as line:
         assert line.statuses() == [408]
-    assert 0.4 < time.monotonic() - began < 2
+    assert 0.4 < time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("drip", [b"X-A: b\r\n", b"x", b"\r\n"])
@@ -51,7 +51,7 @@ def test_a_drip_of_headers_does_not_buy_time(hasty: Served, drip: bytes) -> None
         line.timeout(0.1)
         while not line.has_ended():
             line.say(drip)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 4
     assert time.monotonic() - began > 0.4
 
 
@@ -91,7 +91,7 @@ def test_slow_clients_do_not_slow_the_others(hasty: Served) -> None:
             took.append(time.monotonic() - began)
         for one in stuck:
             one.close()
-    assert sorted(took)[10] < 0.2
+    assert sorted(took)[10] < 0.5
 
 
 def test_a_client_that_comes_back_in_time_keeps_its_connection(hasty: Served) -> None:

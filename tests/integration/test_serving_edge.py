@@ -321,7 +321,7 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
             found = [one.result() for one in [pool.submit(server.post, body) for _ in range(3)]]
         for one in found:
             problem(one, 504)
-            assert 0.2 < one.elapsed.total_seconds() < 1.5
+            assert 0.2 < one.elapsed.total_seconds() < 5
         assert server.post({}).status_code == 200  # the place is free again
 
 

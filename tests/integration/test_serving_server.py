@@ -20,7 +20,7 @@ from tests.serving_places import Served, head, served, until
 pytestmark = pytest.mark.slow
 GRACE = 2.0
 # How much later than promised a process may end on a busy machine.
-BUSY = 1.0
+BUSY = 2.0
 ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -51,11 +51,11 @@ def refused(server: Served, code: int, *words: str) -> None:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_an_idle_server_ends_at_once_and_in_order(end: signal.Signals) -> None:
-    with served(grace_seconds=GRACE) as server, server.client() as client:
+    with served(grace_seconds=20) as server, server.client() as client:
         assert client.get("/health/ready").status_code == 200
         with server.line(), server.line(b"GET / HTT"):  # idle, and half sent
             code, took = server.end(end)
-        assert (code, took < GRACE) == (0, True)
+        assert (code, took < 2 + BUSY) == (0, True)
         assert server.logged(route="/health/ready")["status"] == 200
 
 
@@ -85,11 +85,11 @@ def test_what_runs_is_finished_while_nothing_new_is_begun(end: signal.Signals) -
     "half", [b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Le", head(length=100) + b"{", b""]
 )
 def test_half_sent_requests_do_not_keep_it(half: bytes) -> None:
-    with served(grace_seconds=GRACE) as server, server.line(half) as line:
+    with served(grace_seconds=20) as server, server.line(half) as line:
         time.sleep(0.2)
         code, took = server.end()
         assert code == 0
-        assert took < GRACE + 1
+        assert took < 3 + BUSY
         assert line.statuses() in ([], [408])
 
 
@@ -118,7 +118,7 @@ def test_a_second_interrupt_does_not_wait() -> None:
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         code, took = server.end(signal.SIGINT)
-        assert (code, took < 3) == (0, True)
+        assert (code, took < 3 + BUSY) == (0, True)
         assert asked.result().status_code == 503
 
 
@@ -184,14 +184,14 @@ def test_workers_share_the_port_and_the_figures() -> None:
         assert server.metric(name) == before + 10
         assert server.metric("lodestar_queue") == 0
         code, took = server.end()
-        assert (code, took < GRACE + 1) == (0, True)
+        assert (code, took < GRACE + 1 + BUSY) == (0, True)
         assert not any(psutil.pid_exists(pid) for pid in both)
 
 
 def test_workers_finish_what_runs() -> None:
     with served({"workers": 2}, grace_seconds=5) as server, working(server, 1.5) as asked:
         code, took = server.end()
-        assert (code, took < 6) == (0, True)
+        assert (code, took < 6 + BUSY) == (0, True)
         assert asked.result().status_code == 200
 
 
