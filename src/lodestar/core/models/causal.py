@@ -35,7 +35,7 @@ class CausalFamily(Family):
 
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Tell the estimator what control rows are called."""
-        named = {"control_name": CONTROL} if "control_name" in (self.parameters() or ()) else {}
+        named = {"control_name": CONTROL} if "control_name" in (self.accepted or ()) else {}
         return super().build({**named, **hyperparameters}, seed=seed)
 
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -46,6 +47,11 @@ class Family:
         """The hyperparameters that the class takes; None where it takes any name."""
         return None if _takes_any_name(self.cls) else named_parameters(self.cls)
 
+    @cached_property
+    def accepted(self) -> frozenset[str] | None:
+        """`parameters()`, looked up once: reading signatures takes milliseconds, and every fit asks."""
+        return self.parameters()
+
     def rounds_name(self, hyperparameters: Mapping[str, Any]) -> str | None:
         """By which name these hyperparameters give the number of rounds, or else would."""
         given = [name for name in self.rounds if name in hyperparameters]
@@ -63,8 +69,7 @@ class Family:
     def build(self, hyperparameters: Mapping[str, Any], *, seed: int) -> Estimator:
         """Make an unfitted estimator, seeded where it can be and the recipe does not."""
         given = dict(hyperparameters)
-        accepted = self.parameters()
-        if accepted is not None and "random_state" in accepted:
+        if self.accepted is not None and "random_state" in self.accepted:
             given.setdefault("random_state", seed)
         return self.cls(**given)
 
@@ -174,9 +179,11 @@ def refuse_absent_classes(truth: Truth) -> None:
     Raises:
         DataError: the rows to fit on lack a class.
     """
-    absent = set(range(len(truth.classes))) - set(np.unique(truth.target).tolist())
-    if absent:
-        names = ", ".join(repr(truth.classes[position]) for position in sorted(absent))
+    if not truth.classes:
+        return
+    absent = np.flatnonzero(np.bincount(truth.target, minlength=len(truth.classes)) == 0)
+    if len(absent):
+        names = ", ".join(repr(truth.classes[position]) for position in absent)
         raise DataError(
             f"the rows to fit on have no row of class {names}, and this library needs all of them",
             hint="split.method: stratified, more rows, or leave the class out in the loader",

@@ -74,11 +74,11 @@ class XGBoostFamily(Family):
         if looks is None or not (watch.patience or checkpoints(rounds)):
             super().fit_watched(estimator, features, truth, watch)
             return
-        estimator.set_params(callbacks=[_watching(looks(watch, parameters["missing"]), rounds)])
+        estimator.callbacks = [_watching(looks(watch, parameters["missing"]), rounds)]
         try:
             self.fit(estimator, features, truth)
         finally:
-            estimator.set_params(callbacks=None)
+            estimator.callbacks = None
 
     def predict(
         self, estimator: Estimator, features: FeatureMatrix, classes: tuple[Any, ...]

@@ -132,7 +132,7 @@ def with_threads(
     family: Family, hyperparameters: Mapping[str, Any], threads: int
 ) -> dict[str, Any]:
     """Tell the estimator how many threads it has, where it takes that and the recipe is silent."""
-    accepted = family.parameters() or frozenset()
+    accepted = family.accepted or frozenset()
     names = [name for name in THREADS if name in accepted]
     deaf = any(base.__name__ == DEAF for base in family.cls.__mro__)
     if not names or deaf or THREAD_ALIASES & hyperparameters.keys():
