@@ -11,8 +11,8 @@ REGISTRY = "mlflow.tracking.request_header.registry"
 def load_header_providers() -> None:
     """Let MLflow find its providers of request headers now, all but Feast's.
 
-    Feast's adds a token only while Feast itself calls MLflow, and MLflow would import all of Feast for it
-    before its first request.
+    Feast's adds a token only while Feast itself calls MLflow, and MLflow would import all of Feast for
+    it before its first request.
     """
     if REGISTRY in sys.modules or "feast" in sys.modules:
         return
