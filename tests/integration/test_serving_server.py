@@ -204,6 +204,16 @@ def test_ctrl_c_reaches_all_and_all_finish() -> None:
         assert "Traceback" not in server.says()
 
 
+def test_ctrl_c_while_workers_start_is_no_trace() -> None:
+    with served({"workers": 2}, waits=False) as server:
+        process = psutil.Process(server.process.pid)
+        workers = until(lambda: found if len(found := process.children()) >= 2 else None)
+        for one in workers:
+            one.send_signal(signal.SIGINT)
+        assert server.end(signal.SIGINT)[0] == 0
+        assert "Traceback" not in server.says()
+
+
 def test_a_worker_that_dies_is_replaced() -> None:
     with served({"workers": 2}) as server:
         before = until(lambda: found if len(found := pids(server, 20)) == 2 else None)

@@ -124,7 +124,12 @@ class _Worker:
         self.failure: LodestarError | None = None
         self._line, its_end = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_work, args=(app_target, settings, listener, its_end))
-        self.process.start()
+        # Ctrl-C reaches every process of a terminal; workers, which inherit the mask, leave it to us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         its_end.close()
 
     def hear(self) -> None:
@@ -178,7 +183,6 @@ def environment(extra: Mapping[str, str]) -> Iterator[None]:
 
 def _work(app_target: str, settings: Serving, listener: socket, line: Connection) -> None:
     """What a worker process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the supervisor passes it on
     try:
         run_worker(
             app_target,
