@@ -10,6 +10,7 @@ is printed, 500 answers of every way are held against a batch, bit by bit, one a
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,6 +116,8 @@ def main() -> None:
 
         serving_project.CHILDREN[given.child[0]](*given.child[1:])
         return
+    # Told to end, it ends the servers that it has started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print_machine()
     compile_bytecode()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)

@@ -1,5 +1,6 @@
 """A server on one processor, what asks it on another: start, readiness, memory, load, end."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 SERVER_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[:2]
-START_WITHIN, STOP_WITHIN, LOAD_WITHIN, POLL = 120.0, 30.0, 120.0, 0.01
+START_WITHIN, STOP_WITHIN, LOAD_WITHIN, POLL = 120.0, 10.0, 300.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,11 @@ def _stop(child: "subprocess.Popen[bytes]", process: psutil.Process) -> None:
         every = []
     child.terminate()
     _, left = psutil.wait_procs(every, timeout=STOP_WITHIN)
-    for one in left:
-        one.kill()
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(one)
+        _, left = psutil.wait_procs(left, timeout=STOP_WITHIN)
     child.wait()
 
 
