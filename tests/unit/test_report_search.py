@@ -324,3 +324,13 @@ def test_a_long_search_keeps_the_page_small() -> None:
     made = report(replace(search(), history=long, asked=3000))
 
     assert len(render(made).encode()) < 2_500_000
+
+
+def test_each_hyperparameter_is_shown_with_its_importance_where_that_is_known() -> None:
+    told = words(section(render(report(replace(search(), importances={"rate": 0.834})))))
+    assert "rate importance 83%, log scale" in told
+    assert "PED-ANOVA" in told
+    assert "kind importance" not in told
+    untold = words(section(render(report(search()))))
+    assert "rate log scale" in untold
+    assert "mportance" not in untold

@@ -1,7 +1,7 @@
 """The section about the hyperparameter search: what it found, how sure that is, how it got there."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lodestar.core.tuning.result import Finalist, TuningResult
 from lodestar.report import marks, wording
@@ -39,7 +39,7 @@ def search(tuning: TuningResult) -> Html:
         _notes(tuning.notes),
         tag("div", map(figure_panel, over), class_=f"grid {'two' if len(over) > 1 else 'one'}"),
         figure_panel(compared, _finalists(story)) if compared else _unjudged(story),
-        _slices(slices(story)),
+        _slices(slices(story), tuning.importances),
         figure_panel(wide) if wide else None,
         lead=_lead(story),
     )
@@ -147,9 +147,13 @@ def _param(name: str, value: object) -> Html:
     return tag("span", tag("span", name, class_="muted"), " ", tag("code", shown(value)))
 
 
-def _slices(drawn: Sequence[Figure]) -> Html | None:
+def _slices(drawn: Sequence[Figure], importances: Mapping[str, float]) -> Html | None:
     if not drawn:
         return None
+    importance = (
+        " Importance is a hyperparameter's share in what sets the best tenth of the complete trials "
+        "apart (PED-ANOVA)."
+    )
     return tag(
         "div",
         tag("h3", "One hyperparameter at a time"),
@@ -157,16 +161,19 @@ def _slices(drawn: Sequence[Figure]) -> Html | None:
             "p",
             "The score over each hyperparameter. A slope, or an optimum at an edge, says where to "
             "search next; marks are those of the history.",
+            importance if importances else None,
             class_="muted small",
         ),
-        tag("div", (_slice(each) for each in drawn), class_="slices"),
+        tag("div", (_slice(each, importances.get(each.title)) for each in drawn), class_="slices"),
         class_="panel",
     )
 
 
-def _slice(figure: Figure) -> Html:
-    scale = tag("small", figure.lead, class_="muted") if figure.lead else None
-    return tag("div", tag("h4", tag("code", figure.title), " ", scale), plot(figure))
+def _slice(figure: Figure, importance: float | None) -> Html:
+    share = None if importance is None else f"importance {importance:.0%}"
+    told = ", ".join(filter(None, (share, figure.lead)))
+    small = tag("small", told, class_="muted") if told else None
+    return tag("div", tag("h4", tag("code", figure.title), " ", small), plot(figure))
 
 
 def _duration(seconds: float) -> str:

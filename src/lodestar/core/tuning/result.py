@@ -71,7 +71,8 @@ class TuningResult:
     """The chosen hyperparameters, an honest score of them, and the whole history.
 
     `optimism` is the score that the naively best trial had on its own split, minus its mean on the
-    common splits (sign turned so that positive means flattered).
+    common splits (sign turned so that positive means flattered). `importances`: hyperparameter → its
+    share, if there were enough complete trials.
     """
 
     metric: str
@@ -86,6 +87,7 @@ class TuningResult:
     seconds: float
     asked: int
     notes: tuple[str, ...] = field(default=())
+    importances: Mapping[str, float] = field(default_factory=dict)
 
     def count(self, state: str) -> int:
         """How many trials ended so: complete, pruned, failed."""
@@ -114,6 +116,7 @@ def described(tuning: TuningResult) -> dict[str, Any]:
             "failed_trials": tuning.count("failed"),
             "optimization_time": tuning.seconds,
             "search_space": tuning.search_space,
+            "parameter_importances": tuning.importances,
             "finalists": [asdict(item) for item in tuning.finalists],
             "optimization_history": [asdict(record) for record in tuning.history],
             "notes": tuning.notes,

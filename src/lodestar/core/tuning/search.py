@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.algorithms import sampler_of
 from lodestar.core.tuning.finalists import FEWEST_PAIRS, Finals
+from lodestar.core.tuning.importances import importances_of
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import DataError
@@ -129,6 +130,7 @@ class Search:
             seconds=time.monotonic() - self._began,
             asked=self.limits.n_trials,
             notes=notes,
+            importances=importances_of(self.study),
         )
 
     def _finals(self, best: list[TrialRecord]) -> Finals:
