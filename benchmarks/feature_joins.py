@@ -11,7 +11,7 @@ from pathlib import Path
 
 from measure import ROOT
 
-__all__ = ["CHILDREN", "FEATURES"]
+__all__ = ["CHILDREN", "FEATURES", "TABLES"]
 
 # namespace → key, ttl in days, features
 TABLES: dict[str, tuple[str, int, tuple[str, ...]]] = {
