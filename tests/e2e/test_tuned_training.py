@@ -378,3 +378,11 @@ def test_rows_split_by_time_have_one_common_split_and_the_note_says_so(
     done = lodestar("train", "-r", "wine", *QUICK, *space, *by_time, "--json", cwd=project)
     assert done.succeeded().json["tuning"]["best_score_error"] is None
     assert "there is one split and no other to compare on" in done.stderr
+
+
+@pytest.mark.slow
+def test_more_workers_than_cores_are_allowed_and_said(lodestar: Lodestar, project: Path) -> None:
+    jobs = ("--set", "config.hyperparameter_tuning.parallelization.n_jobs=2")
+    train = ("train", "-r", "breast_cancer", *QUICK, *DEPTH, *ROUNDS, *jobs)
+    done = lodestar(*train, cwd=project, under=("taskset", "-c", "0")).succeeded()
+    assert "more trials at a time (2) than cores (1)" in done.stderr

@@ -70,6 +70,8 @@ def _search(
 
     name = _study_name(settings, data_digest)
     tell.stage(f"Searching, {workers} at a time")
+    if workers > _cores():
+        tell.note(f"more trials at a time ({workers}) than cores ({_cores()}): they share them")
     with (
         factory.study(name, problem.metric.direction, pruner_of(limits), resume=resume) as study,
         factory.executor(problem, workers=workers, threads=threads) as executor,
