@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from socket import socket
 from time import monotonic
@@ -125,6 +125,8 @@ class _Worker:
         self._line, its_end = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_work, args=(app_target, settings, listener, its_end))
         # Ctrl-C reaches every process of a terminal; workers, which inherit the mask, leave it to us.
+        # multiprocessing's tracker, started with the first of them, would lift the mask.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             self.process.start()
