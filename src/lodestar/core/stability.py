@@ -46,7 +46,8 @@ class StabilityIndex:
         return float(((shares - self._was) * np.log(shares / self._was)).sum())
 
     def _blurred(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (values[:, None] + self._width * BLURRED).ravel()
+        blurred: NDArray[np.float64] = (values[:, None] + self._width * BLURRED).ravel()
+        return blurred
 
     def _shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         places = np.searchsorted(self._edges, self._blurred(values))
