@@ -62,12 +62,16 @@ def test_an_idle_server_ends_at_once_and_in_order(end: signal.Signals) -> None:
 @pytest.mark.parametrize("end", ENDS)
 def test_what_runs_is_finished_while_nothing_new_is_begun(end: signal.Signals) -> None:
     with (
-        served(grace_seconds=5) as server,
-        working(server, 3.0) as asked,
+        served(grace_seconds=20) as server,
+        working(server, 4.0) as asked,
         server.client() as client,
     ):
         server.process.send_signal(end)
         time.sleep(0.5)
+        with server.line() as line:  # which takes its time to ask
+            time.sleep(0.4)
+            line.say(head("GET", "/health/ready"))
+            assert line.response()[0] == 503
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["detail"]) == (503, "draining")
         assert ready.headers["connection"] == "close"
@@ -77,7 +81,7 @@ def test_what_runs_is_finished_while_nothing_new_is_begun(end: signal.Signals) -
         assert client.get("/health/live").status_code == 200
         assert asked.result().status_code == 200
         assert asked.result().headers["connection"] == "close"
-        assert server.process.wait(5) == 0
+        assert server.process.wait(10) == 0
         assert not [line for line in server.log() if line.get("trace")]
 
 

@@ -84,6 +84,7 @@ class _DrainingServer(uvicorn.Server):
         self._edge = edge
         self._tell = started
         self._until = 0.0
+        self._drained = False
         self._ending = threading.Event()
         self._ended = threading.Event()
 
@@ -115,8 +116,11 @@ class _DrainingServer(uvicorn.Server):
         leave = await super().on_tick(counter)
         if not leave or self.force_exit:
             return leave
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        if not self._drained:
+            # Once: whoever connects from now on asks about health, and may take its time.
+            self._drained = True
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
         return not self._edge.in_flight or monotonic() >= self._until
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
