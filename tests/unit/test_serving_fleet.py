@@ -160,6 +160,22 @@ def test_what_is_answered_and_what_is_not_is_remembered() -> None:
     assert not window.values
 
 
+def test_what_the_online_store_did_not_tell_is_remembered_apart() -> None:
+    def gone(row: Row) -> float:
+        raise ProblemError(503, "online-store-unavailable", "")
+
+    async def ask() -> Fleet:
+        fleet = Fleet(lane("a", Scorer(gone)))
+        for asked in (fleet.ask(row(1)), fleet.ask_all([row(2), row(3)])):
+            with pytest.raises(ProblemError):
+                await asked
+        return fleet
+
+    window = asyncio.run(ask()).champion.recent.window()
+    assert (window.answers, window.failures, window.unread) == (3, 0, 3)
+    assert [asked[0] for asked in window.not_read] == ["wine-1", "wine-2", "wine-3"]
+
+
 def test_an_answer_that_was_too_late_is_a_failure() -> None:
     def broken(row: Row) -> float:
         raise ZeroDivisionError

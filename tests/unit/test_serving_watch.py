@@ -81,8 +81,8 @@ class Asked:
         return sum(row[0] < self.below for row in rows)
 
 
-def watched(former: Asked, recent: Recent) -> Watch:
-    return Watch(LIMITS, FORMER, recent, former, now=0.0)
+def watched(former: Asked, recent: Recent, new: Asked | None = None) -> Watch:
+    return Watch(LIMITS, FORMER, recent, former=former, new=new or Asked(below=0), now=0.0)
 
 
 def answered(recent: Recent, count: int, *, failed: int = 0) -> None:
@@ -134,7 +134,8 @@ def test_each_window_is_judged_by_itself() -> None:
 def test_the_last_window_ends_with_the_watch() -> None:
     recent = Recent()
     limits = LIMITS.model_copy(update={"watch_seconds": 5.0})
-    watch = Watch(limits, FORMER, recent, Asked(below=1_000), now=0.0)
+    asked = Asked(below=1_000)
+    watch = Watch(limits, FORMER, recent, former=asked, new=asked, now=0.0)
     answered(recent, 80, failed=20)
     assert look(watch, 5.0) is not None
 
@@ -157,6 +158,24 @@ def test_the_share_that_the_former_model_can_answer_counts() -> None:
     breach = look(watch, 11)
     assert breach is not None
     assert "10.0% of 200" in breach.words
+
+
+@pytest.mark.parametrize(
+    ("former", "new", "goes"), [(0, 0, False), (999, 999, False), (999, 0, True)]
+)
+def test_a_store_that_tells_nothing_counts_if_the_former_model_is_told_something(
+    former: int, new: int, *, goes: bool
+) -> None:
+    """It is gone for both; it was gone, and is back; it is gone for the new model alone."""
+    recent = Recent()
+    watch = watched(Asked(below=former), recent, Asked(below=new))
+    answered(recent, 100)
+    for at in range(100):
+        recent.unread((at,))
+    breach = look(watch, 11)
+    assert (breach is not None) is goes
+    assert watch.last is not None
+    assert watch.last.error_rate == (0.5 if goes else 0)
 
 
 def test_a_slow_model_that_fails_where_the_former_does_too_still_goes_for_its_slowness() -> None:

@@ -22,7 +22,7 @@ from lodestar.serving.references import in_use
 from lodestar.serving.request_model import RequestModel
 from lodestar.serving.scoring import Row
 from lodestar.serving.shadow import Shadow
-from lodestar.serving.state import ServedRun, SharedState, State, rolled_back
+from lodestar.serving.state import ServedRun, SharedState, State, proven, rolled_back
 from lodestar.serving.telemetry import Unheard
 from lodestar.serving.version import RowAnswer, ServedVersion
 from lodestar.serving.watch import Watch
@@ -106,6 +106,7 @@ class Deployment:
         share = Share(request, order.traffic)
         self._fleet = Fleet(champion, challenger=challenger, share=share, shadow=shadow)
         self._answer_with(champion, state)
+        self.shared.change(partial(proven, run=_as_proven(state.champion, champion.version)))
         # What is loaded now stays: nobody need look through it for garbage, which takes 0.1 s at a time.
         gc.collect()
         gc.freeze()
@@ -165,6 +166,15 @@ class Deployment:
                 "The run is not asked as the present champion is: " + "; ".join(differences),
             )
         return lane
+
+    async def is_quick(self, run: ServedRun) -> bool:
+        """Whether loading it takes little time, and runs none of its code.
+
+        Raises:
+            ArtifactError: it is rejected.
+        """
+        with _short_turns():
+            return await asyncio.to_thread(self._loader.is_quick, run)
 
     def roll_back(self, reason: str, said: str, *, generation: int | None = None) -> State:
         """Let all workers go back to the former champion; they do within a second.
@@ -231,7 +241,8 @@ class Deployment:
                 self._settings.rollback,
                 former.recent.all(),
                 lane.recent,
-                partial(self._could_answer, former.version),
+                former=partial(self._could_answer, former.version),
+                new=partial(self._could_answer, lane.version),
                 now=monotonic(),
             )
         self.telemetry.model("champion", run.run_id, run.digest)
@@ -262,12 +273,12 @@ class Deployment:
             self.watch = self._former = None
             self.tidy()
 
-    async def _could_answer(self, former: ServedVersion, rows: Sequence[Row]) -> int:
-        """How many of some rows the former champion answers."""
+    async def _could_answer(self, version: ServedVersion, rows: Sequence[Row]) -> int:
+        """How many of some rows a version answers."""
         try:
             async with asyncio.timeout(self._settings.limits.answer_seconds):
-                replies = await former.answer(rows)
-        except (ProblemError, TimeoutError):
+                replies = await version.answer(rows)
+        except Exception:  # noqa: BLE001 -- an edge: it answers, or it does not
             return 0
         return sum(isinstance(reply, RowAnswer) for reply in replies)
 
@@ -309,6 +320,11 @@ class Deployment:
     async def _retire(self, kept: _Kept) -> None:
         await asyncio.sleep(self._settings.limits.answer_seconds + 1)
         await _close(kept)
+
+
+def _as_proven(run: ServedRun, version: ServedVersion) -> ServedRun:
+    scorer = version.scorer
+    return msgspec.structs.replace(run, scoring=scorer.name, why_not_faster=scorer.reason)
 
 
 async def _close(kept: _Kept) -> None:

@@ -20,6 +20,7 @@ from lodestar.serving.version import RowAnswer, ServedVersion
 __all__ = ["Fleet", "HasFleet", "Lane", "Share"]
 
 PARTS = 10_000
+UNAVAILABLE = 503
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,8 @@ class Lane:
         """Remember what a row was answered; None: it was not."""
         if isinstance(reply, RowAnswer):
             self.recent.answered(reply.value)
+        elif reply is not None and reply.status == UNAVAILABLE:
+            self.recent.unread(row)
         else:
             self.recent.failed(row)
 
@@ -92,9 +95,12 @@ class Fleet:
         """Answer one row, together with whatever else is asked at this moment."""
         lane = self.lane(row)
         began = perf_counter()
-        reply = None
+        reply: RowAnswer | ProblemError | None = None
         try:
             reply = await lane.batcher.ask(row)
+        except ProblemError as problem:  # the online store does not answer
+            reply = problem
+            raise
         finally:
             lane.recent.took(perf_counter() - began)
             self._note(lane, row, reply)
@@ -124,6 +130,9 @@ class Fleet:
         found: list[RowAnswer | ProblemError] = []
         try:
             found = await lane.batcher.ask_all(rows)
+        except ProblemError as problem:
+            found = [problem] * len(rows)
+            raise
         finally:
             lane.recent.took(perf_counter() - began)
             for row, reply in zip_longest(rows, found):

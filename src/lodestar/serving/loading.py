@@ -91,6 +91,16 @@ class VersionLoader:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
         return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
 
+    def is_quick(self, served: ServedRun) -> bool:
+        """Whether a plan is kept: then none of the artifact's code is run, and little is computed.
+
+        Raises:
+            ArtifactError: tampered with, or for other versions.
+        """
+        run = served.opened()
+        contents, _ = open_contents(run.folder, digest=run.digest)
+        return self._kept(contents, served) is not None
+
     def _scorer(self, contents: ArtifactContents, run: ServedRun) -> RowScorer:
         scorer = self._kept(contents, run) or self._chosen(run)
         rows = rows_of(contents.feature_schema, _probe(Path(run.folder)))

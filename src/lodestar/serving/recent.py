@@ -15,9 +15,11 @@ KEPT_FAILED = 50
 
 @dataclass(frozen=True)
 class Window:
-    """Some time of answering. `answers` includes the `failures`; `failed` are some of their rows.
+    """Some time of answering: `answers` includes `failures` and `unread`.
 
-    `values` (what is watched of the predictions) and `seconds` (per request) are the last 2,000.
+    Failures are refusals by features or model, and answers that did not come; `failed` are some of their
+    rows. Of the `unread` rows the online store told nothing; `not_read` are some of them. `values` (what
+    is watched of the predictions) and `seconds` (per request) are the last 2,000.
     """
 
     answers: int
@@ -25,23 +27,37 @@ class Window:
     values: Sequence[float]
     seconds: Sequence[float]
     failed: Sequence[Row] = ()
+    unread: int = 0
+    not_read: Sequence[Row] = ()
 
 
 class Recent:
     """Takes what was answered, at little cost; a window lasts from one `begin` to the next."""
 
-    __slots__ = ("_answers", "_failed", "_failures", "_seconds", "_timed", "_values", "_watched")
+    __slots__ = (
+        "_answers",
+        "_failed",
+        "_failures",
+        "_not_read",
+        "_seconds",
+        "_timed",
+        "_unread",
+        "_values",
+        "_watched",
+    )
 
     def __init__(self) -> None:
         self._values: deque[float] = deque(maxlen=KEPT)
         self._seconds: deque[float] = deque(maxlen=KEPT)
         self._failed: deque[Row] = deque(maxlen=KEPT_FAILED)
+        self._not_read: deque[Row] = deque(maxlen=KEPT_FAILED)
         self.begin()
 
     def begin(self) -> None:
         """A window begins; what was answered before stays known to `all`."""
-        self._answers = self._failures = self._watched = self._timed = 0
+        self._answers = self._failures = self._unread = self._watched = self._timed = 0
         self._failed.clear()
+        self._not_read.clear()
 
     def answered(self, value: float) -> None:
         """A row was answered with this."""
@@ -54,6 +70,12 @@ class Recent:
         self._answers += 1
         self._failures += 1
         self._failed.append(row)
+
+    def unread(self, row: Row) -> None:
+        """The online store told nothing of a row."""
+        self._answers += 1
+        self._unread += 1
+        self._not_read.append(row)
 
     def took(self, seconds: float) -> None:
         """A request took so long, whatever became of it."""
@@ -68,6 +90,8 @@ class Recent:
             _last(self._values, self._watched),
             _last(self._seconds, self._timed),
             tuple(self._failed),
+            self._unread,
+            tuple(self._not_read),
         )
 
     def all(self) -> Window:

@@ -20,6 +20,7 @@ __all__ = [
     "SharedState",
     "State",
     "dealt_with",
+    "proven",
     "refused",
     "rolled_back",
     "swapped",
@@ -114,6 +115,15 @@ def rolled_back(state: State, *, reason: str, said: str, generation: int | None 
         said=f"run {state.champion.run_id} was taken back: {said}",
         reason=reason,
         followed=state.followed,
+    )
+
+
+def proven(state: State, run: ServedRun) -> State:
+    """The state; if that run is the champion, with how its rows are scored."""
+    return (
+        state
+        if state.champion.digest != run.digest
+        else msgspec.structs.replace(state, champion=run)
     )
 
 

@@ -111,11 +111,12 @@ class Swaps:
         return await self._when_all_have(state)
 
     async def _tried(self, run: ServedRun) -> ServedRun:
-        """Load it elsewhere, then here, and warm it up; it answers nobody yet."""
-        rehearsed = await rehearse(self._environment, run)
-        lane = await self._deployment.prepare(rehearsed.run)
+        """Load it elsewhere first, where that may be long or bad; then here. It answers nobody yet."""
+        if not await self._deployment.is_quick(run):
+            run = (await rehearse(self._environment, run)).run
+        lane = await self._deployment.prepare(run)
         await lane.version.warm()
-        return rehearsed.run
+        return run
 
     def _note(self, run: ServedRun, problem: ProblemError, cause: Cause, followed: str) -> None:
         """Remember that a run was not brought in; an alias is tried again if that may help."""

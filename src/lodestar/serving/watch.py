@@ -1,8 +1,8 @@
 """Judges a model that was swapped in by what it does: whether the one before it should come back."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from lodestar.settings.serving import Rollback
 
 __all__ = ["Breach", "Figures", "Judge", "Watch"]
 
+# How many of some rows a model can answer.
+Answers: TypeAlias = Callable[[Sequence[Row]], Awaitable[int]]
 Reason = Literal["errors", "latency", "predictions"]
 # A former model that broke the limit on latency itself is no measure; the new one may be as slow.
 NO_WORSE = 1.5
@@ -52,7 +54,7 @@ class Judge:
         enough = self._index is not None and len(window.values) >= self._limits.requests
         return Figures(
             window.answers,
-            window.failures / window.answers if window.answers else 0.0,
+            (window.failures + window.unread) / max(window.answers, 1),
             _p99(window.seconds),
             self._index.of(window.values) if self._index and enough else None,
         )
@@ -87,23 +89,26 @@ class Watch:
     """Looks at what a new model answers, window by window.
 
     A window ends after `window_seconds` (or with the watch), but not before `requests` answers.
-    `former_answers` asks the former model rows, and tells how many of them it can answer: what it would
-    have refused too is not held against the new one. `now` is in seconds, from one clock.
+    `former` and `new` ask the one and the other model rows, and tell how many of them it can answer:
+    what the former one would have refused too is not held against the new one, nor a store that fails
+    both of them. `now` is in seconds, from one clock.
     """
 
     def __init__(
         self,
         limits: Rollback,
-        former: Window,
+        before: Window,
         recent: Recent,
-        former_answers: Callable[[Sequence[Row]], Awaitable[int]],
         *,
+        former: Answers,
+        new: Answers,
         now: float,
     ) -> None:
         self._limits = limits
-        self._judge = Judge(limits, former)
+        self._judge = Judge(limits, before)
         self._recent = recent
-        self._former_answers = former_answers
+        self._former = former
+        self._new = new
         self._window_ends = now + limits.window_seconds
         self.ends = now + limits.watch_seconds
         self.windows = 0
@@ -124,11 +129,14 @@ class Watch:
         return await self._unless_the_former_fails_too(window, found)
 
     async def _unless_the_former_fails_too(self, window: Window, found: Figures) -> Breach | None:
-        could = await self._former_answers(window.failed)
-        rate = found.error_rate * could / max(len(window.failed), 1)
-        self.last = counted = Figures(
-            found.answers, rate, found.latency_p99_seconds, found.prediction_psi
-        )
+        failed, unread = window.failed, window.not_read
+        better = 0.0
+        if failed:
+            better += window.failures * await self._former(failed) / len(failed)
+        if unread:
+            more = await self._former(unread) - await self._new(unread)
+            better += window.unread * max(more, 0) / len(unread)
+        self.last = counted = replace(found, error_rate=better / found.answers)
         return self._judge.breach(counted)
 
 
