@@ -70,6 +70,23 @@ def test_entity_keys_are_feasts_own(left: int, right: int, first: str, second: s
     assert feast_layout.entity_key(turned, (second, first), "shop") == _feast_key(text)
 
 
+@settings(deadline=None)
+@given(left=INTS, first=TEXTS, project=st.sampled_from(["shop", "workshop", "s"]))
+def test_a_key_is_known_by_its_columns_and_its_whole_project(
+    left: int, first: str, project: str
+) -> None:
+    known = feast_layout.is_entity_key
+    numbers = feast_layout.entity_key(PAIRS, (left, 7), project)
+    texts = feast_layout.entity_key(WORDS, (first, "shop"), project)
+    assert known(numbers, ["left", "right"], project)
+    assert known(texts, ["first", "second"], project)
+    assert not known(texts, ["left", "right"], project)
+    for other in ("shop", "workshop", "s", "op", ""):
+        assert known(numbers, ["left", "right"], other) is (other == project)
+        assert known(texts, ["first", "second"], other) is (other == project)
+    assert not known(numbers[:12], ["left", "right"], project)
+
+
 def test_fields_are_feasts_own() -> None:
     for name in KINDS.features:
         assert feast_layout.feature_field(KINDS, name) == _mmh3(f"every_kind:{name}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
@@ -122,6 +123,19 @@ def test_a_namespace_that_is_gone_takes_its_rows_and_watermark_with_it(
     store.close()
     assert texts(store) == [None]
     assert store.watermark(KINDS) is None
+
+
+def test_what_is_removed_from_one_project_stays_in_another_whose_name_ends_alike(
+    server: Redis, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    tail = uuid4().hex
+    one = stores_of(server, tmp_path / "a", project=tail)
+    other = stores_of(server, tmp_path / "b", project=f"work{tail}")
+    theirs, mine = filled(other, KINDS, PAIRS), filled(one, KINDS, PAIRS)
+    FeastRepository(one, catalog_of(PAIRS)).apply()
+    assert (texts(mine), texts(theirs)) == ([None], ["x"])
 
 
 @pytest.mark.parametrize(

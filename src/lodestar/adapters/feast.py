@@ -131,7 +131,7 @@ class _Applying:
         store, project = repository.store, repository.project
         anew = (*found.replaced, *found.reset)
         repository.forget([*found.gone, *anew])
-        self._remove_rows(found.replaced)
+        self._remove_rows([*found.gone, *found.replaced])
         for name in anew:  # Feast would keep until when it was materialised
             store.registry.delete_feature_view(name, project)
         store.apply(
@@ -145,9 +145,17 @@ class _Applying:
 
     def _remove_rows(self, names: Sequence[str]) -> None:
         views = [view for view in self._before.views if view.name in names]
-        if views:
-            repository = self._repository
-            repository.store.provider.update_infra(
+        if not views:
+            return
+        repository, provider = self._repository, self._repository.store.provider
+        if repository.redis_connection is not None:
+            from lodestar.adapters.feast_removal import remove_rows
+
+            section = repository.store.config.online_store
+            client = provider.online_store._get_client(section)  # noqa: SLF001 -- as Feast connects
+            remove_rows(client, views, repository.project)
+        else:
+            provider.update_infra(
                 project=repository.project,
                 tables_to_delete=views,
                 tables_to_keep=[],

@@ -174,6 +174,7 @@ def _redis(connection: RedisConnection) -> dict[str, Any]:
     return {
         "type": "redis",
         "redis_type": REDIS_TYPES[connection.mode],
+        "full_scan_for_deletion": False,  # ours removes this project's rows alone
         "connection_string": ",".join([f"{host}:{port}" for host, port in address.nodes] + said),
         **({"sentinel_master": connection.master_name} if connection.master_name else {}),
     }

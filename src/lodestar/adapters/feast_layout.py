@@ -27,6 +27,9 @@ __all__ = [
     "entity_key_writer",
     "event_field",
     "feature_field",
+    "field_of",
+    "is_entity_key",
+    "key_head",
     "time_bytes",
     "value_bytes",
 ]
@@ -52,7 +55,7 @@ def entity_key_writer(view: FeatureView, project: str) -> Callable[[Entity], byt
     """Makes the Redis keys of one view's entities."""
     names = sorted(view.keys)
     order = [view.keys.index(name) for name in names]
-    head = _SIZE.pack(len(names)) + b"".join([_sized(name.encode()) for name in names])
+    head = key_head(names)
     tail = project.encode()
 
     def write(entity: Entity) -> bytes:
@@ -68,9 +71,32 @@ def entity_key_writer(view: FeatureView, project: str) -> Callable[[Entity], byt
     return write
 
 
+def key_head(names: Sequence[str]) -> bytes:
+    """What the Redis keys of all entities with these key columns, sorted, begin with."""
+    return _SIZE.pack(len(names)) + b"".join([_sized(name.encode()) for name in names])
+
+
+def is_entity_key(key: bytes, names: Sequence[str], project: str) -> bool:
+    """Whether a Redis key is one of an entity with these key columns, sorted, in this project."""
+    head = key_head(names)
+    if not key.startswith(head):
+        return False
+    at = len(head)
+    for _ in names:
+        if len(key) < at + _TEXT.size:
+            return False
+        at += _TEXT.size + _TEXT.unpack_from(key, at)[1]
+    return key[at:] == project.encode()
+
+
 def feature_field(view: FeatureView, feature: str) -> bytes:
     """The field of a feature in its entity's hash."""
-    return struct.pack("<I", mmh3.hash(f"{view.namespace}:{feature}", signed=False))
+    return field_of(view.namespace, feature)
+
+
+def field_of(view: str, feature: str) -> bytes:
+    """The same by the view's name."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
 
 
 def event_field(view: FeatureView) -> bytes:
