@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock  # its base class has no public name
 
 from lodestar.adapters.study_database import opened_database
 from lodestar.adapters.study_errors import busy, translated
+from lodestar.adapters.study_mirror import Mirrored
 from lodestar.errors import ExternalError, UsageError
 
 __all__ = ["opened_study"]
@@ -87,7 +88,7 @@ class _Journal(JournalFileBackend):
 
 
 def _of_database(
-    database: optuna.storages.RDBStorage,
+    database: RDBStorage,
     name: str,
     direction: Literal["maximize", "minimize"],
     pruner: optuna.pruners.BasePruner,
@@ -97,12 +98,17 @@ def _of_database(
     with translated(name):
         names = [study.study_name for study in database.get_all_studies()]
         known = [found for found in names if found == name or found.startswith(f"{name}@")]
+        if resume and not known:
+            raise _nothing(name)
         if resume:
-            return _loaded(database, max(known, default=name), pruner)
-        return _new(database, f"{name}@{_now()}" if known else name, direction, pruner)
+            there = database.get_study_id_from_name(max(known))
+        else:
+            directions = [optuna.study.StudyDirection[direction.upper()]]
+            there = database.create_new_study(directions, f"{name}@{_now()}" if known else name)
+        return optuna.load_study(study_name=None, storage=Mirrored(database, there), pruner=pruner)
 
 
-def _loaded(storage: BaseStorage, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+def _loaded(storage: JournalStorage, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
     try:
         return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
     except KeyError as error:
@@ -110,7 +116,7 @@ def _loaded(storage: BaseStorage, name: str, pruner: optuna.pruners.BasePruner) 
 
 
 def _new(
-    storage: BaseStorage,
+    storage: JournalStorage,
     name: str,
     direction: Literal["maximize", "minimize"],
     pruner: optuna.pruners.BasePruner,

@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from lodestar.adapters.study_errors import busy, translated, unusable
-from lodestar.errors import UsageError
+from lodestar.errors import ExternalError, UsageError
 
 __all__ = ["opened_database"]
 
@@ -25,6 +25,7 @@ CONNECT_WITHIN, ANSWER_WITHIN = 10, 30.0
 # Held while Optuna makes its tables, which two commands cannot do at once.
 TABLES = "optuna's tables"
 NAMES = ("postgres", "postgresql")
+GO_ON = "see that the database runs, then go on with train --resume"
 
 
 @contextmanager
@@ -49,8 +50,7 @@ def opened_database(text: str, project: Path, *, locks: Path, name: str) -> Iter
         try:
             yield storage
         except (StorageInternalError, SQLAlchemyError) as error:
-            hint = "see that the database runs, then go on with train --resume"
-            raise unusable(name, error, secrets, hint=hint) from error
+            raise unusable(name, error, secrets, hint=GO_ON) from error
 
 
 def _url(text: str, project: Path) -> sqlalchemy.URL:
@@ -128,9 +128,14 @@ def _storage(url: sqlalchemy.URL, options: dict[str, Any]) -> Iterator[RDBStorag
 
 
 def _watch(engine: sqlalchemy.Engine) -> None:
-    """Cut the connection when one of Optuna's calls takes too long: the driver would wait for ever."""
+    """Cut the connection when one of Optuna's calls takes too long: the driver would wait for ever.
+
+    Optuna would try again then, and connect for that.
+    """
+    silent = threading.Event()
 
     def cut(descriptor: int) -> None:
+        silent.set()
         with socket.socket(fileno=os.dup(descriptor)) as connection:
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -143,7 +148,17 @@ def _watch(engine: sqlalchemy.Engine) -> None:
 
     def returned(connection: object, record: Any) -> None:  # noqa: ANN401 -- sqlalchemy's
         del connection
-        record.info.pop(_watch).cancel()
+        timer = record.info.pop(_watch, None)
+        if timer is not None:  # else there was no connection to return
+            timer.cancel()
+
+    def connecting(*given: object) -> None:
+        del given
+        if silent.is_set():
+            raise ExternalError(
+                f"the studies' database fell silent for {ANSWER_WITHIN:g} s", hint=GO_ON
+            )
 
     sqlalchemy.event.listen(engine, "checkout", taken)
     sqlalchemy.event.listen(engine, "checkin", returned)
+    sqlalchemy.event.listen(engine, "do_connect", connecting)
