@@ -160,6 +160,15 @@ def test_a_booster_that_takes_another_number_as_missing_is_left_to_xgboost() -> 
     assert served.bits(served.rows) != before
     scorer = row_scorer(served.wrapper, served.probe, native=True)
     assert scorer.name == "numpy"
+    assert "no plain XGBoost class whose missing values are NaN" in scorer.reason
+    equal_in_every_bit(scorer, served)
+
+
+@pytest.mark.parametrize("intercept", [0.01, 0.1, 0.3, 0.77, 0.999])
+def test_an_intercept_becomes_the_margin_that_xgboost_takes(intercept: float) -> None:
+    served = artifact(*XGB_BINARY[:3], (("n_estimators", 2), ("base_score", intercept)))
+    scorer = row_scorer(served.wrapper, served.probe, native=True)
+    assert (scorer.name, scorer.reason) == ("native", "")
     equal_in_every_bit(scorer, served)
 
 
