@@ -319,6 +319,23 @@ def test_a_lost_env_file_means_new_passwords_and_the_same_data() -> None:
         assert query(infra, "SELECT count(*) FROM sessions") == [(500,)]
 
 
+def test_what_an_older_version_made_gets_the_registrys_database_and_variable() -> None:
+    with infra_command() as infra:
+        infra("up", "--no-data").succeeded()
+        whole, line = infra.env_file.read_text(), "LODESTAR_FEAST_URI="
+        without = [each for each in whole.splitlines() if not each.startswith(line)]
+        with psycopg.connect(
+            infra.variables()["LODESTAR_POSTGRES_URI"], autocommit=True
+        ) as connection:
+            connection.execute("DROP DATABASE feast")
+        infra("down").succeeded()
+        infra.env_file.write_text("\n".join(without))
+        infra("up", "--no-data").succeeded()
+        assert infra.env_file.read_text() == whole
+        with psycopg.connect(infra.variables()["LODESTAR_FEAST_URI"]) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == ("feast",)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_it_works_as_another_user_than_root() -> None:
     nobody = server_account(Path("/"))
