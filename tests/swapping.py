@@ -17,7 +17,7 @@ from tests.conftest import Lodestar, copy_of
 from tests.served_projects import served_run
 from tests.serving_places import DEADLINE, Served
 
-__all__ = ["ADMIN", "MOOD", "Asking", "Place", "Server", "eventually"]
+__all__ = ["ADMIN", "MOOD", "PATIENCE", "Asking", "Place", "Server", "eventually"]
 
 KEY, ADMIN_KEY = "a key", "an administrator's key"
 ASK, ADMIN = {"X-API-Key": KEY}, {"X-API-Key": ADMIN_KEY}
@@ -97,8 +97,8 @@ class Place:
             cwd=self.project,
         ).succeeded()  # fmt: skip
 
-    def probabilities(self, name: str) -> Sequence[float]:
-        """What that run says of every row, by the batch path."""
+    def said(self, name: str) -> Sequence[tuple[str, float]]:
+        """What that run says of every row, by the batch path: the class, how likely it is malignant."""
         return _said_by(self, name)
 
     @property
@@ -131,14 +131,15 @@ class Place:
 
 
 @cache
-def _said_by(place: Place, name: str) -> Sequence[float]:
+def _said_by(place: Place, name: str) -> Sequence[tuple[str, float]]:
     out = place.project / "outbox" / f"{name}.parquet"
     out.parent.mkdir(exist_ok=True)
     place.lodestar(
         "batch-inference", "--run-id", place.run(name), "--output", out, cwd=place.project
     ).succeeded()
-    said: list[float] = pq.read_table(out).column("probability_malignant").to_pylist()
-    return said
+    table = pq.read_table(out)
+    columns = (table.column(name).to_pylist() for name in ("prediction", "probability_malignant"))
+    return list(zip(*columns, strict=True))
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ class Deployment:
                 former.recent.all(),
                 lane.recent,
                 former=partial(self._could_answer, former.version),
-                new=partial(self._could_answer, lane.version),
+                new=partial(self._could_answer_by_now, lane.version),
                 now=monotonic(),
             )
         self.telemetry.model("champion", run.run_id, run.digest)
@@ -272,6 +272,14 @@ class Deployment:
         elif now >= watch.ends and self.watch is watch:
             self.watch = self._former = None
             self.tidy()
+
+    async def _could_answer_by_now(self, version: ServedVersion, rows: Sequence[Row]) -> int:
+        """As below, but when a store that has just come back is asked again."""
+        could = await self._could_answer(version, rows)
+        if could == len(rows):
+            return could
+        await asyncio.sleep(self._settings.online.pause_seconds + POLL_SECONDS)
+        return max(could, await self._could_answer(version, rows))
 
     async def _could_answer(self, version: ServedVersion, rows: Sequence[Row]) -> int:
         """How many of some rows a version answers."""

@@ -121,23 +121,24 @@ class Watch:
             return None
         self._recent.begin()
         self._window_ends = now + self._limits.window_seconds
-        self.windows += 1
-        self.last = found = self._judge.figures(window)
+        found = self._judge.figures(window)
         breach = self._judge.breach(found)
-        if breach is None or breach.reason != "errors":
-            return breach
-        return await self._unless_the_former_fails_too(window, found)
+        if breach is not None and breach.reason == "errors":
+            found = await self._compared(window, found)
+            breach = self._judge.breach(found)
+        self.last, self.windows = found, self.windows + 1
+        return breach
 
-    async def _unless_the_former_fails_too(self, window: Window, found: Figures) -> Breach | None:
+    async def _compared(self, window: Window, found: Figures) -> Figures:
+        """The figures with those errors alone that the former model does not make."""
         failed, unread = window.failed, window.not_read
-        better = 0.0
+        more = 0.0
         if failed:
-            better += window.failures * await self._former(failed) / len(failed)
+            more += window.failures * await self._former(failed) / len(failed)
         if unread:
-            more = await self._former(unread) - await self._new(unread)
-            better += window.unread * max(more, 0) / len(unread)
-        self.last = counted = replace(found, error_rate=better / found.answers)
-        return self._judge.breach(counted)
+            better = await self._former(unread) - await self._new(unread)
+            more += window.unread * max(better, 0) / len(unread)
+        return replace(found, error_rate=more / found.answers)
 
 
 def _p99(seconds: Sequence[float]) -> float | None:
