@@ -1,5 +1,6 @@
 """A project whose runs are on a real MLflow server behind a proxy, and runs that cost no training."""
 
+import gc
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from tests.conftest import copy_of
 from tests.faults.injector.http_proxy import HttpProxy
@@ -18,7 +20,15 @@ from lodestar.infra.endpoint import HOST
 from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.settings.loading import Environment, load_config
 
-__all__ = ["ENV", "QUICK", "RemoteProject", "remote_project", "saved_copy", "store_of"]
+__all__ = [
+    "ENV",
+    "MLFLOWS_WARNINGS",
+    "QUICK",
+    "RemoteProject",
+    "remote_project",
+    "saved_copy",
+    "store_of",
+]
 
 ENV = "server"
 # MLflow's client waits no longer than a test wants to.
@@ -27,6 +37,13 @@ QUICK = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
 }
+
+
+# MLflow's client leaves sockets to the collector, and its use of its database library is deprecated.
+MLFLOWS_WARNINGS = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,7 @@ def remote_project(sample: Path, target: Path, server: MlflowServer) -> Iterator
             encoding="utf-8",
         )
         yield RemoteProject(folder, experiment, proxy, server.uri.get_secret_value())
+    gc.collect()  # what warns of sockets does so here, where it is expected
 
 
 def store_of(environment: Environment) -> RunStore:

@@ -1,6 +1,7 @@
 """Artifacts of a server are fetched once, verified at each use, and do without the server then."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 from tests.conftest import SMALL, Lodestar, Trained, ended
 from tests.faults.injector.http_proxy import Failure
-from tests.tracking import QUICK, RemoteProject, remote_project, saved_copy, store_of
+from tests.tracking import (
+    MLFLOWS_WARNINGS,
+    QUICK,
+    RemoteProject,
+    remote_project,
+    saved_copy,
+    store_of,
+)
 
 from lodestar.artifact.cache import ArtifactCache
 from lodestar.artifact.folders import discard, held
@@ -25,8 +33,7 @@ INJECTOR = Path(__file__).parents[1] / "faults" / "injector"
 DAY = 86_400
 
 
-# Of MLflow's own use of its database library.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = MLFLOWS_WARNINGS
 
 
 @pytest.fixture(autouse=True)
@@ -35,17 +42,26 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture
-def remote(
-    sample_project: Path, tmp_path: Path, mlflow_server: MlflowServer
+@pytest.fixture(scope="module")
+def project(
+    sample_project: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer
 ) -> Iterator[RemoteProject]:
-    with remote_project(sample_project, tmp_path / "remote", mlflow_server) as project:
+    target = tmp_path_factory.mktemp("cache") / "remote"
+    with remote_project(sample_project, target, mlflow_server) as project:
         yield project
 
 
+@pytest.fixture(scope="module")
+def run(project: RemoteProject, trained: Callable[..., Trained]) -> SavedRun:
+    return saved_copy(project.environment, trained("wine", *SMALL).artifact)
+
+
 @pytest.fixture
-def run(remote: RemoteProject, trained: Callable[..., Trained]) -> SavedRun:
-    return saved_copy(remote.environment, trained("wine", *SMALL).artifact)
+def remote(project: RemoteProject) -> RemoteProject:
+    """Its server answers, and nothing is cached."""
+    project.proxy.mend()
+    shutil.rmtree(project.folder / ".lodestar", ignore_errors=True)
+    return project
 
 
 @pytest.fixture
@@ -156,9 +172,14 @@ def test_what_the_server_has_in_its_place_is_not_taken_for_the_artifact(
 ) -> None:
     model = run.artifact_uri.partition("/models/")[2].partition("/")[0]
     (there,) = mlflow_server.artifacts.rglob(f"{model}/artifacts")
-    (there / "lodestar" / "contents.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"contents\.json is not what was recorded"):
-        store_of(remote.environment).located(run.run_id)
+    contents = there / "lodestar" / "contents.json"
+    whole = contents.read_bytes()
+    contents.write_text("{}", encoding="utf-8")
+    try:
+        with pytest.raises(ArtifactError, match=r"contents\.json is not what was recorded"):
+            store_of(remote.environment).located(run.run_id)
+    finally:
+        contents.write_bytes(whole)
     assert remote.cached == []
 
 

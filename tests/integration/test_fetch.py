@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ import psutil
 import pytest
 from tests.conftest import SMALL, Trained
 from tests.infra_projects import wait_for
-from tests.tracking import ENV, QUICK, RemoteProject, remote_project, saved_copy, store_of
+from tests.tracking import (
+    ENV,
+    MLFLOWS_WARNINGS,
+    QUICK,
+    RemoteProject,
+    remote_project,
+    saved_copy,
+    store_of,
+)
 
 from lodestar.artifact.store import SavedRun
 from lodestar.errors import ArtifactError, SettingsError, UnreachableError, UsageError
@@ -23,6 +33,7 @@ from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.serving.references import Change, Watcher, in_use, resolve
 from lodestar.settings.loading import load_config
 
+pytestmark = MLFLOWS_WARNINGS
 WITHIN = 60.0
 
 
@@ -32,25 +43,60 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture
-def remote(
-    sample_project: Path, tmp_path: Path, mlflow_server: MlflowServer
-) -> Iterator[RemoteProject]:
-    with remote_project(sample_project, tmp_path / "remote", mlflow_server) as project:
-        yield project
+@dataclass(frozen=True)
+class Served:
+    """A project with two runs of one recipe: versions 1 and 2 of its registered model."""
+
+    remote: RemoteProject
+    run: SavedRun
+    other: SavedRun
+
+    @property
+    def model(self) -> str:
+        return f"{self.remote.experiment}.wine"
+
+    def as_at_first(self) -> None:
+        """The server answers, the first run is champion, nothing is cached."""
+        self.remote.proxy.mend()
+        client = self.remote.asked()
+        client.set_registered_model_alias(self.model, "champion", "1")
+        client.set_registered_model_alias(self.model, "stable", "2")
+        shutil.rmtree(self.remote.folder / ".lodestar", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def served(
+    sample_project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_server: MlflowServer,
+    trained: Callable[..., Trained],
+) -> Iterator[Served]:
+    artifact = trained("wine", *SMALL).artifact
+    target = tmp_path_factory.mktemp("served") / "remote"
+    with remote_project(sample_project, target, mlflow_server) as project:
+        run, other = (saved_copy(project.environment, artifact, name) for name in ("one", "other"))
+        store = store_of(project.environment)
+        store.promote(run.run_id, "champion")
+        store.promote(other.run_id, "stable")
+        yield Served(project, run, other)
 
 
 @pytest.fixture
-def artifact(trained: Callable[..., Trained]) -> Path:
-    return trained("wine", *SMALL).artifact
+def remote(served: Served) -> RemoteProject:
+    served.as_at_first()
+    return served.remote
 
 
 @pytest.fixture
-def run(remote: RemoteProject, artifact: Path) -> SavedRun:
-    """A champion."""
-    saved = saved_copy(remote.environment, artifact)
-    store_of(remote.environment).promote(saved.run_id, "champion")
-    return saved
+def run(served: Served) -> SavedRun:
+    """The champion."""
+    return served.run
+
+
+@pytest.fixture
+def other(served: Served) -> SavedRun:
+    """Another run, which is stable."""
+    return served.other
 
 
 def children() -> list[psutil.Process]:
@@ -109,11 +155,10 @@ def test_an_alias_is_looked_up_and_fetched_by_a_child(remote: RemoteProject, run
 
 
 def test_the_runs_come_in_order_with_verified_folders(
-    remote: RemoteProject, run: SavedRun, artifact: Path
+    remote: RemoteProject, run: SavedRun, other: SavedRun
 ) -> None:
-    other = saved_copy(remote.environment, artifact, "another")
     found = resolve(remote.environment, [other.run_id, "wine@champion"])
-    assert [item.run_name for item in found] == ["another", "a copy"]
+    assert [item.run_name for item in found] == ["other", "one"]
     assert [item.folder.name for item in found] == [other.digest, run.digest]
 
 
@@ -126,7 +171,7 @@ def test_without_the_server_the_child_says_what_was_last_known(
     assert known.run_id == run.run_id
     assert "does not answer" in known.notes[0]
     with pytest.raises(UnreachableError, match="does not answer"):
-        resolve(remote.environment, ["stable"])
+        resolve(remote.environment, ["stable"])  # never asked for before
 
 
 def test_the_childs_errors_are_ours(remote: RemoteProject, run: SavedRun) -> None:
@@ -135,13 +180,16 @@ def test_the_childs_errors_are_ours(remote: RemoteProject, run: SavedRun) -> Non
     assert "wine@champion" in str(usage.value.hint)
     client = remote.asked()
     client.delete_tag(run.run_id, "lodestar.artifact_digest")
-    with pytest.raises(ArtifactError, match="has no complete artifact"):
-        resolve(remote.environment, ["champion"])
-    environment = remote.environment
-    (remote.folder / "config" / f"{ENV}.yaml").write_text("nothing: {known: 1}\n", "utf-8")
+    try:
+        with pytest.raises(ArtifactError, match="has no complete artifact"):
+            resolve(remote.environment, ["champion"])
+    finally:
+        client.set_tag(run.run_id, "lodestar.artifact_digest", run.digest)
+    wrong = remote.folder / "config" / "wrong.yaml"
+    wrong.write_text("nothing: {known: 1}\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="nothing") as settings:
-        resolve(environment, ["champion"])
-    assert settings.value.problems[0].where.startswith("config/server.yaml:1")
+        resolve(replace(remote.environment, name="wrong"), ["champion"])
+    assert settings.value.problems[0].where.startswith("config/wrong.yaml:1")
 
 
 @pytest.mark.parametrize(
@@ -196,14 +244,13 @@ async def following(changes: AsyncIterator[Change]) -> Change:
     return await asyncio.wait_for(anext(changes), WITHIN)
 
 
-def test_a_watcher_follows_an_alias(remote: RemoteProject, run: SavedRun, artifact: Path) -> None:
+def test_a_watcher_follows_an_alias(remote: RemoteProject, run: SavedRun, other: SavedRun) -> None:
     async def follow() -> None:
         changes = Watcher(remote.environment, ["champion"], seconds=0.2).changes()
         first = await following(changes)
         assert first.runs is not None
         assert [item.run_id for item in first.runs] == [run.run_id]
         store = store_of(remote.environment)
-        other = await asyncio.to_thread(saved_copy, remote.environment, artifact, "another")
         await asyncio.to_thread(store.promote, other.run_id, "champion")
         second = await following(changes)
         assert second.runs is not None
@@ -218,7 +265,7 @@ def test_a_watcher_follows_an_alias(remote: RemoteProject, run: SavedRun, artifa
 
 
 def test_a_watcher_survives_a_server_that_goes_and_comes_back(
-    remote: RemoteProject, run: SavedRun, artifact: Path
+    remote: RemoteProject, run: SavedRun, other: SavedRun
 ) -> None:
     async def follow() -> None:
         changes = Watcher(remote.environment, ["champion"], seconds=0.2).changes()
@@ -234,8 +281,6 @@ def test_a_watcher_survives_a_server_that_goes_and_comes_back(
         assert [item.run_id for item in moved] == [other.run_id]
         await changes.aclose()
 
-    other = saved_copy(remote.environment, artifact, "another")
-    store_of(remote.environment).promote(other.run_id, "stable")  # version 2
     asyncio.run(follow())
 
 
@@ -271,23 +316,23 @@ def test_a_watcher_tells_of_an_alias_that_is_gone_once_and_goes_on(
         assert isinstance(gone.error, UsageError)
         await asyncio.sleep(1)
         client.set_registered_model_alias(model, "champion", "1")
-        client.set_registered_model_alias(model, "again", "1")
         pending = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(1)
         assert not pending.done()  # the same run as before: nothing to tell
         pending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await pending
         assert first.runs is not None
 
     asyncio.run(follow())
 
 
-def test_a_killed_child_is_replaced(remote: RemoteProject, run: SavedRun, artifact: Path) -> None:
+def test_a_killed_child_is_replaced(remote: RemoteProject, run: SavedRun, other: SavedRun) -> None:
     async def follow() -> None:
         changes = Watcher(remote.environment, ["champion"], seconds=0.2).changes()
         await following(changes)
         (child,) = children()
         child.kill()
-        other = await asyncio.to_thread(saved_copy, remote.environment, artifact, "another")
         store = store_of(remote.environment)
         await asyncio.to_thread(store.promote, other.run_id, "champion")
         moved = await following(changes)

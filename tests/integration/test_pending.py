@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from tests.conftest import SMALL, Lodestar, Trained, ended
 from tests.faults.injector.http_proxy import Failure
-from tests.tracking import QUICK, RemoteProject, remote_project, saved_copy, store_of
+from tests.tracking import (
+    MLFLOWS_WARNINGS,
+    QUICK,
+    RemoteProject,
+    remote_project,
+    saved_copy,
+    store_of,
+)
 
 from lodestar.artifact.store import SavedRun
 from lodestar.artifact.wrapper import load_wrapper
@@ -19,6 +26,7 @@ from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.interface.progress import Silent
 from lodestar.pipelines.uploading import Uploaded, upload
 
+pytestmark = MLFLOWS_WARNINGS
 INJECTOR = Path(__file__).parents[1] / "faults" / "injector"
 TRAIN = ("train", "-r", "wine", *SMALL)
 

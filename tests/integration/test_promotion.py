@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from tests.conftest import SMALL, Lodestar, Trained, copy_of, ended
-from tests.tracking import remote_project, saved_copy, store_of
+from tests.tracking import MLFLOWS_WARNINGS, remote_project, saved_copy, store_of
 
 from lodestar.artifact.aliases import Holder
 from lodestar.artifact.contract import Contract
@@ -19,8 +19,7 @@ from lodestar.interface.progress import Silent
 from lodestar.pipelines.promotion import Promotion, promote, rollback
 from lodestar.settings.loading import Environment, load_config
 
-# Of MLflow's own use of its database library.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = MLFLOWS_WARNINGS
 
 
 @pytest.fixture

@@ -52,18 +52,16 @@ class PendingRuns:
             yield replace(staged, folder=folder)
 
     def waiting(self) -> Waiting:
-        """Those that no living process is at work on, the oldest first."""
+        """All of them, the oldest first; another process may be at work on one."""
         runs: list[StagedRun] = []
         damaged: list[ArtifactError] = []
         if self._root.is_dir():
             remove_left_over(self._root)
         for folder in sorted(self._root.glob("[!.]*/")):
-            with held(folder, alone=True) as free:
-                if not free:
-                    continue
-                try:
-                    runs.append(read_staged(folder))
-                except ArtifactError as error:
+            try:
+                runs.append(read_staged(folder))
+            except ArtifactError as error:
+                if folder.is_dir():  # else it was published meanwhile
                     damaged.append(error)
         own = (run for run in runs if run.environment == self._environment)
         return Waiting(tuple(sorted(own, key=lambda run: run.started)), tuple(damaged))

@@ -171,6 +171,7 @@ class PlainClient:
             try:
                 return _answer(request)
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code < _SERVER_ERROR:
                     raise NotPlainError(missing=error.code == _NOT_FOUND) from error
                 problem = unreachable(self._base, f"HTTP status {error.code}")
@@ -212,6 +213,7 @@ def no_answer(uri: str, within: float) -> str | None:
         with urllib.request.urlopen(health, timeout=within):  # noqa: S310 -- the scheme was checked
             return None
     except urllib.error.HTTPError as error:
+        error.close()
         return f"HTTP status {error.code}" if error.code >= _SERVER_ERROR else None
     except OSError as error:
         if isinstance(getattr(error, "reason", error), ssl.SSLError):
