@@ -81,7 +81,7 @@ def main() -> None:
             artifact = _train(folder, class_path, task)
             turns = QUICK if given.quick else TURNS
             _print_times(name, json.loads(_child(folder, "measure", artifact, str(turns)).stdout))
-            _print_starts(folder, artifact, rounds=1 if given.quick else 5)
+            _print_starts(folder, artifact, rounds=1 if given.quick else 3)
 
 
 def _train(folder: Path, class_path: str, task: str) -> str:
