@@ -1,5 +1,6 @@
 """DEV from end to end: the same recipe, untouched, on real PostgreSQL and Redis."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,20 @@ def test_the_join_gives_the_very_rows_that_the_shop_was_made_from(
     ]
     assert shown[0]["params"]["data.sha256"] == shown[1]["params"]["data.sha256"]
     assert shown[0]["metrics"]["auuc"] == shown[1]["metrics"]["auuc"]
+    assert [_joined_by(dev_project, one) for one in ids] == [
+        "lodestar.adapters.point_in_time over postgres",
+        "nobody: the rows came with them",
+    ]
+
+
+def _joined_by(project: Path, run_id: str) -> str:
+    """What an artifact says of how its features came to its rows."""
+    (contents,) = [
+        json.loads(path.read_text())
+        for path in (project / "mlruns").rglob("lodestar/contents.json")
+        if f"run_id: {run_id}" in (path.parents[1] / "MLmodel").read_text()
+    ]
+    return str(contents["augmenter_config_snapshot"]["joined_by"])
 
 
 def test_a_batch_from_the_snapshot_sql_is_scored_and_replaces_only_its_own_rows(

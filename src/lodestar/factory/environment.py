@@ -135,6 +135,13 @@ class EnvironmentFactory:
         tables = self.sources.tables()
         return ComposedFeatureStore(tables, PointInTimeJoin(tables), self.online_store())
 
+    @property
+    def joined_by(self) -> str:
+        """What joins features to rows of the past here."""
+        if self.feature_store is None:
+            return "nobody: the rows came with them"
+        return f"{PointInTimeJoin.__module__} over {self.sources.engine}"
+
     def online_store(self) -> OnlineStore | None:
         """What the environment serves features from; None where it declares nothing."""
         return self.sources.online_store()

@@ -99,6 +99,13 @@ class FeatureSources:
 
         return RedisOnlineStore(self._redis(section))
 
+    @property
+    def engine(self) -> str:
+        """What holds the feature tables, by its kind."""
+        if self.team is not None:
+            return "the tables of a Feast repository"
+        return "" if self._section is None else self._section.offline or ""
+
     def tables(self) -> FeatureTables:
         """The versioned feature tables.
 
@@ -107,8 +114,7 @@ class FeatureSources:
         """
         if self.team is not None:
             return _TeamTables(self.team, self._data, self._project)
-        offline = "" if self._section is None else self._section.offline or ""
-        tables: FeatureTables = adapter(FEATURE_TABLES, offline, what="feature_store.offline")(
+        tables: FeatureTables = adapter(FEATURE_TABLES, self.engine, what="feature_store.offline")(
             self._data, self._project
         )
         return tables

@@ -241,9 +241,11 @@ class Factory(EnvironmentFactory):
             raise SettingsError(problems)
 
     def augmenter_snapshot(self) -> dict[str, Any]:
-        """The recipe's section, with the declarations of the namespaces that it takes from."""
+        """The recipe's section, what joined its features, and the declarations that it goes by."""
         selection = [item.plain() for item in self._recipe.augmenter.features]
-        section = {"type": self._recipe.augmenter.type, "features": selection}
+        section: dict[str, Any] = {"type": self._recipe.augmenter.type, "features": selection}
+        if selection:
+            section["joined_by"] = self.joined_by
         taken = [item.feature_namespace for item in self._recipe.augmenter.features]
         views = self.features.views
         if not taken or not set(taken) <= views.keys():
