@@ -143,12 +143,13 @@ class Deployment:
                 lane = await self.prepare(state.champion)
             self._answer_with(lane, state)
 
-    async def prepare(self, run: ServedRun) -> Lane:
+    async def prepare(self, run: ServedRun, *, prove: bool = True) -> Lane:
         """A lane with this run, loaded by a thread where it is not yet; nobody is asked by it.
 
         Raises:
             ProblemError: 409 where it is asked otherwise than the present champion.
             ArtifactError: it is rejected.
+            NotPlannedError: nobody has proven how it is scored, and this one is not to `prove` it.
         """
         async with self._loading:
             kept = self._kept.get(run.digest)
@@ -156,7 +157,9 @@ class Deployment:
                 return kept.lane
             present = self.fleet.champion.version
             with _short_turns():
-                lane = await asyncio.to_thread(self._loaded, run, "champion", present.request)
+                lane = await asyncio.to_thread(
+                    self._loaded, run, "champion", like=present.request, prove=prove
+                )
         differences = contract_differences(present, lane.version)
         if differences:
             self.tidy()
@@ -166,15 +169,6 @@ class Deployment:
                 "The run is not asked as the present champion is: " + "; ".join(differences),
             )
         return lane
-
-    async def is_quick(self, run: ServedRun) -> bool:
-        """Whether loading it takes little time, and runs none of its code.
-
-        Raises:
-            ArtifactError: it is rejected.
-        """
-        with _short_turns():
-            return await asyncio.to_thread(self._loader.is_quick, run)
 
     def roll_back(self, reason: str, said: str, *, generation: int | None = None) -> State:
         """Let all workers go back to the former champion; they do within a second.
@@ -290,12 +284,14 @@ class Deployment:
             return 0
         return sum(isinstance(reply, RowAnswer) for reply in replies)
 
-    def _loaded(self, run: ServedRun, role: str, like: RequestModel | None = None) -> Lane:
+    def _loaded(
+        self, run: ServedRun, role: str, *, like: RequestModel | None = None, prove: bool = True
+    ) -> Lane:
         """A new lane; its artifact is held in the cache until it is closed."""
         artifact = ExitStack()
         with artifact:
             artifact.enter_context(in_use(self._environment, [run.opened()]))
-            version, notes = self._loader.load(run, like=like)
+            version, notes = self._loader.load(run, like=like, prove=prove)
             lane = self._lane(version)
             self._kept[run.digest] = _Kept(lane, artifact.pop_all())
         self._tell(notes, run.run_id, role)

@@ -57,7 +57,7 @@ class VersionLoader:
     clock: Callable[[], int] = time.time_ns
 
     def load(
-        self, served: ServedRun, *, like: RequestModel | None = None
+        self, served: ServedRun, *, like: RequestModel | None = None, prove: bool = True
     ) -> tuple[ServedVersion, tuple[str, ...]]:
         """Verify, replay the probe, compile, warm up; also return what to know about it, in words.
 
@@ -66,14 +66,15 @@ class VersionLoader:
 
         Raises:
             ArtifactError: tampered with, incompatible, or its probe predicts something else.
+            NotPlannedError: nobody has proven it, and this one is not to `prove` it.
         """
         run = served.opened()
         contents, notes = open_contents(run.folder, digest=run.digest)
+        scorer = self._scorer(contents, served, prove=prove)
         selected = self._selected(contents)
         reader = self._reader(selected)
         keys = () if reader is None else reader.keys
         request = RequestModel.of(contents, keys, joined=reader is not None)
-        scorer = self._scorer(contents, served)
         parts = Parts(
             request=request if like is None else request.ordered_as(like),
             scorer=scorer,
@@ -91,18 +92,12 @@ class VersionLoader:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
         return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
 
-    def is_quick(self, served: ServedRun) -> bool:
-        """Whether a plan is kept: then none of the artifact's code is run, and little is computed.
-
-        Raises:
-            ArtifactError: tampered with, or for other versions.
-        """
-        run = served.opened()
-        contents, _ = open_contents(run.folder, digest=run.digest)
-        return self._kept(contents, served) is not None
-
-    def _scorer(self, contents: ArtifactContents, run: ServedRun) -> RowScorer:
-        scorer = self._kept(contents, run) or self._chosen(run)
+    def _scorer(self, contents: ArtifactContents, run: ServedRun, *, prove: bool) -> RowScorer:
+        scorer = self._kept(contents, run)
+        if scorer is None:
+            if not run.scoring and not prove:
+                raise NotPlannedError("nobody has proven how its rows are scored")
+            scorer = self._chosen(run)
         rows = rows_of(contents.feature_schema, _probe(Path(run.folder)))
         for _ in range(WARM_UPS):
             scorer.score(rows)

@@ -12,6 +12,7 @@ from lodestar.artifact.register import OpenedRun
 from lodestar.errors import ArtifactError, ExternalError, LodestarError, UsageError
 from lodestar.serving.deployment import Deployment
 from lodestar.serving.failures import RETRY
+from lodestar.serving.plan import NotPlannedError
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.references import resolve
 from lodestar.serving.rehearsal import rehearse
@@ -111,10 +112,12 @@ class Swaps:
         return await self._when_all_have(state)
 
     async def _tried(self, run: ServedRun) -> ServedRun:
-        """Load it elsewhere first, where that may be long or bad; then here. It answers nobody yet."""
-        if not await self._deployment.is_quick(run):
+        """Load it, elsewhere first where that takes long or may go wrong; it answers nobody yet."""
+        try:
+            lane = await self._deployment.prepare(run, prove=False)
+        except NotPlannedError:
             run = (await rehearse(self._environment, run)).run
-        lane = await self._deployment.prepare(run)
+            lane = await self._deployment.prepare(run)
         await lane.version.warm()
         return run
 
