@@ -191,6 +191,14 @@ def test_a_whole_id_of_another_store_is_not_answered_from_the_cache(
     for reference in (run.run_id, run.digest):
         with pytest.raises(UsageError, match="is no run of this project"):
             store_of(local).located(reference)
+    other = remote.folder / "config" / "other.yaml"
+    other.write_text(
+        f"mlflow: {{tracking_uri: 'http://127.0.0.1:1', experiment_name: {remote.experiment}}}\n",
+        encoding="utf-8",
+    )
+    elsewhere = load_config(remote.folder, "other", variables={})
+    with pytest.raises(UnreachableError):
+        store_of(elsewhere).located(run.run_id)
 
 
 def artifact(folder: Path, text: str) -> Path:
@@ -267,8 +275,11 @@ def test_a_download_that_is_another_artifact_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside", "", "a" * 63, "A" * 64])
 def test_what_is_no_digest_is_never_looked_for(tmp_path: Path, name: str) -> None:
-    artifact(tmp_path / "outside", "x")
+    outside = artifact(tmp_path / "outside", "x")
+    inside = artifact(tmp_path / "cache" / "x", "x")
     assert ArtifactCache(tmp_path / "cache", keep=1).find(name) is None
+    assert (outside / "text").exists()
+    assert (inside / "text").exists()
 
 
 def test_a_folder_that_is_held_cannot_be_held_alone_and_can_be_discarded(tmp_path: Path) -> None:
