@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import prometheus_client  # noqa: F401 -- before Feast has it count in files that all tests share
 import pytest
 
+from lodestar.adapters.feast_project import METRICS_FOLDERS
 from lodestar.samples.project import create_project
 
 pytest_plugins = ("tests.servers",)
@@ -153,6 +155,13 @@ def _environment(extra: Mapping[str, str] | None, *, measured: bool = True) -> d
 
 def _no_json(name: str) -> None:
     raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.fixture(autouse=True)
+def _as_without_feast() -> None:
+    """What Feast's import and our calls of it leave in the environment is not for other tests."""
+    for name in (*METRICS_FOLDERS, "PGTZ"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lodestar.infra.endpoint import HOST, free_port
+from lodestar.infra.endpoint import HOST, PORTS, free_port, port_taken
 from lodestar.infra.programs import redis_program
 
 DEADLINE = 20.0
 SLOTS = 16_384
+BUS = 10_000  # a node talks to the others on its port plus this
 
 
 @dataclass
@@ -58,7 +59,13 @@ class Redis:
             self.process = subprocess.Popen(
                 [str(redis_program()), *words, *login, *self.options], stdout=log, stderr=log
             )
-        until(lambda: bool(self.client().ping()), "Redis answers")
+        until(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        log = self.folder / "log"
+        assert self.process.poll() is None, log.read_text(encoding="utf-8")
+        return bool(self.client().ping())
 
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP)
@@ -107,7 +114,7 @@ def redis_cluster(folder: Path) -> Iterator[list[Redis]]:
         password = secrets.token_hex(8)
         nodes = []
         for number in range(3):
-            node = Redis(folder / str(number), options, password=password)
+            node = Redis(folder / str(number), options, cluster_port(), password)
             stack.callback(node.kill)
             node.start()
             nodes.append(node)
@@ -119,6 +126,13 @@ def redis_cluster(folder: Path) -> Iterator[list[Redis]]:
         for node in nodes:
             until(lambda node=node: _knows_all(node), "the Cluster is whole")  # type: ignore[misc]
         yield nodes
+
+
+def cluster_port() -> int:
+    """A free port whose bus, 10,000 above it, is free too and no outgoing connection's."""
+    while (port := free_port()) + BUS not in PORTS or port_taken(port + BUS):
+        pass
+    return port
 
 
 def _knows_all(node: Redis) -> bool:

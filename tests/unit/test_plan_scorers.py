@@ -84,6 +84,18 @@ def test_other_estimators_are_scored_with_numpy(model: Model) -> None:
     equal_in_every_bit(scorer, served)
 
 
+@pytest.mark.parametrize("name", ["numpy", "generic"])
+def test_a_value_that_the_estimator_cannot_compute_with_is_the_rows_mistake(name: str) -> None:
+    served = artifact(*OTHERS[1])
+    at = served.schema.names.index("amount")
+    row = tuple(1e300 if place == at else value for place, value in enumerate(served.rows[0]))
+    scorer = proven_scorer(served.wrapper, served.probe, name=name, reason="")
+    assert scorer.refusal(row) is None
+    with pytest.raises(DataError, match="RandomForestClassifier refuses: Input X contains"):
+        scorer.score([served.rows[0], row])
+    assert len(scorer.score([served.rows[0]]).predictions.values) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.served_versions import Scorer, lane, row, version, wine
 
+from lodestar.errors import DataError
 from lodestar.schema import Column
 from lodestar.serving.fleet import Fleet, Share
 from lodestar.serving.problems import ProblemError
@@ -300,3 +301,16 @@ def test_a_shadow_can_be_closed_while_it_has_work_to_do() -> None:
         return sum(beside.compared.rows.values())
 
     assert asyncio.run(close()) < 500
+
+
+def test_a_row_that_cannot_be_computed_with_spoils_no_other_row_of_its_batch() -> None:
+    def share(one: Row) -> float:
+        if one[-1] == 2.0:
+            raise DataError("the estimator refuses it")
+        return 0.5
+
+    answers = asyncio.run(version("a", Scorer(share)).answer([row(at) for at in range(5)]))
+    wrong = [at for at, answer in enumerate(answers) if isinstance(answer, ProblemError)]
+    assert wrong == [2]
+    assert isinstance(answers[2], ProblemError)
+    assert (answers[2].status, answers[2].kind) == (422, "invalid-value")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lodestar.adapters.feast_provider import FeastProviderStore
     from lodestar.adapters.feast_redis import FeastRedisStore
 
-__all__ = ["FeastProject", "imported_feast"]
+__all__ = ["METRICS_FOLDERS", "FeastProject", "imported_feast"]
 
 # Where all processes of a server count together; Feast sets them for everybody when it is imported.
 METRICS_FOLDERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lodestar.core.models import Family
 from lodestar.core.results import Predictions
+from lodestar.errors import DataError
 from lodestar.interface.learning import FeatureMatrix, Preprocessor
 
 __all__ = ["FittedModel", "Scored"]
@@ -30,6 +32,27 @@ class FittedModel:
     classes: tuple[Any, ...]
 
     def score(self, rows: pa.Table | pa.RecordBatch) -> Scored:
-        """Transform and predict; `rows` holds at least the model's inputs."""
+        """Transform and predict; `rows` holds at least the model's inputs.
+
+        Raises:
+            DataError: the estimator refuses a value of these rows.
+        """
         features = self.preprocessor.transform(rows, dtype=self.family.dtype)
-        return Scored(features, self.family.predict(self.estimator, features, self.classes))
+        return Scored(features, self.predict(features))
+
+    def predict(self, features: FeatureMatrix) -> Predictions:
+        """Predict what the preprocessor made.
+
+        Raises:
+            DataError: the estimator refuses a value, as forests do above the largest float32.
+        """
+        try:
+            # A number too large for float32 is refused, and need not be warned of as well.
+            with np.errstate(over="ignore"):
+                return self.family.predict(self.estimator, features, self.classes)
+        except self.family.refusals() as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise DataError(
+                f"{self.family.cls.__name__} refuses: {said[0]}",
+                hint="the rows hold a value that the model cannot compute with",
+            ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-__all__ = ["HOST", "Endpoint", "free_port", "port_taken"]
+__all__ = ["HOST", "PORTS", "Endpoint", "free_port", "port_taken"]
 
 HOST = "127.0.0.1"
 # Below the ports that outgoing connections get: one of those could sit on ours when it starts again.

@@ -20,8 +20,7 @@ def matrix_model(fitted: FittedModel, names: tuple[str, ...]) -> Ask:
     ask = library.matrix_model(fitted) if library else None
 
     def by_family(matrix: NDArray[Any]) -> Predictions:
-        features = FeatureMatrix(matrix, names)
-        return fitted.family.predict(fitted.estimator, features, fitted.classes)
+        return fitted.predict(FeatureMatrix(matrix, names))
 
     return ask or by_family
 
