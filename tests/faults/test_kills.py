@@ -93,7 +93,7 @@ def injected(moment: str, fired: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(2, 10))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(1, 10))]
 )
 def test_a_batch_killed_while_it_writes_leaves_the_old_output_or_the_new(
     lodestar: Lodestar, scoring: "tuple[Trained, Trained]", tmp_path: Path, seed: int
@@ -170,8 +170,8 @@ TRAIN = ("train", "-r", "wine", *SMALL)
     "moment",
     [
         "shutil.copyfile|/mlruns/artifacts/models/|1",
-        "shutil.copyfile|/mlruns/artifacts/models/|30",
         pytest.param("shutil.copyfile|/mlruns/artifacts/models/|2", marks=pytest.mark.faults),
+        pytest.param("shutil.copyfile|/mlruns/artifacts/models/|30", marks=pytest.mark.faults),
         pytest.param("shutil.copyfile|/mlruns/artifacts/models/|50", marks=pytest.mark.faults),
         pytest.param("open|report.html|1", marks=pytest.mark.faults),
         pytest.param("open|probe_rows.arrow|1", marks=pytest.mark.faults),

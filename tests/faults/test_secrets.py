@@ -129,6 +129,22 @@ def test_a_tracking_address_that_fails_is_not_repeated_in_the_error(
     assert not said_by(done, CANARY)
 
 
+def test_a_database_that_does_not_answer_is_told_at_once_and_without_its_password(
+    lodestar: Lodestar, project: Path
+) -> None:
+    base = project / "config/base.yaml"
+    edited(base, "tracking_uri: sqlite:///mlruns/mlflow.db", "tracking_uri: ${TRACKING}")
+    address = "postgresql+psycopg://user:{}@127.0.0.1:9/db"
+    env = {"TRACKING": address.format(CANARY)}
+    done = lodestar("runs", "list", cwd=project, env=env).refused(2, "%2F %40 %3A %25")
+    assert not said_by(done, CANARY)
+    env = {"TRACKING": address.format(quote(CANARY, safe=""))}
+    done = lodestar("runs", "list", cwd=project, env=env)
+    done.refused(4, "the tracking database at 127.0.0.1:9 does not answer: Connection refused")
+    assert "retried" not in done.stderr
+    assert not said_by(done, CANARY)
+
+
 def test_a_wrong_setting_does_not_repeat_its_value(lodestar: Lodestar, project: Path) -> None:
     base = project / "config/base.yaml"
     edited(base, "tracking_uri: sqlite:///mlruns/mlflow.db", "tracking_uri: ['${SECRET}']")

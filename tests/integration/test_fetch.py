@@ -264,6 +264,7 @@ def test_a_watcher_follows_an_alias(remote: RemoteProject, run: SavedRun, other:
     assert children() == []
 
 
+@pytest.mark.faults
 def test_a_watcher_survives_a_server_that_goes_and_comes_back(
     remote: RemoteProject, run: SavedRun, other: SavedRun
 ) -> None:
@@ -327,6 +328,7 @@ def test_a_watcher_tells_of_an_alias_that_is_gone_once_and_goes_on(
     asyncio.run(follow())
 
 
+@pytest.mark.faults
 def test_a_killed_child_is_replaced(remote: RemoteProject, run: SavedRun, other: SavedRun) -> None:
     async def follow() -> None:
         changes = Watcher(remote.environment, ["champion"], seconds=0.2).changes()

@@ -101,7 +101,17 @@ def _distributions(package: str) -> list[str]:
     try:
         return [metadata.distribution(package).metadata["Name"]]
     except metadata.PackageNotFoundError:
-        return list(metadata.packages_distributions().get(package, []))
+        return sorted(
+            {found.metadata["Name"] for found in metadata.distributions() if _has(found, package)}
+        )
+
+
+def _has(distribution: metadata.Distribution, package: str) -> bool:
+    """Whether it installs a top-level package. `packages_distributions` parses every file's line."""
+    files = (distribution.read_text("RECORD") or "").splitlines()
+    if any(line.startswith((f"{package}/", f"{package}.")) for line in files):
+        return True
+    return package in (distribution.read_text("top_level.txt") or "").split()
 
 
 def _close(

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -22,7 +23,15 @@ from typing import Any
 
 from lodestar.errors import UnreachableError
 
-__all__ = ["NotPlainError", "PlainClient", "no_answer", "plain_client", "public", "unreachable"]
+__all__ = [
+    "NotPlainError",
+    "PlainClient",
+    "names_database",
+    "no_answer",
+    "plain_client",
+    "public",
+    "unreachable",
+]
 
 WITHIN = 10.0
 _PAUSES = (0.5, 1.0, 0.0)  # seconds after a failure
@@ -41,6 +50,7 @@ _SPECIAL = {
         "CURL_CA_BUNDLE",
     ),
 }
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _NOT_FOUND = 404
 _SERVER_ERROR = 500
 
@@ -205,7 +215,12 @@ def plain_client(uri: str, environ: Mapping[str, str] = os.environ) -> PlainClie
 
 
 def no_answer(uri: str, within: float) -> str | None:
-    """Why a server does not answer a plain request; whatever it answers, 5xx apart, is an answer."""
+    """Why a server does not answer a plain request; whatever it answers, 5xx apart, is an answer.
+
+    A database answers where it takes a connection: MLflow itself asks for almost two minutes.
+    """
+    if (database := _database(uri)) is not None:
+        return _takes_no_connection(database, within)
     if not uri.startswith(("http://", "https://")):
         return None
     health = f"{public(uri).rstrip('/')}/health"
@@ -223,8 +238,9 @@ def no_answer(uri: str, within: float) -> str | None:
 
 def unreachable(uri: str, why: str) -> UnreachableError:
     """Word that a server does not answer."""
+    kind = "MLflow server" if _database(uri) is None else "tracking database"
     return UnreachableError(
-        f"the MLflow server at {urllib.parse.urlsplit(public(uri)).netloc} does not answer: {why}",
+        f"the {kind} at {urllib.parse.urlsplit(public(uri)).netloc} does not answer: {why}",
         hint="start it, or see mlflow.tracking_uri in the config",
     )
 
@@ -232,6 +248,31 @@ def unreachable(uri: str, why: str) -> UnreachableError:
 def public(uri: str) -> str:
     """A URI without user, password and query."""
     return re.sub(r"//[^/@\s]+@", "//", uri).partition("?")[0]
+
+
+def names_database(uri: str) -> bool:
+    """Whether MLflow would go to a database server itself."""
+    return uri.partition(":")[0].partition("+")[0] in _DATABASE_PORTS
+
+
+def _takes_no_connection(address: tuple[str, int], within: float) -> str | None:
+    try:
+        socket.create_connection(address, within).close()
+    except OSError as error:
+        return _reason(error, within)
+    return None
+
+
+def _database(uri: str) -> tuple[str, int] | None:
+    """Host and port of a database server; None where it is something else, or the URI names no host."""
+    if not names_database(uri):
+        return None
+    parts = urllib.parse.urlsplit(uri)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return (host, port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]) if host else None
 
 
 def _reason(error: OSError, within: float) -> str:

@@ -12,8 +12,14 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from lodestar.artifact.mlflow_plugins import load_header_providers
-from lodestar.artifact.plain_client import PlainClient, no_answer, plain_client, unreachable
-from lodestar.errors import ExternalError, UnreachableError
+from lodestar.artifact.plain_client import (
+    PlainClient,
+    names_database,
+    no_answer,
+    plain_client,
+    unreachable,
+)
+from lodestar.errors import ExternalError, UnreachableError, UsageError
 from lodestar.settings.config import MlflowTracking
 
 if TYPE_CHECKING:
@@ -117,6 +123,7 @@ class Tracking:
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
+        _require_readable(self.uri)
         with translated(), self._only_one():
             if self.local:
                 _make_database(self.uri)
@@ -140,6 +147,22 @@ class Tracking:
         with self._lock_file.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _require_readable(uri: str) -> None:
+    """See that SQLAlchemy can take a database's URI apart; its own words would quote from it."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not names_database(uri):
+        return
+    try:
+        make_url(uri)
+    except (ArgumentError, ValueError):
+        raise UsageError(
+            "mlflow.tracking_uri cannot be taken apart into scheme, user, password, host and port",
+            hint="write / @ : % in user or password as %2F %40 %3A %25",
+        ) from None
 
 
 def _make_database(uri: str) -> None:

@@ -1,0 +1,174 @@
+"""`lodestar …` in a process of its own that need not import anything: forked off one that has.
+
+Imports are most of what a short command costs, and the suite runs hundreds of them. A forked command
+has its own directory, environment and streams, as a started one has. What an import itself reads,
+kills, limits or replaces is tested with commands that are really started: see `Lodestar`.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Self
+
+__all__ = ["WarmCommands"]
+
+LIBRARIES = (
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "xgboost",
+    "causalml.inference.meta",
+)
+LONGEST = 1 << 20
+
+
+class WarmCommands:
+    """Asks the process that has imported everything; starts it when it is first asked."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-")
+        self._address = str(Path(self._folder.name) / "socket")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            with self._process:
+                self._process.terminate()
+        self._folder.cleanup()
+
+    def run(
+        self, args: Sequence[str], cwd: Path, env: Mapping[str, str], *, timeout: float
+    ) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a command that has ended.
+
+        Raises:
+            TimeoutError: it has not.
+        """
+        self._start()
+        order = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
+        with (
+            tempfile.TemporaryFile() as stdout,
+            tempfile.TemporaryFile() as stderr,
+            open(os.devnull, "rb") as stdin,  # noqa: PTH123 -- no path of anybody
+            socket.socket(socket.AF_UNIX) as line,
+        ):
+            line.settimeout(timeout)
+            line.connect(self._address)
+            streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
+            socket.send_fds(line, [len(order).to_bytes(4, "big")], streams)
+            line.sendall(order)
+            code = int(line.makefile("rb").read())
+            texts = []
+            for stream in (stdout, stderr):
+                stream.seek(0)
+                texts.append(stream.read().decode())
+        return code, texts[0], texts[1]
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from tests.warm import serve; serve({self._address!r})"],
+            cwd=Path(__file__).resolve().parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        assert said == b"ready\n", said
+
+
+def serve(address: str) -> None:
+    """Import, then fork off every command that is asked for, until SIGTERM."""
+    _import_everything()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        os.write(1, b"ready\n")
+        while True:
+            line, _ = listener.accept()
+            # Whoever waits for the command is a process of its own, so that many run at a time.
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                listener.close()
+                _attend(line)
+            line.close()
+            _bury()
+
+
+def _import_everything() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        import lodestar
+
+        for module in pkgutil.walk_packages(lodestar.__path__, "lodestar."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        # MLflow looks through everything that is installed when it first saves a model.
+        importlib.import_module("mlflow.utils.requirements_utils")._init_modules_to_packages_map()
+
+
+def _bury() -> None:
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+def _attend(line: socket.socket) -> None:
+    head, streams, _, _ = socket.recv_fds(line, 4, 3)
+    with line.makefile("rb") as file:
+        order = json.loads(file.read(int.from_bytes(head, "big")))
+    command = os.fork()
+    if command == 0:
+        line.close()
+        _become(order["args"], order["cwd"], order["env"], streams)
+    _, status = os.waitpid(command, 0)
+    line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    line.close()
+    os._exit(0)
+
+
+def _become(args: Sequence[str], cwd: str, env: Mapping[str, str], streams: Sequence[int]) -> None:
+    """Be the command: as if just started there, with these variables and streams."""
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+        os.close(stream)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    tempfile.tempdir = None
+    random.seed()
+    sys.argv = ["lodestar", *args]
+    # What worker processes would import again.
+    sys.modules["__main__"] = ModuleType("__main__")
+    sys.path[0] = ""
+    from lodestar.cli.app import main
+
+    main()
+    sys.exit(0)
