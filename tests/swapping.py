@@ -48,7 +48,7 @@ class Moody(LogisticRegression):
         if mood == "slow":
             time.sleep(2.5)
         if mood == "failing":
-            raise ValueError("in a bad mood")
+            raise RuntimeError("in a bad mood")
         if mood == "dying":
             os._exit(9)
         return super().predict_proba(X){shift}

@@ -157,14 +157,15 @@ def test_the_uplift_recipe_is_the_blueprint_s_word_for_word() -> None:
 def test_the_uplift_recipe_asks_for_the_columns_of_its_snapshot(project: Path) -> None:
     text = (REPOSITORY / "recipes/uplift_model_exp3.yaml").read_text("utf-8")
     recipe = Recipe.model_validate(YAML(typ="safe").load(text))
-    asked = {name for view in recipe.augmenter.features for name in view.features}
+    asked = {choice.name for view in recipe.augmenter.features for choice in view.features}
     snapshot = pq.read_schema(project / "data/snapshots/uplift_model_exp3.parquet").names
     spine = pq.read_schema(project / "data/sessions.parquet").names
     assert snapshot[:6] == spine
     assert set(snapshot[6:]) == asked
     for view in recipe.augmenter.features:
         stored = pq.read_schema(project / f"data/{view.feature_namespace}.parquet").names
-        assert {*view.features, "event_timestamp", "created_timestamp"} <= set(stored)
+        names = {choice.name for choice in view.features}
+        assert {*names, "event_timestamp", "created_timestamp"} <= set(stored)
 
 
 def test_a_new_project_has_config_recipes_sql_and_data_and_the_list_is_complete(
