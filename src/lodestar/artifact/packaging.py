@@ -1,17 +1,17 @@
 """Lays an artifact out as an MLflow model: payload, carried code, requirements, manifest last."""
 
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+from ruamel.yaml import YAML
 
 import lodestar
 from lodestar.artifact.contents import CONTENTS, ArtifactContents
+from lodestar.artifact.lock import Lock
 from lodestar.artifact.manifest import write_manifest
 from lodestar.artifact.probe import PROBE_ROWS, write_probe
 from lodestar.artifact.wrapper import PAYLOAD
@@ -84,40 +84,63 @@ def stamp(folder: Path, identity: ModelIdentity) -> str:
 def _save_mlflow_model(
     folder: Path, identity: ModelIdentity, contents: ArtifactContents, modules: Mapping[str, Path]
 ) -> None:
+    """What `mlflow.pyfunc.save_model` writes for a model from code, without all that it looks up.
+
+    It would compare each pinned requirement with everything that is installed, which takes longer than
+    many a training; and it would add the lock file of whatever project the caller stands in.
+    """
     import mlflow.pyfunc
     from mlflow.models import Model
 
     source = Path(lodestar.__file__).parent
-    with TemporaryDirectory() as scratch:
-        carried = Path(scratch)
-        _carry_lodestar(source, carried / "lodestar")
-        _carry_project(modules, contents.carried_modules, carried)
-        model = Model(
-            artifact_path="model",
-            run_id=identity.run_id,
-            model_id=identity.model_id,
-            model_uuid=identity.model_id,
-        )
-        with warnings.catch_warnings():
-            # The probe is our input example; MLflow would also run the model on its own.
-            warnings.filterwarnings("ignore", message=".*An input example was not provided")
-            mlflow.pyfunc.save_model(
-                folder,
-                python_model=str(source / "artifact" / "entry.py"),
-                code_paths=[str(path) for path in sorted(carried.iterdir())],
-                pip_requirements=contents.lock.requirements(),
-                signature=_signature(contents),
-                mlflow_model=model,
-            )
-    # MLflow notes where on this machine the file came from; an artifact knows no machine.
-    model.flavors["python_function"]["model_code_path"] = "entry.py"
-    model.save(str(folder / "MLmodel"))
-    for cache in folder.rglob("__pycache__"):
+    code = folder / "code"
+    _carry_lodestar(source, code / "lodestar")
+    _carry_project(modules, contents.carried_modules, code)
+    for cache in code.rglob("__pycache__"):
         shutil.rmtree(cache)
+    shutil.copyfile(source / "artifact" / "entry.py", folder / "entry.py")
+    model = Model(
+        artifact_path="model",
+        run_id=identity.run_id,
+        model_id=identity.model_id,
+        model_uuid=identity.model_id,
+        signature=_signature(contents),
+    )
+    mlflow.pyfunc.add_to_model(
+        model,
+        loader_module="mlflow.pyfunc.loaders.code_model",
+        code=code.name,
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+        streamable=False,
+        model_code_path="entry.py",
+    )
+    _write_requirements(folder, contents.lock)
+    model.save(str(folder / "MLmodel"))
+
+
+def _write_requirements(folder: Path, lock: Lock) -> None:
+    """The lock, as pip, MLflow's virtualenv and conda read it."""
+    pins = lock.requirements()
+    conda = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={lock.python}", "pip", {"pip": pins}],
+    }
+    virtualenv = {
+        "python": lock.python,
+        "build_dependencies": ["pip", "setuptools", "wheel"],
+        "dependencies": ["-r requirements.txt"],
+    }
+    (folder / "requirements.txt").write_text("\n".join(pins), encoding="utf-8")
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    for name, value in (("conda.yaml", conda), ("python_env.yaml", virtualenv)):
+        yaml.dump(value, folder / name)
 
 
 def _carry_lodestar(source: Path, target: Path) -> None:
-    target.mkdir()
+    target.mkdir(parents=True)
     for name in _CARRIED:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name, ignore=_not_carried)
