@@ -27,11 +27,11 @@ def local(sample_project: Path, tmp_path: Path) -> Environment:
     return load_config(copy_of(sample_project, tmp_path / "local"), "local", variables={})
 
 
-@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.faults)])
 def environment(
     request: pytest.FixtureRequest, sample_project: Path, tmp_path: Path
 ) -> Iterator[Environment]:
-    """A project with a store of its own: a file, or on a server."""
+    """A project with a store of its own: a file, or on a server, where each test uploads for long."""
     if request.param == "sqlite":
         yield request.getfixturevalue("local")
         return
