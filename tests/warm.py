@@ -5,6 +5,8 @@ has its own directory, environment and streams, as a started one has. What an im
 kills, limits or replaces is tested with commands that are really started: see `Lodestar`.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -15,11 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 __all__ = ["WarmCommands"]
 
@@ -35,7 +39,7 @@ LONGEST = 1 << 20
 
 
 class WarmCommands:
-    """Asks the process that has imported everything; starts it when it is first asked."""
+    """Asks the process that has imported everything, which lives as long as the block."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
@@ -43,6 +47,7 @@ class WarmCommands:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self._start()
         return self
 
     def __exit__(
@@ -64,7 +69,6 @@ class WarmCommands:
         Raises:
             TimeoutError: it has not.
         """
-        self._start()
         order = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
         with (
             tempfile.TemporaryFile() as stdout,
@@ -85,8 +89,6 @@ class WarmCommands:
         return code, texts[0], texts[1]
 
     def _start(self) -> None:
-        if self._process is not None:
-            return
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from tests.warm import serve; serve({self._address!r})"],
             cwd=Path(__file__).resolve().parents[1],
@@ -101,6 +103,8 @@ class WarmCommands:
 def serve(address: str) -> None:
     """Import, then fork off every command that is asked for, until SIGTERM."""
     _import_everything()
+    gc.collect()
+    gc.freeze()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -154,7 +158,9 @@ def _attend(line: socket.socket) -> None:
     os._exit(0)
 
 
-def _become(args: Sequence[str], cwd: str, env: Mapping[str, str], streams: Sequence[int]) -> None:
+def _become(
+    args: Sequence[str], cwd: str, env: Mapping[str, str], streams: Sequence[int]
+) -> NoReturn:
     """Be the command: as if just started there, with these variables and streams."""
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
@@ -170,5 +176,21 @@ def _become(args: Sequence[str], cwd: str, env: Mapping[str, str], streams: Sequ
     sys.path[0] = ""
     from lodestar.cli.app import main
 
-    main()
-    sys.exit(0)
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except BaseException:  # noqa: BLE001 -- as the interpreter ends, with its trace
+        traceback.print_exc()
+        code = 1
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End as the interpreter does, but for taking apart all that was imported, which takes seconds."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
