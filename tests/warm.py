@@ -35,7 +35,7 @@ LIBRARIES = (
     "xgboost",
     "causalml.inference.meta",
 )
-LONGEST = 1 << 20
+CALLER_GONE_WITHIN = 10.0
 
 
 class WarmCommands:
@@ -101,7 +101,8 @@ class WarmCommands:
 
 
 def serve(address: str) -> None:
-    """Import, then fork off every command that is asked for, until SIGTERM."""
+    """Import, then fork off every command that is asked for, until SIGTERM or the caller's end."""
+    caller = os.getppid()
     _import_everything()
     gc.collect()
     gc.freeze()
@@ -109,9 +110,13 @@ def serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
+        listener.settimeout(CALLER_GONE_WITHIN)
         os.write(1, b"ready\n")
-        while True:
-            line, _ = listener.accept()
+        while os.getppid() == caller:
+            try:
+                line, _ = listener.accept()
+            except TimeoutError:
+                continue
             # Whoever waits for the command is a process of its own, so that many run at a time.
             if os.fork() == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
