@@ -13,7 +13,7 @@ from typing import Any
 
 import prometheus_client  # noqa: F401 -- before Feast has it count in files that all tests share
 import pytest
-from tests.warm import WarmCommands
+from tests.warm import WarmCommands, warm_commands
 
 from lodestar.adapters.feast_project import METRICS_FOLDERS
 from lodestar.samples.project import create_project
@@ -178,7 +178,7 @@ def _as_without_feast() -> None:
 
 @pytest.fixture(scope="session")
 def lodestar() -> Iterator[Lodestar]:
-    with WarmCommands() as warm:
+    with warm_commands() as warm:
         yield Lodestar(warm)
 
 

@@ -20,12 +20,14 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import NoReturn, Self
+from types import ModuleType
+from typing import NoReturn
 
-__all__ = ["WarmCommands"]
+__all__ = ["WarmCommands", "warm_commands"]
 
 LIBRARIES = (
     "mlflow.pyfunc",
@@ -38,28 +40,31 @@ LIBRARIES = (
 CALLER_GONE_WITHIN = 10.0
 
 
+@contextmanager
+def warm_commands() -> "Iterator[WarmCommands]":
+    """Start the process that has imported everything; it lives as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        address = str(Path(folder) / "socket")
+        with subprocess.Popen(
+            [sys.executable, "-c", f"from tests.warm import serve; serve({address!r})"],
+            cwd=Path(__file__).resolve().parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                said = process.stdout.readline()
+                assert said == b"ready\n", said
+                yield WarmCommands(address)
+            finally:
+                process.terminate()
+
+
+@dataclass(frozen=True)
 class WarmCommands:
-    """Asks the process that has imported everything, which lives as long as the block."""
+    """Asks that process, by the address of its socket, to be a command."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="warm-")
-        self._address = str(Path(self._folder.name) / "socket")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process is not None:
-            with self._process:
-                self._process.terminate()
-        self._folder.cleanup()
+    address: str
 
     def run(
         self, args: Sequence[str], cwd: Path, env: Mapping[str, str], *, timeout: float
@@ -77,7 +82,7 @@ class WarmCommands:
             socket.socket(socket.AF_UNIX) as line,
         ):
             line.settimeout(timeout)
-            line.connect(self._address)
+            line.connect(self.address)
             streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
             socket.send_fds(line, [len(order).to_bytes(4, "big")], streams)
             line.sendall(order)
@@ -87,17 +92,6 @@ class WarmCommands:
                 stream.seek(0)
                 texts.append(stream.read().decode())
         return code, texts[0], texts[1]
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from tests.warm import serve; serve({self._address!r})"],
-            cwd=Path(__file__).resolve().parents[1],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        said = self._process.stdout.readline()
-        assert said == b"ready\n", said
 
 
 def serve(address: str) -> None:
@@ -136,8 +130,6 @@ def _import_everything() -> None:
         for module in pkgutil.walk_packages(lodestar.__path__, "lodestar."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-        # MLflow looks through everything that is installed when it first saves a model.
-        importlib.import_module("mlflow.utils.requirements_utils")._init_modules_to_packages_map()
 
 
 def _bury() -> None:
@@ -178,7 +170,6 @@ def _become(
     sys.argv = ["lodestar", *args]
     # What worker processes would import again.
     sys.modules["__main__"] = ModuleType("__main__")
-    sys.path[0] = ""
     from lodestar.cli.app import main
 
     code = 0
@@ -194,7 +185,7 @@ def _become(
 
 def _end(code: int) -> NoReturn:
     """End as the interpreter does, but for taking apart all that was imported, which takes seconds."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined]  # private: waits for threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

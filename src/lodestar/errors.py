@@ -31,6 +31,7 @@ __all__ = [
     "UsageError",
     "choices",
     "described",
+    "first_line",
 ]
 
 
@@ -128,6 +129,11 @@ def choices(given: str, valid: Sequence[str], *, most: int = 12) -> str:
     listed = ", ".join(sorted(valid)[:most])
     more = f" and {len(valid) - most} more" if len(valid) > most else ""
     return f"valid: {listed}{more}" if valid else "there are none"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def described(error: LodestarError) -> dict[str, Any]:

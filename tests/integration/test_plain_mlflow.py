@@ -1,15 +1,18 @@
 """The artifact in other hands: plain MLflow, a clean virtual environment, a project without its code."""
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml  # type: ignore[import-untyped]  # has no types
 from tests.conftest import ROOT, SMALL, Lodestar, Trained, outbox
 
 UV = Path(sys.executable).with_name("uv")
@@ -94,6 +97,24 @@ def test_a_clean_environment_from_its_own_requirements_predicts_the_same(
     plain = pd.read_parquet(out)
     expected = ours(lodestar, run, tmp_path)
     pd.testing.assert_frame_equal(plain, expected[list(plain.columns)], check_exact=True)
+
+
+def test_conda_and_virtualenv_get_the_lock_too_and_nothing_of_the_callers_project(
+    lodestar: Lodestar, project: Path
+) -> None:
+    for name in ("uv.lock", "pyproject.toml"):
+        (project / name).write_text("version = 1\n", encoding="utf-8")
+    run = Trained(project, lodestar("train", "-r", "wine", *SMALL, "--json", cwd=project).json)
+    pins = (run.artifact / "requirements.txt").read_text("utf-8").splitlines()
+    assert f"mlflow=={metadata.version('mlflow')}" in pins
+    # As MLflow reads them, which is YAML 1.1.
+    conda = yaml.safe_load((run.artifact / "conda.yaml").read_text("utf-8"))
+    python, _, pip = conda["dependencies"]
+    assert (python, pip) == (f"python={platform.python_version()}", {"pip": pins})
+    virtualenv = yaml.safe_load((run.artifact / "python_env.yaml").read_text("utf-8"))
+    assert virtualenv["python"] == platform.python_version()
+    assert virtualenv["dependencies"] == ["-r requirements.txt"]
+    assert not {"uv.lock", "pyproject.toml"} & {path.name for path in run.artifact.iterdir()}
 
 
 def uv(cwd: Path, *args: str | Path) -> None:

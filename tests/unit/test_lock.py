@@ -88,3 +88,24 @@ def test_imports_of_a_projects_modules_are_found(tmp_path: Path) -> None:
         "def f():\n    import catboost\n"
     )
     assert imported_packages([tmp_path / "a.py"]) == {"sklearn", "xgboost", "catboost"}
+
+
+@pytest.mark.parametrize(
+    ("info", "file", "text"),
+    [
+        ("dist-info", "RECORD", "frobs/__init__.py,,\n"),
+        ("dist-info", "RECORD", "frobs.py,,\n"),
+        ("egg-info", "top_level.txt", "frobs\n"),
+    ],
+)
+def test_a_package_is_found_in_the_distribution_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, info: str, file: str, text: str
+) -> None:
+    folder = tmp_path / f"works_of_frob-1.5.{info}"
+    folder.mkdir()
+    said = "Metadata-Version: 2.1\nName: works-of-frob\nVersion: 1.5\n"
+    (folder / ("METADATA" if info == "dist-info" else "PKG-INFO")).write_text(said)
+    (folder / file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert lock_of(["frobs"]).direct["works-of-frob"] == "1.5"
+    assert "works-of-frob" not in lock_of(["frob"]).direct

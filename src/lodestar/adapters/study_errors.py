@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from lodestar.errors import ExternalError
+from lodestar.errors import ExternalError, first_line
 
 __all__ = ["busy", "translated", "unusable"]
 
@@ -39,8 +39,7 @@ def unusable(
     name: str, error: Exception, secrets: Sequence[str] = (), *, hint: str = OF_THE_CONFIG
 ) -> ExternalError:
     """The first line of what was said, which has no SQL in it, without any of the secrets."""
-    said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-    reason = said[0]
+    reason = first_line(error.__cause__ or error)
     for secret in filter(None, secrets):
         reason = reason.replace(secret, "***")
     return ExternalError(f"the study {name} cannot be used: {reason}", hint=hint)

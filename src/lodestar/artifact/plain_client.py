@@ -252,7 +252,11 @@ def public(uri: str) -> str:
 
 def names_database(uri: str) -> bool:
     """Whether MLflow would go to a database server itself."""
-    return uri.partition(":")[0].partition("+")[0] in _DATABASE_PORTS
+    return _dialect(uri) in _DATABASE_PORTS
+
+
+def _dialect(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0]
 
 
 def _takes_no_connection(address: tuple[str, int], within: float) -> str | None:
@@ -272,7 +276,7 @@ def _database(uri: str) -> tuple[str, int] | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    return (host, port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]) if host else None
+    return (host, port or _DATABASE_PORTS[_dialect(uri)]) if host else None
 
 
 def _reason(error: OSError, within: float) -> str:

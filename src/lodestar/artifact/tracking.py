@@ -151,11 +151,11 @@ class Tracking:
 
 def _require_readable(uri: str) -> None:
     """See that SQLAlchemy can take a database's URI apart; its own words would quote from it."""
+    if not names_database(uri):
+        return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    if not names_database(uri):
-        return
     try:
         make_url(uri)
     except (ArgumentError, ValueError):

@@ -42,13 +42,18 @@ class Explanation:
 
 
 def explain(model: FittedModel, rows: pa.Table | pa.RecordBatch) -> Explanation | None:
-    """Explain the prediction of one row; None where the model does not support it."""
+    """Explain the prediction of one row; None where the model does not support it.
+
+    Raises:
+        DataError: the estimator refuses a value of the row.
+    """
     compute = _way(model)
     if compute is None:
         return None
-    features = model.preprocessor.transform(rows, dtype=model.family.dtype)
+    scored = model.score(rows)
+    features = scored.features
     values = compute(model.estimator, features)
-    at = int(model.family.predict(model.estimator, features, model.classes).values[0])
+    at = int(scored.predictions.values[0])
     classes = model.classes
     if not classes:
         return _explained(model, features, values[0], "target")

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from lodestar.core.models import Family
 from lodestar.core.results import Predictions
-from lodestar.errors import DataError
+from lodestar.errors import DataError, first_line
 from lodestar.interface.learning import FeatureMatrix, Preprocessor
 
 __all__ = ["FittedModel", "Scored"]
@@ -51,8 +51,7 @@ class FittedModel:
             with np.errstate(over="ignore"):
                 return self.family.predict(self.estimator, features, self.classes)
         except self.family.refusals() as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
             raise DataError(
-                f"{self.family.cls.__name__} refuses: {said[0]}",
+                f"{self.family.cls.__name__} refuses: {first_line(error)}",
                 hint="the rows hold a value that the model cannot compute with",
             ) from error

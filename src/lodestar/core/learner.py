@@ -10,7 +10,7 @@ from lodestar.core.fitted import FittedModel
 from lodestar.core.models import Family
 from lodestar.core.models.watching import Watch
 from lodestar.core.results import Truth
-from lodestar.errors import DataError, LodestarError, UsageError
+from lodestar.errors import DataError, LodestarError, UsageError, first_line
 from lodestar.interface.learning import FeatureMatrix, Preprocessor
 
 __all__ = ["Learner", "TrainRows"]
@@ -62,8 +62,7 @@ class Learner:
 
 def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
     """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    words = f"{name} refuses: {said[0]}"
+    words = f"{name} refuses: {first_line(error)}"
     # The rows are numbers by now: what is of a wrong type is a hyperparameter.
     mistyped = isinstance(error, TypeError)
     if mistyped or any(parameter in words for parameter in hyperparameters):

@@ -103,8 +103,7 @@ class TrialProblem:
         if watch.patience is not None:
             return watch.patience.best
         # Whatever the clock says by now: the work is done, and its value costs next to nothing.
-        predictions = model.family.predict(model.estimator, prepared.validation, self.truth.classes)
-        return self._score(prepared.truth, predictions)
+        return self._score(prepared.truth, model.predict(prepared.validation))
 
     def _score(self, truth: Truth, predictions: Predictions) -> float:
         return float(self.metric.compute(truth, predictions))
