@@ -30,8 +30,21 @@ serving:
   authentication: {{api_keys: [{key}], admin_keys: [{admin}]}}
   limits: {{answer_seconds: {answer}}}
   rollback:
-    {{watch_seconds: {watch}, window_seconds: 1, requests: 20, latency_p99_seconds: 2.0}}
+    watch_seconds: {watch}
+    window_seconds: 1
+    requests: {requests}
+    latency_p99_seconds: 2.0
+    prediction_psi: {psi}
 """
+# Environments by what they hold against a new champion. So few requests as here tell drift from chance
+# only where it is large, and a busy machine breaks the limit on latency by itself.
+JUDGED = {"answer": 20, "watch": 60, "requests": 20, "psi": 0.5}
+ENVIRONMENTS: Mapping[str, Mapping[str, float]] = {
+    "judged": JUDGED,
+    "judged_but_for_drift": {**JUDGED, "psi": 1000},
+    "never_judged": {**JUDGED, "requests": 1_000_000},
+    "unwatched": {**JUDGED, "answer": 2, "watch": 0.001},
+}
 # Does as a file says that its process was told of: sleep, fail or die; else it is a good model.
 MOODY = """\
 import os
@@ -74,9 +87,8 @@ class Place:
         """Copy the sample and let it serve; nothing is trained yet."""
         project = copy_of(sample, target)
         keys = {"key": _sha256(KEY), "admin": _sha256(ADMIN_KEY)}
-        for name, watch, answer in (("served", 60, 20), ("unwatched", 0.001, 2)):
-            text = CONFIG.format(**keys, watch=watch, answer=answer)
-            (project / "config" / f"{name}.yaml").write_text(text)
+        for name, numbers in ENVIRONMENTS.items():
+            (project / "config" / f"{name}.yaml").write_text(CONFIG.format(**keys, **numbers))
         (project / "recipes/sql/loaders/other.sql").write_text(OTHER_SQL)
         return cls(project, lodestar)
 
@@ -109,11 +121,15 @@ class Place:
 
     @contextmanager
     def served(
-        self, run: str, *options: str, env: Mapping[str, str] | None = None
+        self,
+        run: str,
+        *options: str,
+        environment: str = "judged",
+        env: Mapping[str, str] | None = None,
     ) -> Iterator["Server"]:
         """Serve a run, or an alias, as the command does."""
         reference = run if run == "champion" else self.run(run)
-        variables = {"APP_ENV": "served", **(env or {})}
+        variables = {"APP_ENV": environment, **(env or {})}
         with served_run(self.project, reference, *options, env=variables) as process:
             yield Server(self, process)
 

@@ -48,7 +48,7 @@ def check(asking: Asking, place: Place, *names: str, linear: bool = False) -> se
 def test_a_swap_under_load_loses_and_mixes_nothing(place: Place, workers: int) -> None:
     one, two = place.run("one"), place.run("two")
     with (
-        place.served("one", "--workers", str(workers)) as server,
+        place.served("one", "--workers", str(workers), environment="never_judged") as server,
         Asking(server) as asking,
     ):
         asking.ask_some(100)
@@ -77,7 +77,7 @@ def test_a_swap_under_load_loses_and_mixes_nothing(place: Place, workers: int) -
 def test_a_batch_is_answered_by_one_version_while_models_change(place: Place) -> None:
     bodies = place.bodies[:300]
     said = {place.run(name): place.said(name) for name in ("one", "two")}
-    with place.served("one") as server:
+    with place.served("one", environment="never_judged") as server:
         found: list[httpx.Response] = []
         over = threading.Event()
 
@@ -213,7 +213,10 @@ def test_a_model_that_turns_bad_is_taken_back(
 ) -> None:
     one, moody = place.run("one"), place.run("moody")
     file = tmp_path / "mood"
-    with place.served("one", env={MOOD: str(file)}) as server, Asking(server) as asking:
+    with (
+        place.served("one", environment="judged_but_for_drift", env={MOOD: str(file)}) as server,
+        Asking(server) as asking,
+    ):
         asking.ask_some(100)
         assert server.swap(moody).status_code == 200
         asking.ask_some(20)
@@ -253,8 +256,10 @@ def test_a_model_that_ends_its_workers_is_taken_back(place: Place, tmp_path: Pat
 
 def test_a_champion_that_was_brought_in_can_be_taken_back_by_hand(place: Place) -> None:
     one, two = place.run("one"), place.run("two")
-    env = {"APP_ENV": "unwatched"}
-    with place.served("one", "--workers", "2", env=env) as server, Asking(server) as asking:
+    with (
+        place.served("one", "--workers", "2", environment="unwatched") as server,
+        Asking(server) as asking,
+    ):
         asking.ask_some(20)
         assert server.swap(two).status_code == 200
         # Nobody watches it, so the former one is closed by now, and has to be loaded again.
@@ -277,8 +282,7 @@ def test_another_version_of_the_projects_own_code_is_swapped_in_as_it_was_traine
 ) -> None:
     """Both artifacts bring a module `moody`; the second one's turns the classes round."""
     first, second = place.run("moody"), place.run("moody reversed")
-    env = {"APP_ENV": "unwatched"}
-    with place.served("moody", env=env) as server, Asking(server) as asking:
+    with place.served("moody", environment="unwatched") as server, Asking(server) as asking:
         asking.ask_some(50)
         assert server.swap(second).status_code == 200
         asking.ask_some(50)
@@ -291,7 +295,7 @@ def test_another_version_of_the_projects_own_code_is_swapped_in_as_it_was_traine
 def test_an_alias_is_followed_also_by_workers_that_start_anew(place: Place) -> None:
     one, two = place.run("one"), place.run("two")
     place.promote("one")
-    with place.served("champion", "--workers", "2", env={"APP_ENV": "unwatched"}) as server:
+    with place.served("champion", "--workers", "2", environment="unwatched") as server:
         assert server.state()["follows"] == "champion"
         with Asking(server) as asking:
             asking.ask_some(50)
@@ -377,7 +381,7 @@ def test_what_is_asked_otherwise_cannot_stand_beside_the_champion(place: Place, 
         options += ["--traffic", "10"]
     starting = place.lodestar.start(
         "serve-api", "--run-id", place.run("one"), "--port", "0", *options,
-        cwd=place.project, env={"APP_ENV": "served"},
+        cwd=place.project, env={"APP_ENV": "judged"},
     )  # fmt: skip
     done = ended(starting)
     done.refused(2, f"cannot be the {role}", "the field mean_area is gone", "weekday is new")
