@@ -2,7 +2,7 @@
 # need, then all of them. Both need only Python 3.11 or 3.12, make and the package registry.
 .POSIX:
 .SUFFIXES:
-.PHONY: demo dev test lint format faults bench-quick lock system-packages clean
+.PHONY: demo dev test coverage lint format faults bench-quick lock system-packages clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -32,6 +32,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# As `make test`, with the coverage of the commands that the tests start.
+coverage:
+	COVERAGE_PATCH=subprocess $(MAKE) test
 
 # The long runs: kills, full disks, tampering with every file.
 faults: $(VENV)/.installed-dev system-packages

@@ -23,7 +23,7 @@ from tests.tracking import (
 
 from lodestar.artifact.cache import ArtifactCache
 from lodestar.artifact.folders import discard, held
-from lodestar.artifact.manifest import write_manifest
+from lodestar.artifact.manifest import verify, write_manifest
 from lodestar.artifact.store import SavedRun
 from lodestar.errors import ArtifactError, ExternalError, UnreachableError, UsageError
 from lodestar.infra.mlflow_server import MlflowServer
@@ -89,6 +89,15 @@ def test_a_fetched_artifact_needs_neither_the_server_nor_mlflow(
         assert again.json == first.json
         assert again.json["notes"] == []
     assert len(remote.proxy.requests) == asked
+
+
+def test_what_was_published_from_here_is_not_fetched(remote: RemoteProject, run: SavedRun) -> None:
+    trained_at = store_of(remote.environment).located(run.run_id).folder
+    made = saved_copy(remote.environment, trained_at)
+    remote.proxy.refuse()
+    found = store_of(remote.environment).located(made.run_id)
+    assert (found.digest, found.folder.name, found.notes) == (made.digest, made.digest, ())
+    verify(found.folder, expected=made.digest)
 
 
 def test_without_the_server_a_prefix_means_what_is_here_and_says_so(

@@ -26,12 +26,16 @@ MOST_PARAM = 6000
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A finished run; its artifact and its report by their URIs."""
+    """A finished run; its artifact and its report by their URIs.
+
+    `folder` is what was logged as the artifact, unless an earlier attempt had logged it.
+    """
 
     run_id: str
     digest: str
     artifact: str
     report: str
+    folder: Path
 
 
 def publish(connection: Connection, staged: StagedRun, scratch: Path) -> PublishedRun:
@@ -40,10 +44,11 @@ def publish(connection: Connection, staged: StagedRun, scratch: Path) -> Publish
     A run that an earlier attempt has left is gone on with. A failure leaves the run as FAILED where the
     store still answers. `scratch` is an empty folder on the file system of the staged one.
     """
+    folder = scratch / MODEL_NAME
     run = _run_of(connection, staged)
     if run.info.status != "FINISHED":  # else only the end of it was not seen before
         try:
-            _log(connection, run, staged, scratch / MODEL_NAME)
+            _log(connection, run, staged, folder)
         except BaseException:
             _end_as_failed(connection, run.info.run_id)
             raise
@@ -51,7 +56,7 @@ def publish(connection: Connection, staged: StagedRun, scratch: Path) -> Publish
     model = connection.client.get_logged_model(run.data.tags[tags.MODEL_ID])
     report = f"{run.info.artifact_uri}/{REPORT_NAME}"
     digest = run.data.tags[tags.DIGEST]
-    return PublishedRun(run.info.run_id, digest, model.artifact_location, report)
+    return PublishedRun(run.info.run_id, digest, model.artifact_location, report, folder)
 
 
 def model_of(connection: Connection, run: "Run") -> "LoggedModel | None":

@@ -3,7 +3,7 @@
 import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -243,6 +243,12 @@ class RunStore:
         name = staged.record.name
         if (folder := _local_folder(published.artifact)) is not None:
             self._local.add(OpenedRun(published.run_id, name, published.digest, folder))
+        elif published.folder.is_dir():
+            # Nobody here need fetch what was made here. Where it cannot be kept, fetching says why.
+            with suppress(OSError):
+                self._local.keep(
+                    published.run_id, name, published.digest, lambda _: published.folder
+                )
         return SavedRun(
             published.run_id,
             name,

@@ -22,7 +22,7 @@ from lodestar.cli.options import (
     the_settings,
 )
 from lodestar.cli.promotion import add_promotion_commands
-from lodestar.cli.serving import add_serving_commands
+from lodestar.cli.serving import add_serving_commands, prove_ahead
 
 __all__ = ["app", "main"]
 
@@ -80,6 +80,7 @@ def train(
 
         with out.progress() as progress:
             trained = run(settings, params, strict=strict, resume=resume, progress=progress)
+            prove_ahead(settings.environment, trained.saved.run_id, progress)
         out.show(TrainView(trained))
 
 

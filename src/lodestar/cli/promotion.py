@@ -8,6 +8,7 @@ import typer
 
 from lodestar.cli.edge import guarded
 from lodestar.cli.options import Env, Json, RunId, the_environment
+from lodestar.cli.serving import prove_ahead
 
 __all__ = ["add_promotion_commands"]
 
@@ -42,6 +43,7 @@ def promote(
 
         with out.progress() as progress:
             promoted = run(environment, run_id, alias, force=force, tell=progress)
+            prove_ahead(environment, promoted.now.run_id, progress)
         out.show(PromotionView(promoted))
 
 

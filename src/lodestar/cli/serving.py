@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,10 @@ from lodestar.cli.options import Env, RunId, the_environment
 
 if TYPE_CHECKING:
     from lodestar.artifact.register import OpenedRun
+    from lodestar.interface.progress import Progress
+    from lodestar.settings.loading import Environment
 
-__all__ = ["add_serving_commands"]
+__all__ = ["add_serving_commands", "prove_ahead"]
 
 
 def add_serving_commands(app: typer.Typer) -> None:
@@ -74,3 +77,14 @@ def serve_api(
             code = launch(environment, asked, tell=progress, started=started)
         if code:
             raise typer.Exit(code)
+
+
+def prove_ahead(environment: Environment, run_id: str, tell: Progress) -> None:
+    """Prove now how a run is scored, where it may be served: its first start is then quick."""
+    config = environment.config
+    extra = find_spec("msgspec")  # of lodestar-ml[serving]
+    if config.environment.serving == "blocked" or not config.serving.native or extra is None:
+        return
+    from lodestar.serving.proving import prove_ahead as prove
+
+    prove(environment, run_id, tell)

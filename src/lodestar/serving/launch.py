@@ -83,10 +83,10 @@ def launch(
 
 def _plan(environment: Environment, settings: Serving, run: OpenedRun, tell: Progress) -> None:
     """Where no plan is kept yet, have a child prove one: the workers then need no model library."""
-    from lodestar.serving.loading import is_planned
+    from lodestar.serving.proving import is_proven
     from lodestar.serving.rehearsal import rehearse
 
-    if settings.native and not is_planned(environment.project, run):
+    if settings.native and not is_proven(environment.project, run):
         tell.stage(f"Proving how {run.run_name} is scored (once on this machine)")
         asyncio.run(rehearse(environment, ServedRun.of(run)))
 

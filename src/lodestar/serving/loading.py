@@ -5,26 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-from pyarrow import feather
-
 from lodestar.artifact.contents import ArtifactContents
-from lodestar.artifact.register import OpenedRun
-from lodestar.artifact.wrapper import PAYLOAD, load_wrapper, open_contents
+from lodestar.artifact.wrapper import open_contents
 from lodestar.core.features import select_features
 from lodestar.core.policies import RowPolicies
-from lodestar.errors import ArtifactError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import OnlineReader, SelectedFeatures
+from lodestar.serving import proving
 from lodestar.serving.breaker import Breaker
-from lodestar.serving.plan import (
-    NotPlannedError,
-    keep_plan,
-    kept_scorer,
-    proven_scorer,
-    row_scorer,
-    rows_of,
-)
+from lodestar.serving.plan import NotPlannedError, rows_of
 from lodestar.serving.request_model import RequestField, RequestModel
 from lodestar.serving.scoring import RowScorer
 from lodestar.serving.state import ServedRun
@@ -33,17 +22,9 @@ from lodestar.serving.version import Parts, ServedVersion
 from lodestar.settings.recipe import FeatureSelection
 from lodestar.settings.serving import Serving
 
-__all__ = [
-    "VersionLoader",
-    "contract_differences",
-    "is_planned",
-    "plan_path",
-    "request_differences",
-]
+__all__ = ["VersionLoader", "contract_differences", "request_differences"]
 
 WARM_UPS = 3
-# The libraries whose trees are scored without them.
-PLANNED = frozenset({"xgboost", "lightgbm", "causal"})
 
 
 @dataclass(frozen=True)
@@ -93,40 +74,19 @@ class VersionLoader:
         return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
 
     def _scorer(self, contents: ArtifactContents, run: ServedRun, *, prove: bool) -> RowScorer:
-        scorer = self._kept(contents, run)
+        native = self.settings.native
+        scorer = proving.kept(self.project, contents, run) if native else None
+        if scorer is None and run.scoring:
+            scorer = proving.repeat(run)
         if scorer is None:
-            if not run.scoring and not prove:
+            if not prove:
                 raise NotPlannedError("nobody has proven how its rows are scored")
-            scorer = self._chosen(run)
-        rows = rows_of(contents.feature_schema, _probe(Path(run.folder)))
+            scorer = proving.prove(self.project, run, native=native)
+        rows = rows_of(contents.feature_schema, proving.probe_rows(Path(run.folder)))
         for _ in range(WARM_UPS):
             scorer.score(rows)
             scorer.score(rows[:1])
         return scorer
-
-    def _kept(self, contents: ArtifactContents, run: ServedRun) -> RowScorer | None:
-        """A plan that was proven before: no library of the model is needed to score by it."""
-        if not self.settings.native:
-            return None
-        try:
-            return kept_scorer(contents, plan_path(self.project, run.digest), digest=run.digest)
-        except NotPlannedError:
-            return None
-
-    def _chosen(self, run: ServedRun) -> RowScorer:
-        """Load the estimator, choose how it scores, and keep the plan for those that load it later."""
-        wrapper, _ = load_wrapper(Path(run.folder), digest=run.digest)
-        probe = _probe(Path(run.folder))
-        if run.scoring:
-            return proven_scorer(wrapper, probe, name=run.scoring, reason=run.why_not_faster)
-        if not self.settings.native:
-            return row_scorer(wrapper, probe, native=False)
-        path = plan_path(self.project, run.digest)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return keep_plan(wrapper, probe, path, digest=run.digest, native=True)
-        except OSError:  # where nothing can be written, every start proves anew
-            return row_scorer(wrapper, probe, native=True)
 
     def _selected(self, contents: ArtifactContents) -> tuple[SelectedFeatures, ...]:
         items = contents.augmenter_config_snapshot.get("features", ())
@@ -143,21 +103,6 @@ class VersionLoader:
         if reader is None:
             return None
         return Breaker(reader, self.settings.online, self.telemetry)
-
-
-def plan_path(project: Path, digest: str) -> Path:
-    """Where the proven plan of an artifact is kept on this machine."""
-    return project / ".lodestar" / "plans" / f"{digest}.plan"
-
-
-def is_planned(project: Path, run: OpenedRun) -> bool:
-    """Whether a plan is kept already, or none will ever be: then nobody need make one first.
-
-    Raises:
-        ArtifactError: tampered with, or for other versions.
-    """
-    contents, _ = open_contents(run.folder, digest=run.digest)
-    return contents.trained_model.kind not in PLANNED or plan_path(project, run.digest).is_file()
 
 
 def contract_differences(was: ServedVersion, now: ServedVersion) -> tuple[str, ...]:
@@ -198,11 +143,3 @@ def _field_differences(was: RequestField, now: RequestField) -> Iterator[str]:
         yield "must not be null any more"
     if now.key != was.key:
         yield f"is {'an' if now.key else 'no'} entity key now"
-
-
-def _probe(folder: Path) -> pa.Table:
-    path = folder / PAYLOAD / "probe_rows.arrow"
-    try:
-        return feather.read_table(path, memory_map=False)
-    except OSError as error:
-        raise ArtifactError("the artifact has no probe rows") from error
