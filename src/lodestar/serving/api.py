@@ -48,6 +48,15 @@ PROBLEM = {
         },
     },
 }
+# In the order of the page.
+TAGS = [
+    {"name": "predict", "description": "Rows in, predictions out."},
+    {"name": "model", "description": "What is served."},
+    {"name": "operations", "description": "For load balancers and Prometheus."},
+    {"name": "MLflow", "description": "MLflow's scoring protocol, for its clients."},
+    {"name": "Open Inference Protocol", "description": "Version 2 over JSON, for its clients."},
+    {"name": "administration", "description": "With an administrator's key."},
+]
 REFUSALS = {
     "400": "The body is no JSON.",
     "401": "No key, or one that is not known.",
@@ -101,6 +110,7 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
             version=app.version,
             description=_description(fleet),
             routes=app.routes,
+            tags=TAGS,
         )
         _, parts = msgspec.json.schema_components(
             [PredictionBody, RowProblem, BatchBody], ref_template=COMPONENTS
