@@ -49,9 +49,9 @@ def test_what_is_not_to_be_compiled_or_has_no_trees_is_not_proven_ahead(
     plain = write_served_config(
         project, "plain", "environment: {serving: allowed}\nserving: {native: false}\n"
     )
-    linear = ("--set", "model.class_path=sklearn.linear_model.LogisticRegression")
-    linear = (*linear, "--set", "model.hyperparameters={}")
-    for options, env in ((SMALL, plain), (linear, served)):
+    path = "model.class_path=sklearn.linear_model.LogisticRegression"
+    linear = ("--set", path, "--set", "model.hyperparameters={}")
+    for options, env in (([*SMALL], plain), ([*linear], served)):
         lodestar("train", "-r", "breast_cancer", *options, cwd=project, env=env).succeeded()
     assert plans(project) == []
 

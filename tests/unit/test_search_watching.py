@@ -135,7 +135,7 @@ def test_a_share_target_is_judged_on_shares_not_on_margins() -> None:
         ("xgboost.XGBRegressor", {"booster": "gblinear", "n_estimators": ROUNDS}),
         ("xgboost.XGBRFRegressor", {"n_estimators": ROUNDS}),
         ("xgboost.XGBRegressor", {"n_estimators": 1}),
-        ("sklearn.ensemble.RandomForestRegressor", {"n_estimators": 5, "warm_start": True}),
+        ("sklearn.ensemble.BaggingRegressor", {"n_estimators": 5, "warm_start": True}),
         ("catboost.CatBoostRegressor", {"n_estimators": ROUNDS, "eval_metric": "MAE"}),
     ],
 )
@@ -250,10 +250,12 @@ def test_catboost_computes_our_metric_itself(task: Task, classes: int, metric: s
     [
         ("GradientBoosting", {"n_estimators": ROUNDS, "subsample": 0.5}, list(CHECKPOINTS)),
         ("HistGradientBoosting", {"max_iter": 20}, [10, 30, 60]),
+        ("RandomForest", {"n_estimators": 20}, [10, 30, 60]),
+        ("ExtraTrees", {"n_estimators": 20, "bootstrap": True, "max_samples": 0.5}, [10, 30, 60]),
     ],
 )
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_scikit_learns_boosting_tells_what_its_first_rounds_alone_predict(
+def test_scikit_learns_ensembles_tell_what_its_first_rounds_alone_predict(
     name: str, given: dict[str, Any], steps: list[int], task: Task
 ) -> None:
     kind, metric = ("Classifier", "log_loss") if task == "classification" else ("Regressor", "rmse")
@@ -266,6 +268,20 @@ def test_scikit_learns_boosting_tells_what_its_first_rounds_alone_predict(
         fit.family.fit(model, fit.train.features, fit.train.truth)
         assert value == pytest.approx(fit.score(model), rel=1e-4), percent
     assert fit.score(fit.model) == pytest.approx(fit.unwatched(), rel=1e-4)
+
+
+def test_a_forest_that_was_watched_is_bit_by_bit_the_one_that_was_not() -> None:
+    fit = Watched(problem_of("sklearn.ensemble.RandomForestClassifier"), {"n_estimators": 20})
+    assert fit.score(fit.model) == fit.unwatched()
+    assert fit.model.get_params()["warm_start"] is False
+    assert len(fit.model.estimators_) == fit.model.n_estimators == 20
+
+
+def test_a_forest_with_balanced_weights_is_not_grown_in_steps() -> None:
+    given = {"n_estimators": 20, "class_weight": "balanced"}
+    fit = Watched(problem_of("sklearn.ensemble.RandomForestClassifier"), given)
+    assert list(fit.told) == [33]
+    assert fit.score(fit.model) == fit.unwatched()
 
 
 def test_histogram_boosting_that_has_stopped_by_itself_does_not_go_on() -> None:
@@ -281,6 +297,7 @@ BOOSTERS = [
     ("catboost.CatBoostClassifier", {"iterations": 200, "thread_count": 1}),
     ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 200}),
     ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 200}),
+    ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 50}),
 ]
 
 

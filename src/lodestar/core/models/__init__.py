@@ -32,11 +32,17 @@ def family_of(cls: type, task: Task) -> Family:
 
 
 def _of_sklearn(cls: type, task: Task) -> Family:
-    from lodestar.core.models.boosting import GradientBoostingFamily, HistGradientBoostingFamily
+    from lodestar.core.models.ensembles import (
+        ForestFamily,
+        GradientBoostingFamily,
+        HistGradientBoostingFamily,
+    )
 
     names = {base.__name__ for base in cls.__mro__ if base.__module__.startswith("sklearn.")}
     if "BaseHistGradientBoosting" in names:
         return HistGradientBoostingFamily(cls, task)
     if "BaseGradientBoosting" in names:
         return GradientBoostingFamily(cls, task)
+    if "BaseForest" in names:
+        return ForestFamily(cls, task)
     return Family(cls, task)
