@@ -51,12 +51,14 @@ lock: $(VENV)/.installed-uv
 	$(LOCK) --upgrade pyproject.toml --all-extras --group test --group lint \
 		-o requirements/dev.txt
 
-# What the tests need of the system: a browser for the report, OpenMP for the boosters.
+# What the tests need of the system: a browser for the report, OpenMP for the boosters, Prometheus's tool
+# for the alert rules.
+PACKAGES = chromium libgomp1 prometheus
 system-packages:
-	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium libgomp1 >/dev/null; \
-	else echo "install chromium: sudo apt-get install chromium libgomp1" >&2; exit 1; fi
+	@if command -v promtool >/dev/null && { command -v chromium || command -v chromium-browser; } >/dev/null; \
+	then :; elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	else echo "install what the tests need: sudo apt-get install $(PACKAGES)" >&2; exit 1; fi
 
 clean:
 	rm -rf $(VENV) mlruns outputs data build dist .coverage* .hypothesis .*_cache
