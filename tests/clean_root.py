@@ -1,11 +1,10 @@
-"""Runs a Dockerfile without Docker: each instruction really, in a root directory of its own.
+"""Images and containers without Docker: overlays over a minimal Debian, and namespaces. Needs root.
 
-Stages are overlays over a minimal Debian (debootstrap) that stands for the base image. A container is
-started as Docker would: pid 1 of its own namespaces, without a network but its loopback, the root file
-system read only, as the image's user, without privileges. Needs root.
+The Debian (debootstrap) stands for a base image. A container is started as Docker would: pid 1 of its
+own namespaces, without a network but its loopback, the root file system read only, as the image's user,
+without privileges.
 """
 
-import json
 import os
 import re
 import shlex
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Container", "Image", "build", "debian", "why_not"]
+__all__ = ["Container", "Image", "container", "debian", "in_root", "why_not"]
 
 SUITES = {(3, 11): "bookworm"}  # the Debian that has this Python
 TOOLS = ("debootstrap", "unshare", "nsenter", "chroot", "setpriv", "ip")
@@ -89,50 +88,6 @@ class Image:
         return shlex.join(["mount", "-t", "overlay", "overlay", "-o", options, str(at)])
 
 
-def build(
-    dockerfile: Path,
-    base: Path,
-    folder: Path,
-    *,
-    secrets: dict[str, Path],
-    known: dict[str, Image] | None = None,
-) -> Image:
-    """Run a Dockerfile's instructions, its context being the folder that it lies in.
-
-    `base` stands for any image that it names, but for those that are `known`.
-    """
-    stages = dict(known or {})
-    image = Image([base])
-    for number, (word, rest) in enumerate(_instructions(dockerfile)):
-        if word == "FROM":
-            source, _, name = rest.partition(" AS ")
-            image = stages.get(source, Image([base])).derived(folder / f"layer-{number}")
-            stages[name or "final"] = image
-        elif word == "RUN":
-            _run_step(image, rest, folder, secrets)
-        elif word == "COPY":
-            _copy(image, rest, dockerfile.parent, stages, folder)
-        elif word == "ENV":
-            for key, value in _pairs(rest):
-                image.env[key] = value.replace("$PATH", image.env["PATH"])
-        elif word == "LABEL":
-            image.labels |= dict(_pairs(rest))
-        elif word == "WORKDIR":
-            _in_root(image, f"mkdir -p {shlex.quote(rest)}", folder)
-            image.folder = rest
-        elif word == "USER":
-            image.user = rest
-        elif word == "VOLUME":
-            image.volumes = json.loads(rest)
-        elif word == "HEALTHCHECK":
-            image.probe = json.loads(rest.partition(" CMD ")[2])
-        elif word == "ENTRYPOINT":
-            image.entrypoint = json.loads(rest)
-        elif word != "EXPOSE":
-            raise AssertionError(f"{word} is not known here")
-    return stages["final"]
-
-
 @dataclass(frozen=True)
 class Container:
     """An image that runs; `pid` is its first process, seen from here."""
@@ -193,14 +148,10 @@ def container(image: Image, folder: Path, env: dict[str, str]) -> Iterator[Conta
     user, _, group = image.user.partition(":")
     variables = {**image.env, **env}
     mounts = [image.mounted(at, read_only=True), "ip link set lo up"]
-    for name in ("proc", "dev"):
-        mounts.append(
-            f"mount --rbind /{name} {at}/{name}"
-            if name == "dev"
-            else f"mount -t proc proc {at}/proc"
-        )
-    for place in image.volumes:
-        mounts.append(f"mount -t tmpfs -o size=256m,mode=1777 tmpfs {at}{place}")
+    mounts += [f"mount -t proc proc {at}/proc", f"mount --rbind /dev {at}/dev"]
+    mounts += [
+        f"mount -t tmpfs -o size=256m,mode=1777 tmpfs {at}{place}" for place in image.volumes
+    ]
     lowered = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
     lowered += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     start = ["chroot", str(at), "/usr/bin/env", "-i", "-C", image.folder]
@@ -243,60 +194,13 @@ def _child(process: "subprocess.Popen[bytes]") -> int:
     raise AssertionError("nothing was started")
 
 
-def _instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
-    lines = dockerfile.read_text(encoding="utf-8").splitlines()
-    text = "\n".join(line for line in lines if not line.startswith("#"))
-    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-        if line.strip():
-            word, _, rest = line.strip().partition(" ")
-            yield word, rest.strip()
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for part in shlex.split(text):
-        key, _, value = part.partition("=")
-        yield key, value
-
-
-def _run_step(image: Image, text: str, folder: Path, secrets: dict[str, Path]) -> None:
-    binds: list[tuple[Path, str]] = []
-    while found := re.match(r"--mount=type=secret,id=(\w+),target=(\S+)\s+", text):
-        if found[1] in secrets:
-            binds.append((secrets[found[1]], found[2]))
-        text = text[found.end() :]
-    command = shlex.join(json.loads(text)) if text.startswith("[") else text
-    _in_root(image, command, folder, binds)
-
-
-def _copy(image: Image, text: str, context: Path, stages: dict[str, Image], folder: Path) -> None:
-    words = text.split()
-    found = words[0].partition("--from=")[2]
-    source, target = words[-2:]
-    place = os.path.normpath(os.path.join(image.folder, target))  # noqa: PTH118 -- a path inside
-    if found:
-        content = stages[found].path(source)
-        assert content is not None, text
-    else:
-        _allowed(context, source)
-        content = context / source
-    if content.is_dir():
-        command = f"mkdir -p {place} && cp -a /from/. {place}/"
-    else:
-        command = f"cp -a /from {place}/"
-        command = f"cp -a /from {place}/{content.name}" if target.endswith("/") else command
-    _in_root(image, command, folder, [(content, "/from")])
-
-
-def _allowed(context: Path, name: str) -> None:
-    """The context has what .dockerignore lets through, and nothing else."""
-    lines = (context / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "*"
-    assert f"!{name.removeprefix('./')}" in lines, f"{name} is ignored"
-
-
-def _in_root(
+def in_root(
     image: Image, command: str, folder: Path, binds: Sequence[tuple[Path, str]] = ()
 ) -> None:
+    """Run a shell's command in an image as its builder does: as root, with this machine's network.
+
+    `binds` are files and folders of this machine, and where they are seen inside.
+    """
     at = folder / "root"
     at.mkdir(exist_ok=True)
     mounts = [image.mounted(at, read_only=False)]
@@ -311,13 +215,6 @@ def _in_root(
     start = ["chroot", str(at), "/usr/bin/env", "-i", "-C", image.folder, *variables]
     script = " && ".join([*mounts, shlex.join([*start, "/bin/sh", "-c", command])])
     _run(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script])
-    for _, inside in binds:
-        if inside == "/from":
-            stray = image.layers[-1] / "from"
-            if stray.is_dir():
-                stray.rmdir()
-            else:
-                stray.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str]) -> None:

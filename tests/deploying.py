@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -15,7 +14,9 @@ from lodestar.deploy.settings import read_settings
 from lodestar.deploy.targets import TARGETS
 
 __all__ = [
+    "CONFIG",
     "ECR",
+    "ENV",
     "IMAGE",
     "KEY",
     "SECRETS",

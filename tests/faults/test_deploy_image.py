@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.clean_root import Container, Image, build, container, debian, why_not
+from tests.clean_root import Container, Image, container, debian, why_not
 from tests.conftest import Lodestar, Trained
 from tests.deploying import IMAGE, KEY, SECRETS, VARIABLES, deployable
+from tests.dockerfiles import build
 
 pytestmark = [
     pytest.mark.faults,
@@ -55,7 +56,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def image(rendered: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    secrets = {"pip": path for path in [Path("/etc/pip.conf")] if path.is_file()}
+    own = Path("/etc/pip.conf")
+    secrets = {"pip": own} if own.is_file() else {}
     return build(rendered / "Dockerfile", base, tmp_path_factory.mktemp("built"), secrets=secrets)
 
 
@@ -167,9 +169,7 @@ def test_an_artifact_that_was_tampered_with_makes_no_image(
     prove = (
         f'RUN ["/opt/lodestar/bin/python", "-P", "-m", "lodestar.serving.prove", "{baked.stem}"]'
     )
-    dockerfile.write_text(
-        f"FROM base\nENV PATH=/opt/lodestar/bin:$PATH\nWORKDIR /srv/lodestar\nRUN echo >> {file}\n{prove}\n",
-        encoding="utf-8",
-    )
+    steps = ("FROM base", "WORKDIR /srv/lodestar", f"RUN echo >> {file}", prove)
+    dockerfile.write_text("\n".join(steps), encoding="utf-8")
     with pytest.raises(AssertionError, match=r"preprocessor\.json"):
         build(dockerfile, base, tmp_path / "built", secrets={}, known={"base": image})

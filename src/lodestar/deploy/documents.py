@@ -18,7 +18,7 @@ def yaml_text(*documents: Value, header: str = "") -> str:
     stream.writelines(f"# {line}".rstrip() + "\n" for line in header.splitlines())
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment] -- declared as None
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None
     writer.width = 1_000_000
     writer.allow_unicode = True
     for position, document in enumerate(documents):

@@ -99,15 +99,16 @@ def checked_lock(path: Path, pins: Pins) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--requirements {path} cannot be read") from error
-    found: dict[str, str] = {}
+    found: dict[str, set[str]] = {}  # by platform there may be several
     joined = re.sub(r"\\\n", " ", text)
     for line in filter(None, map(str.strip, joined.splitlines())):
         if line.startswith("#"):
             continue
-        found |= _pin(line, path)
+        name, version = _pin(line, path)
+        found.setdefault(name, set()).add(version)
     for name, version in pins.direct.items():
-        if found.get(name) != version:
-            has = found.get(name, "none")
+        if version not in found.get(name, ()):
+            has = ", ".join(sorted(found.get(name, ()))) or "none"
             raise UsageError(
                 f"the artifact was made with {name} {version}, and the lock has {has}",
                 where=str(path),
@@ -116,7 +117,7 @@ def checked_lock(path: Path, pins: Pins) -> str:
     return text
 
 
-def _pin(line: str, path: Path) -> dict[str, str]:
+def _pin(line: str, path: Path) -> tuple[str, str]:
     matched = _LINE.match(line)
     try:
         requirement = Requirement(matched["requirement"]) if matched else None
@@ -129,7 +130,7 @@ def _pin(line: str, path: Path) -> dict[str, str]:
             where=str(path),
             hint="uv pip compile --generate-hashes, or pip-compile --generate-hashes, makes such a file",
         )
-    return {canonicalize_name(requirement.name): versions[0].version}
+    return canonicalize_name(requirement.name), versions[0].version
 
 
 def _compiled(wanted: Wanted, folder: Path) -> str:
