@@ -31,9 +31,26 @@ def test_a_run_becomes_files_and_three_commands(
         2, "changed since they were rendered: deployment.yaml", "--force"
     )
     said = lodestar(*command, *options, "--force", cwd=run.project, env=VARIABLES).succeeded()
+    without = {"APP_ENV": VARIABLES["APP_ENV"]}
+    again = lodestar(*command, *options, "--json", cwd=run.project, env=without).succeeded()
+    assert again.json["changed"] == 0
     for words in (f"docker build --tag {IMAGE}", "docker push", "kubectl apply -f", *SECRETS):
         assert words in said.stderr
     assert SECRETS["LODESTAR_API_KEY_SHA256"] not in said.stderr + said.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "env", "words"),
+    [
+        ("nomad", {}, "there is no target 'nomad'"),
+        ("compose", {"APP_ENV": "none"}, "there is no environment 'none'"),
+    ],
+)
+def test_what_there_is_not(
+    lodestar: Lodestar, run: Trained, target: str, env: dict[str, str], words: str
+) -> None:
+    command = ("deploy", "render", target, "--run-id", run.run_id, "--image", IMAGE)
+    lodestar(*command, cwd=run.project, env=env).refused(2, words)
 
 
 def test_local_serves_nothing_and_says_how_to_go_on(lodestar: Lodestar, run: Trained) -> None:

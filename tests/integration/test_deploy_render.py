@@ -12,7 +12,7 @@ from tests.conftest import ROOT, Trained, copy_of, digests, edited
 from tests.deploying import CONFIG, ECR, ENV, IMAGE, SECRETS, SETTINGS, loaded
 from tests.faults.test_secrets import hits
 from tests.served_projects import served_run, write_served_config
-from tests.tracking import saved_copy, store_of
+from tests.tracking import MLFLOWS_WARNINGS, saved_copy, store_of
 
 from lodestar.artifact.local_runs import BAKED
 from lodestar.artifact.manifest import verify
@@ -23,6 +23,8 @@ from lodestar.pipelines.deploy import Asked, Rendered, render
 from lodestar.pipelines.promotion import promote
 from lodestar.serving.prove import prove
 from lodestar.settings.loading import Environment, load_config
+
+pytestmark = MLFLOWS_WARNINGS
 
 # A lock that is there already: making one asks an index.
 LOCK = ROOT / "requirements" / "dev.txt"
@@ -154,7 +156,6 @@ def test_proving_a_run_that_was_not_baked_in_or_was_tampered_with(
         prove(project, place.run_id)
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_an_alias_is_written_as_the_run_that_it_was(place: Place, tmp_path: Path) -> None:
     promote(place.environment(), place.run_id, "champion", force=False, tell=Silent())
     done = place.render("champion", output=tmp_path / "out")
@@ -272,7 +273,6 @@ def test_configs_that_cannot_be_deployed(
         ("challenger", {}, "challenger"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_what_is_asked_for_wrongly(
     place: Place, tmp_path: Path, reference: str, asked: dict[str, Any], words: str
 ) -> None:

@@ -9,6 +9,7 @@ from lodestar.deploy.variables import (
     needed_variables,
     plain_variables,
     refuse_secrets,
+    with_stand_ins,
 )
 from lodestar.errors import SettingsError, UsageError
 
@@ -85,3 +86,27 @@ def test_a_secret_has_no_value_on_the_command_line(given: str, words: str) -> No
     with pytest.raises(UsageError, match=words) as raised:
         plain_variables([given], ("D",))
     assert "secret@" not in str(raised.value)
+
+
+def test_secrets_that_are_not_set_get_a_stand_in_and_nothing_else_does(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "mlflow: {tracking_uri: '${TRACKING}'}\ndata: {root: '${ROOT}', postgres: {uri: '${SQL}'}}\n",
+        "serving:\n"
+        "  workers: ${WORKERS}\n"
+        "  authentication: {api_keys: ['${KEY}', '${SET}', '${FILE}', '${BOTH}'], jwt: {key: '${J}'}}\n"
+        "feature_store: {redis: {uri: '${REDIS}', ca_file: '${BOTH}'}, feast: {online: '${O:redis}'}}\n",
+    )
+    (tmp_path / ".lodestar").mkdir()
+    (tmp_path / ".lodestar/infra.env").write_text("FILE=kept\n", encoding="utf-8")
+    found = with_stand_ins(tmp_path, "prod", {"SET": "given"})
+    assert {name for name, value in found.items() if value == "0" * 64} == {
+        *("J", "KEY", "REDIS", "SQL"),
+    }
+    assert (found["SET"], found["FILE"]) == ("given", "kept")
+    assert not {"TRACKING", "ROOT", "WORKERS", "BOTH", "O"} & set(found)
+
+
+def test_an_environment_without_a_file_is_told_by_whoever_loads_it(tmp_path: Path) -> None:
+    write(tmp_path, "a: ${A}\n")
+    assert with_stand_ins(tmp_path, "none", {"B": "1"}) == {"B": "1"}

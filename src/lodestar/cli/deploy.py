@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lodestar.cli.edge import guarded
-from lodestar.cli.options import Env, Json, RunId, the_environment
+from lodestar.cli.options import Env, Json, RunId, the_project, the_variables
+
+if TYPE_CHECKING:
+    from lodestar.settings.loading import Environment
 
 __all__ = ["deploy_app"]
 
@@ -92,7 +95,7 @@ def render(
     commands to do so are printed at the end.
     """
     with guarded(as_json=as_json) as out:
-        environment = the_environment(env)
+        environment = _environment(env)
         from lodestar.cli.deploy_views import RenderedView
         from lodestar.pipelines.deploy import Asked
         from lodestar.pipelines.deploy import render as run
@@ -116,3 +119,13 @@ def render(
         with out.progress() as progress:
             rendered = run(environment, run_id, asked, tell=progress)
         out.show(RenderedView(rendered))
+
+
+def _environment(name: str | None) -> Environment:
+    """The environment of the project here, whether its secrets are set or not."""
+    from lodestar.deploy.variables import with_stand_ins
+    from lodestar.settings.loading import environment_name, load_config
+
+    project, variables = the_project(), the_variables()
+    chosen = environment_name(name, variables)
+    return load_config(project, chosen, variables=with_stand_ins(project, chosen, variables))

@@ -47,7 +47,7 @@ class RenderedView:
         done = self._rendered
         service = done.service
         words = (
-            f"{done.target}: {len(done.written.files)} files, {done.written.changed} of them new"
+            f"{done.target}: {len(done.written.files)} files, {done.written.changed} of them new or changed"
         )
         console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
         own = [name for name in done.written.files if "/" not in name]

@@ -1,14 +1,28 @@
 """Which variables a config reads, and whether it holds a secret itself, from its files as written."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel, SecretStr
 
 from lodestar.errors import Problem, SettingsError, UsageError
+from lodestar.settings.config import Config
+from lodestar.settings.env_file import with_env_file
 from lodestar.settings.loading import LOCAL
 from lodestar.settings.yaml_source import VARIABLE, KeyPath, Source, read_yaml
 
-__all__ = ["config_files", "needed_variables", "plain_variables", "refuse_secrets"]
+__all__ = [
+    "config_files",
+    "needed_variables",
+    "plain_variables",
+    "refuse_secrets",
+    "with_stand_ins",
+]
+
+# Passes for a key's sha256, and is none.
+STAND_IN = "0" * 64
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PASSWORD = re.compile(
@@ -32,6 +46,26 @@ def needed_variables(project: Path, environment: str) -> tuple[str, ...]:
         for _, text in _texts(source.value):
             found |= {name for name, default in VARIABLE.findall(text) if not default}
     return tuple(sorted(found))
+
+
+def with_stand_ins(project: Path, environment: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables, with something in place of the secrets that are not set where one renders.
+
+    A rendering needs their names alone. What it does need is left missing: the tracking store, in which
+    the run is looked up, and whatever is no secret.
+    """
+    known = with_env_file(variables, project)
+    secrets = {path for path in _secret_keys(Config) if path[0] != "mlflow"}
+    found: dict[str, str] = {}
+    needed: set[str] = set()
+    for source in _sources(project, environment):
+        for path, text in _texts(source.value):
+            names = {name for name, default in VARIABLE.findall(text) if not default}
+            if tuple(part for part in path if isinstance(part, str)) in secrets:
+                found |= {name: STAND_IN for name in names if not known.get(name)}
+            else:
+                needed |= names
+    return {**{name: found[name] for name in found if name not in needed}, **known}
 
 
 def refuse_secrets(project: Path, environment: str) -> None:
@@ -80,6 +114,26 @@ def plain_variables(
         else:
             plain[name] = value
     return plain, tuple(sorted(secrets - set(plain)))
+
+
+def _secret_keys(
+    section: type[BaseModel], above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """The keys of a section that hold secrets, and those of the sections below it."""
+    for name, field in section.model_fields.items():
+        kinds = set(_kinds(field.annotation))
+        if SecretStr in kinds:
+            yield (*above, name)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _secret_keys(kind, (*above, name))
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    """A type, and those that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _sources(project: Path, environment: str) -> Iterator[Source]:
