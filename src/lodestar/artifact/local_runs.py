@@ -11,9 +11,11 @@ from lodestar.artifact.references import parse_reference
 from lodestar.artifact.register import OpenedRun, Register
 from lodestar.settings.config import MlflowTracking
 
-__all__ = ["LocalRuns"]
+__all__ = ["BAKED", "LocalRuns"]
 
 _LOCAL = "sqlite:"
+# Below the project: what an image brings along, whatever tracking store its config names.
+BAKED = ".lodestar/baked"
 
 
 class LocalRuns:
@@ -21,7 +23,7 @@ class LocalRuns:
 
     Beside a local store (SQLite) the register knows every run. Of a remote one it knows the runs whose
     artifacts were fetched: a whole id or digest can only mean one of them, a shorter one could mean
-    another run too, and an alias moves.
+    another run too, and an alias moves. The same holds of the runs that an image was baked with.
     """
 
     def __init__(self, tracking: MlflowTracking, project: Path) -> None:
@@ -32,6 +34,7 @@ class LocalRuns:
         if self.remote:
             register = cache / "register" / _origin(uri, tracking.experiment_name)
         self._register = Register(register)
+        self._baked = Register(project / BAKED)
         self._cache = ArtifactCache(cache, keep=tracking.cached_artifacts)
 
     def find(self, reference: str) -> OpenedRun | None:
@@ -44,6 +47,8 @@ class LocalRuns:
         if asked.prefix is None:
             return None
         run = self._register.run(asked.prefix) if asked.is_run_id else None
+        if run is None and (asked.is_run_id or asked.is_digest):
+            run = self._baked.find(asked.prefix)
         if run is None and (asked.is_digest or not self.remote):
             run = self._register.find(asked.prefix)
         return self._whole(run)

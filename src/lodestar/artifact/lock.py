@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from lodestar.errors import ArtifactError
 
-__all__ = ["Lock", "compare", "imported_packages", "lock_of"]
+__all__ = ["Lock", "compare", "imported_packages", "installed", "lock_of"]
 
 # What any artifact needs to be loaded: plain MLflow, and what the carried code imports.
 BASE = ("mlflow", "numpy", "pandas", "pyarrow")
@@ -55,6 +55,13 @@ def lock_of(packages: Iterable[str]) -> Lock:
         direct={name: everything[name] for name in direct},
         all=dict(sorted(everything.items())),
     )
+
+
+def installed(name: str, extras: Iterable[str]) -> dict[str, str]:
+    """The version of a distribution and of all that it needs with these extras, as installed here."""
+    found: dict[str, str] = {}
+    _close(canonicalize_name(name), frozenset(extras), found, set())
+    return dict(sorted(found.items()))
 
 
 def compare(lock: Lock) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lodestar.cli.deploy import deploy_app
 from lodestar.cli.edge import guarded
 from lodestar.cli.features import add_feature_commands
 from lodestar.cli.infra import infra_app
@@ -39,6 +40,7 @@ runs_app = typer.Typer(
 )
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
+app.add_typer(deploy_app, name="deploy")
 add_feature_commands(app)
 add_serving_commands(app)
 add_promotion_commands(app, runs_app)

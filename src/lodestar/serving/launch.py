@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 
 from lodestar.artifact.references import parse_reference
 from lodestar.artifact.register import OpenedRun
-from lodestar.errors import NotAllowedError, UsageError
+from lodestar.errors import UsageError
 from lodestar.interface.progress import Progress
 from lodestar.serving.order import ORDER, ServeOrder
 from lodestar.serving.references import in_use, resolve
 from lodestar.serving.state import ServedRun, SharedState
 from lodestar.settings.loading import Environment
+from lodestar.settings.permissions import check_serving_allowed
 from lodestar.settings.serving import Serving
 
 __all__ = ["Asked", "launch"]
@@ -54,7 +55,7 @@ def launch(
         UsageError: no such run, or traffic without a challenger.
         ArtifactError: a run's artifact is rejected.
     """
-    _check_allowed(environment, asked)
+    check_serving_allowed(environment, asked.run)
     _check_traffic(asked)
     settings = _settings(environment.config.serving, asked)
     tell.stage("Looking up the runs")
@@ -101,18 +102,6 @@ def _serve(order: ServeOrder, settings: Serving, started: Callable[[str], None])
     from lodestar.serving.server import serve
 
     return serve(WORKER, settings, environ={ORDER: order.to_json()}, started=started)
-
-
-def _check_allowed(environment: Environment, asked: Asked) -> None:
-    allowed = environment.config.environment.serving
-    if allowed == "blocked":
-        raise NotAllowedError(
-            f"run {asked.run} cannot be served: environment.serving is {allowed} in "
-            f"{environment.name}",
-            where="config/base.yaml",
-            hint="serving needs an online store, which LOCAL does not have: lodestar infra up, then "
-            f"--env dev; or score files with: lodestar batch-inference --run-id {asked.run}",
-        )
 
 
 def _check_traffic(asked: Asked) -> None:

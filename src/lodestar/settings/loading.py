@@ -20,6 +20,7 @@ __all__ = [
     "Environment",
     "LoadedRecipe",
     "Settings",
+    "environment_name",
     "find_project",
     "load_config",
     "load_settings",

@@ -18,7 +18,7 @@ from ruamel.yaml.reader import ReaderError
 from lodestar.errors import Problem, SettingsError
 from lodestar.settings.section import EnvText
 
-__all__ = ["KeyPath", "Source", "parse_value", "read_yaml"]
+__all__ = ["VARIABLE", "KeyPath", "Source", "parse_value", "read_yaml"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -28,7 +28,7 @@ _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "
 _PLAIN_GROUPS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 # The parser's time grows with the square of the open brackets.
 _DEEP = re.compile(r"(?:[\[{]\s*){100}")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::([^}]*))?\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::([^}]*))?\}")
 
 
 @dataclass
@@ -242,7 +242,7 @@ class _Reader:
             )
             return ""
 
-        return EnvText(_VARIABLE.sub(fill, text))
+        return EnvText(VARIABLE.sub(fill, text))
 
     def _mark(self, path: KeyPath, node: Node) -> None:
         self._source.marks[path] = f"{self._source.name}:{node.start_mark.line + 1}"
