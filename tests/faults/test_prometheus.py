@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from tests.conftest import SMALL, Trained
 from tests.served_projects import served_run, write_served_config
 from tests.serving_places import Served
@@ -21,7 +21,7 @@ from lodestar.deploy.dashboard import expressions
 from lodestar.infra.endpoint import HOST, Endpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-PLACE = files("lodestar.deploy") / "monitoring"
+PLACE = files("lodestar.deploy") / "prometheus"
 # What a model without features of its own, without a shadow and without swaps has nothing of.
 EMPTY = "shed|missing|stale|unknown|shadow|swaps|rollbacks|online_failures|4..|5.."
 PATIENCE = 120.0
@@ -68,12 +68,12 @@ def prometheus(served: Served, tmp_path: Path) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed: apt-get install prometheus")
-    config = yaml.safe_load((PLACE / "prometheus.yaml").read_text(encoding="utf-8"))
+    config = YAML(typ="safe").load((PLACE / "prometheus.yaml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
     job["static_configs"][0]["targets"] = [served.address.removeprefix("http://")]
     job["scrape_interval"] = "1s"
     config["global"] = {"evaluation_interval": "1s"}
-    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    YAML().dump(config, tmp_path / "prometheus.yaml")
     shutil.copy(str(PLACE / "alerts.yaml"), tmp_path)
     address = f"{HOST}:{Endpoint.fresh().port}"
     words = [

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
+from tests.conftest import Lodestar
 
 from lodestar.deploy.dashboard import dashboard, expressions
 from lodestar.serving.telemetry import Telemetry
 
-PLACE = files("lodestar.deploy") / "monitoring"
+PLACE = files("lodestar.deploy") / "prometheus"
 WHO = 'job="lodestar", instance="one:8000"'
 SERVED = {f'lodestar_requests_total{{{WHO}, status="200"}}': "0+100x60"}
 ROWS = {f"lodestar_batch_rows_sum{{{WHO}}}": "0+100x60"}
@@ -67,7 +68,7 @@ QUIET = {
 
 @pytest.fixture(scope="module")
 def rules() -> dict[str, Any]:
-    document = yaml.safe_load((PLACE / "alerts.yaml").read_text(encoding="utf-8"))
+    document = YAML(typ="safe").load((PLACE / "alerts.yaml").read_text(encoding="utf-8"))
     return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
 
 
@@ -84,11 +85,11 @@ def promtool(*words: str, cwd: Path) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The shipped files beside each other, as a user has them."""
-    for name in ("alerts.yaml", "prometheus.yaml"):
-        (tmp_path / name).write_text((PLACE / name).read_text(encoding="utf-8"), encoding="utf-8")
-    return tmp_path
+def folder(lodestar: Lodestar, tmp_path: Path) -> Path:
+    """As the command writes them."""
+    done = lodestar("deploy", "monitoring", "--json", cwd=tmp_path).succeeded().json
+    assert done["files"] == ["alerts.yaml", "dashboard.json", "prometheus.yaml"]
+    return tmp_path / "deploy" / "monitoring"
 
 
 def test_prometheus_takes_the_files(folder: Path) -> None:

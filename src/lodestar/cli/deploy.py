@@ -1,4 +1,4 @@
-"""`lodestar deploy render`: the files that put a run's API into production."""
+"""`lodestar deploy`: the files that put a run's API into production, and those that watch it there."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ __all__ = ["deploy_app"]
 deploy_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Put a run's API into production."
 )
-
-
-@deploy_app.callback()
-def _group() -> None:
-    """Keep `render` a command of its own: a group of one would take its place."""
 
 
 @deploy_app.command()
@@ -119,6 +114,23 @@ def render(
         with out.progress() as progress:
             rendered = run(environment, run_id, asked, tell=progress)
         out.show(RenderedView(rendered))
+
+
+@deploy_app.command()
+def monitoring(
+    output: Annotated[Path, typer.Option(help="Where the files go.")] = Path("deploy/monitoring"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Also write over files that were changed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write Prometheus alert rules and a Grafana dashboard for served models."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.cli.deploy_views import MonitoringView
+        from lodestar.deploy.folder import write_files
+        from lodestar.deploy.monitoring import monitoring_files
+
+        out.show(MonitoringView(write_files(output.absolute(), monitoring_files(), force=force)))
 
 
 def _environment(name: str | None) -> Environment:

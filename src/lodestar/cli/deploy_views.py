@@ -1,4 +1,4 @@
-"""How a rendering looks."""
+"""How what was rendered looks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from lodestar.cli.edge import escape_control
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lodestar.deploy.folder import Written
     from lodestar.pipelines.deploy import Rendered
 
-__all__ = ["RenderedView"]
+__all__ = ["MonitoringView", "RenderedView"]
 
 
 class RenderedView:
@@ -46,10 +47,7 @@ class RenderedView:
         """What the target gets, what the image gets, and how to go on."""
         done = self._rendered
         service = done.service
-        words = (
-            f"{done.target}: {len(done.written.files)} files, {done.written.changed} of them new or changed"
-        )
-        console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
+        _print_written(console, done.target, done.written)
         own = [name for name in done.written.files if "/" not in name]
         print_facts(
             console,
@@ -65,3 +63,38 @@ class RenderedView:
             (push, "push it"),
             (apply, "bring it up, once its secrets are there"),
         )
+
+
+class MonitoringView:
+    """Files that watch a served model were written."""
+
+    def __init__(self, written: Written) -> None:
+        self._written = written
+
+    def json(self) -> dict[str, Any]:
+        """The files."""
+        return {
+            "folder": str(self._written.folder),
+            "files": list(self._written.files),
+            "changed": self._written.changed,
+        }
+
+    def print(self, console: Console) -> None:
+        """Where they are, and how to go on."""
+        written = self._written
+        _print_written(console, "monitoring", written)
+        print_facts(
+            console,
+            ("folder", escape_control(str(written.folder))),
+            ("files", ", ".join(written.files)),
+        )
+        print_next(
+            console,
+            ("promtool check config prometheus.yaml", "after you have put in your targets"),
+            ("Grafana: Dashboards, New, Import", "dashboard.json"),
+        )
+
+
+def _print_written(console: Console, what: str, written: Written) -> None:
+    words = f"{what}: {len(written.files)} files, {written.changed} of them new or changed"
+    console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
