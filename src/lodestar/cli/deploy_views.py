@@ -46,9 +46,8 @@ class RenderedView:
         """What the target gets, what the image gets, and how to go on."""
         done = self._rendered
         service = done.service
-        words = (
-            f"{done.target}: {len(done.written.files)} files, {done.written.changed} of them new or changed"
-        )
+        count, changed = len(done.written.files), done.written.changed
+        words = f"{done.target}: {count} files, {changed} of them new or changed"
         console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
         own = [name for name in done.written.files if "/" not in name]
         print_facts(

@@ -35,7 +35,7 @@ def render(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
         "build": {"context": "image"},
         "user": f"{USER}:{USER}",
         "read_only": True,
-        "tmpfs": [f"{folder}:size=256m,uid={USER},gid={USER}" for folder in folders],
+        "tmpfs": [f"{folder}:size=256m,mode=1777" for folder in folders],
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "environment": variables,
