@@ -150,7 +150,8 @@ def container(image: Image, folder: Path, env: dict[str, str]) -> Iterator[Conta
     mounts = [image.mounted(at, read_only=True), "ip link set lo up"]
     mounts += [f"mount -t proc proc {at}/proc", f"mount --rbind /dev {at}/dev"]
     mounts += [
-        f"mount -t tmpfs -o size=256m,mode=1777 tmpfs {at}{place}" for place in image.volumes
+        f"mount -t tmpfs -o size=256m,mode=1777,noexec,nosuid,nodev tmpfs {at}{place}"
+        for place in image.volumes
     ]
     lowered = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
     lowered += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]

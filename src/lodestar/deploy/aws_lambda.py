@@ -25,6 +25,7 @@ SETTINGS = (
     Setting("security_groups", "sg-…, for an online store in a VPC", ""),
 )
 USUAL_SCALE = (0, 0)
+ALIAS = "live"
 LEAST_MEMORY, MOST_MEMORY = 128, 10_240
 MEMORY_PER_CPU = 1769  # MiB: Lambda gives processors by memory
 
@@ -60,8 +61,10 @@ def render(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
         "Function": _function(service, settings),
         "Url": {
             "Type": "AWS::Lambda::Url",
+            "DependsOn": "Live",
             "Properties": {
-                "TargetFunctionArn": {"Ref": "Live"},
+                "TargetFunctionArn": {"Ref": "Function"},
+                "Qualifier": ALIAS,
                 "AuthType": "AWS_IAM",
                 "InvokeMode": "BUFFERED",
             },
@@ -146,7 +149,7 @@ def _function(service: Service, settings: Mapping[str, str]) -> Value:
 
 def _alias(service: Service) -> Value:
     properties: dict[str, Any] = {
-        "Name": "live",
+        "Name": ALIAS,
         "FunctionName": {"Ref": "Function"},
         "FunctionVersion": {"Fn::GetAtt": ["Version", "Version"]},
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lodestar.deploy.documents import yaml_text
-from lodestar.deploy.service import HOME, PORT, USER, Service
+from lodestar.deploy.service import PORT, USER, Service
 from lodestar.deploy.settings import Setting
 from lodestar.errors import UsageError
 
@@ -29,13 +29,12 @@ def render(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
         **dict(sorted(service.variables.items())),
         **{name: f"${{{name}:?not set}}" for name in service.secrets},
     }
-    folders = ["/tmp", *(f"{HOME}/{path}" for path in service.writable)]  # noqa: S108 -- the container's own
     container: dict[str, Any] = {
         "image": service.image,
         "build": {"context": "image"},
         "user": f"{USER}:{USER}",
         "read_only": True,
-        "tmpfs": [f"{folder}:size=256m,uid={USER},gid={USER}" for folder in folders],
+        "tmpfs": [f"{folder}:size=256m,mode=1777" for folder in service.volumes.values()],
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "environment": variables,

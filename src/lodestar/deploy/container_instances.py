@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lodestar.deploy.documents import Value, json_text
-from lodestar.deploy.service import HOME, LIVE, PORT, READY, Service
+from lodestar.deploy.service import LIVE, PORT, READY, Service
 from lodestar.deploy.settings import Setting
 from lodestar.errors import UsageError
 
@@ -65,7 +65,7 @@ def _group(service: Service, settings: Mapping[str, str]) -> Value:
         "containers": [{"name": "serve-api", "properties": _container(service)}],
         "ipAddress": {"type": "Private", "ports": [{"port": PORT, "protocol": "TCP"}]},
         "subnetIds": [{"id": settings["subnet"]}],
-        "volumes": [{"name": name, "emptyDir": {}} for name, _ in _volumes(service)],
+        "volumes": [{"name": name, "emptyDir": {}} for name in _volumes(service)],
     }
     group: dict[str, Any] = {
         "type": "Microsoft.ContainerInstance/containerGroups",
@@ -95,12 +95,15 @@ def _container(service: Service) -> Value:
         "resources": {"requests": amounts, "limits": amounts},
         "livenessProbe": _probe(LIVE, every=10, failures=3, delay=120),
         "readinessProbe": _probe(READY, every=5, failures=2, delay=5),
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in _volumes(service)],
+        "volumeMounts": [
+            {"name": name, "mountPath": path} for name, path in _volumes(service).items()
+        ],
     }
 
 
-def _volumes(service: Service) -> list[tuple[str, str]]:
-    return [(f"writable-{at}", f"{HOME}/{path}") for at, path in enumerate(service.writable)]
+def _volumes(service: Service) -> dict[str, str]:
+    """Name and path. The root file system can be written to, so /tmp needs none."""
+    return {name: path for name, path in service.volumes.items() if name != "tmp"}
 
 
 def _probe(path: str, *, every: int, failures: int, delay: int) -> Value:

@@ -95,7 +95,7 @@ def dockerfile(service: Service, *, base: str, adapter: str | None = None) -> st
         ),
         adapter="" if adapter is None else copied,
         environment=service.environment,
-        volumes=json.dumps(["/tmp", *places]),  # noqa: S108 -- the container's own
+        volumes=json.dumps(list(service.volumes.values())),
         port=PORT,
         probe=json.dumps(["python", "-c", PROBE]),
         command=json.dumps(command),

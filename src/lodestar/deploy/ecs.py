@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lodestar.deploy.documents import Value, json_text
-from lodestar.deploy.service import HOME, LIVE, PORT, USER, Service
+from lodestar.deploy.service import LIVE, PORT, USER, Service
 from lodestar.deploy.settings import Setting
 from lodestar.errors import UsageError
 
@@ -104,7 +104,7 @@ def _task(service: Service, settings: Mapping[str, str], *, cpu: int, memory: in
         "memory": str(memory),
         "executionRoleArn": settings["execution_role"],
         "runtimePlatform": {"operatingSystemFamily": "LINUX", "cpuArchitecture": "X86_64"},
-        "volumes": [{"name": name} for name, _ in _volumes(service)],
+        "volumes": [{"name": name} for name in service.volumes],
         "containerDefinitions": [_container(service, settings)],
         "tags": [{"key": key, "value": value} for key, value in service.labels.items()],
     }
@@ -127,9 +127,10 @@ def _container(service: Service, settings: Mapping[str, str]) -> Value:
             {"name": name, "value": value} for name, value in sorted(service.variables.items())
         ],
         "secrets": [{"name": name, "valueFrom": f"{path}/{name}"} for name in service.secrets],
+        # The image declares them as volumes, so that its user may write to them.
         "mountPoints": [
             {"sourceVolume": name, "containerPath": place, "readOnly": False}
-            for name, place in _volumes(service)
+            for name, place in service.volumes.items()
         ],
         # What fails here is ended, so this is not /health/ready: a load balancer asks that.
         "healthCheck": {
@@ -149,12 +150,6 @@ def _container(service: Service, settings: Mapping[str, str]) -> Value:
             },
         },
     }
-
-
-def _volumes(service: Service) -> list[tuple[str, str]]:
-    """Name and path. The image declares them as volumes, so that its user may write to them."""
-    more = [(f"writable-{at}", f"{HOME}/{path}") for at, path in enumerate(service.writable)]
-    return [("tmp", "/tmp"), *more]  # noqa: S108 -- the container's own
 
 
 def _service(service: Service, settings: Mapping[str, str]) -> Value:

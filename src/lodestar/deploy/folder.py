@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lodestar.errors import ExternalError, UsageError
 
-__all__ = ["RECORD", "Written", "write_files"]
+__all__ = ["RECORD", "Content", "Written", "write_files"]
 
 RECORD = ".rendered"
 MOST_NAMED = 8

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lodestar.deploy.documents import Value, yaml_text
-from lodestar.deploy.service import HOME, LIVE, PORT, READY, USER, Service
+from lodestar.deploy.service import LIVE, PORT, READY, USER, Service
 from lodestar.deploy.settings import Setting
 from lodestar.errors import UsageError
 
@@ -113,9 +113,7 @@ def _pod(service: Service, settings: Mapping[str, str]) -> Value:
         },
         "topologySpreadConstraints": [spread],
         "containers": [_container(service, settings)],
-        "volumes": [
-            {"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name, _ in _volumes(service)
-        ],
+        "volumes": [{"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name in service.volumes],
     }
 
 
@@ -140,7 +138,9 @@ def _container(service: Service, settings: Mapping[str, str]) -> Value:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in _volumes(service)],
+        "volumeMounts": [
+            {"name": name, "mountPath": path} for name, path in service.volumes.items()
+        ],
     }
 
 
@@ -152,12 +152,6 @@ def _variables(service: Service, settings: Mapping[str, str]) -> list[Value]:
         for name in service.secrets
     ]
     return [*told, *kept]
-
-
-def _volumes(service: Service) -> list[tuple[str, str]]:
-    """Name and path of what can be written."""
-    more = [(f"writable-{at}", f"{HOME}/{path}") for at, path in enumerate(service.writable)]
-    return [("tmp", "/tmp"), *more]  # noqa: S108 -- the container's own
 
 
 def _probe(path: str, *, every: int, failures: int) -> Value:

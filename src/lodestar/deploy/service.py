@@ -130,6 +130,12 @@ class Service:
         return self.grace_seconds + 10
 
     @property
+    def volumes(self) -> dict[str, str]:
+        """Name to path of all that can be written, where the root file system cannot."""
+        own = {f"writable-{at}": f"{HOME}/{path}" for at, path in enumerate(self.writable)}
+        return {"tmp": "/tmp", **own}  # noqa: S108 -- the container's own
+
+    @property
     def labels(self) -> dict[str, str]:
         """What says where an instance comes from."""
         return {
