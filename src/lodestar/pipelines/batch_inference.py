@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,12 @@ from lodestar.adapters.files import path_of
 from lodestar.adapters.registry import scheme_of
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
+from lodestar.core.drift.verdict import DriftReport
 from lodestar.errors import DataError, UsageError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
+from lodestar.pipelines.drift import DriftWatch, tell_store, watch_of
 from lodestar.pipelines.stream import ahead, behind
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
@@ -28,7 +31,8 @@ CONSTANT = pa.dictionary(pa.int32(), pa.string())
 class ScoredBatch:
     """What was scored and where the results lie.
 
-    `features_filled` counts, per feature, the rows in which the recipe's value stood in.
+    `features_filled` counts, per feature, the rows in which the recipe's value stood in. `drift` is None
+    where it was not watched.
     """
 
     run_id: str
@@ -37,6 +41,7 @@ class ScoredBatch:
     outputs: dict[str, str]
     unknown_categories: dict[str, int]
     features_filled: dict[str, int]
+    drift: DriftReport | None
     notes: tuple[str, ...]
 
 
@@ -56,8 +61,10 @@ def batch_inference(
     tell = progress or Silent()
     factory = EnvironmentFactory(environment)
     tell.stage("Verifying the artifact")
-    with factory.store().opened(reference) as opened:
+    store = factory.store()
+    with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
+        watch = watch_of(opened.folder, environment.config.drift, tell)
     factory = EnvironmentFactory(environment, work=f"batch {opened.run_id[:8]}")
     spine = factory.spine(loader_of(wrapper), params)
     notes = (*opened.notes, *spine.notes, *warnings)
@@ -66,7 +73,7 @@ def batch_inference(
     destinations = _destinations(environment, opened, wrapper, output)
     tell.stage(f"Scoring with {opened.run_name}")
     context = ",".join(f"{name}={value}" for name, value in sorted(params.items()))
-    scoring = _Scoring(wrapper, opened, factory, destinations, context, tell)
+    scoring = _Scoring(wrapper, opened, factory, destinations, context, watch, tell)
     chunk_rows = environment.config.batch.chunk_rows
     filled: dict[str, int] = {}
     with (
@@ -75,6 +82,10 @@ def batch_inference(
     ):
         wrapper.check(rows.schema)
         scoring.run(rows)
+    drift = None
+    if watch is not None:
+        drift, source = watch.report(), f"batch-inference {context}".rstrip()
+        tell_store(store, opened.run_id, drift, source=source, now=datetime.now(UTC), tell=tell)
     return ScoredBatch(
         run_id=opened.run_id,
         digest=opened.digest,
@@ -82,6 +93,7 @@ def batch_inference(
         outputs=destinations,
         unknown_categories=scoring.unknown,
         features_filled=filled,
+        drift=drift,
         notes=notes,
     )
 
@@ -149,6 +161,7 @@ class _Scoring:
         factory: EnvironmentFactory,
         destinations: Mapping[str, str],
         context: str,
+        watch: DriftWatch | None,
         tell: Progress,
     ) -> None:
         self._wrapper = wrapper
@@ -156,6 +169,7 @@ class _Scoring:
         self._run = opened
         self._factory = factory
         self._destinations = destinations
+        self._watch = watch
         self._tell = tell
         self.rows = 0
         self.unknown: dict[str, int] = {}
@@ -183,6 +197,8 @@ class _Scoring:
 
     def _frames(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
         scored = self._wrapper.score(batch, first_row=self.rows)
+        if self._watch is not None:
+            self._watch.add(batch, scored.predictions)
         for column, count in scored.features.unknown.items():
             self.unknown[column] = self.unknown.get(column, 0) + count
         makers = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from lodestar.report import marks, wording
+from lodestar.report.better_or_worse import better_or_worse
 from lodestar.report.contents import RunReport
 from lodestar.report.markup import Html, Node, tag
 from lodestar.report.performance import importance, metrics, performance
@@ -28,6 +29,7 @@ __all__ = ["render"]
 GZIP_LEVEL = 4
 NAVIGATION = (
     ("metrics", "Metrics"),
+    ("rivals", "Better or worse"),
     ("performance", "Performance"),
     ("importance", "Importance"),
     ("search", "Search"),
@@ -55,7 +57,7 @@ def render(report: RunReport) -> str:
         tag(
             "body",
             tag("a", "Skip to the metrics", href="#metrics", class_="skip"),
-            _bar(searched=report.tuning is not None),
+            _bar(without=_absent(report)),
             _title(report),
             tag("main", _sections(report), id="content"),
             tag("footer", f"Lodestar run report \N{MIDDLE DOT} {report.run_id}"),
@@ -80,12 +82,14 @@ def _head(report: RunReport, *, policy: str) -> Html:
     )
 
 
-def _bar(*, searched: bool) -> Html:
-    links = (
-        tag("a", title, href=f"#{name}")
-        for name, title in NAVIGATION
-        if searched or name != "search"
-    )
+def _absent(report: RunReport) -> frozenset[str]:
+    """Sections that this run has nothing for."""
+    there = {"search": report.tuning is not None, "rivals": bool(report.performance)}
+    return frozenset(name for name, shown in there.items() if not shown)
+
+
+def _bar(*, without: frozenset[str]) -> Html:
+    links = (tag("a", title, href=f"#{name}") for name, title in NAVIGATION if name not in without)
     return tag(
         "div",
         tag("span", marks.brand(), "Lodestar", class_="name"),
@@ -151,6 +155,7 @@ def _notes(notes: tuple[str, ...]) -> Html | None:
 def _sections(report: RunReport) -> tuple[Html, ...]:
     return (
         metrics(report.evaluation),
+        *((better_or_worse(report.performance),) if report.performance else ()),
         performance(report.evaluation),
         importance(report.importances),
         *((search(report.tuning),) if report.tuning else ()),
