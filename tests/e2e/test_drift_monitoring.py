@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -221,7 +221,9 @@ def log(studio: Trained) -> Path:
     run = OpenedRun(studio.run_id, "served", studio.json["artifact_digest"], studio.artifact)
     table = pq.read_table(studio.project / "data/breast_cancer.parquet")
     folder, clock = studio.project / "logs", Clock()
-    write(folder, clock, run, wrapper.contents, table, hours=6, moves_at=3)
+    write(folder, clock, run, wrapper.contents, table, hours=6, moves={"mean_radius": (3, 4.0)})
+    turning = studio.project / "logs-that-turn"
+    write(turning, clock, run, wrapper.contents, table, hours=14, moves={"mean_texture": (12, 3.0)})
     return folder
 
 
@@ -233,7 +235,7 @@ def write(
     table: pa.Table,
     *,
     hours: int,
-    moves_at: int,
+    moves: Mapping[str, tuple[int, float]],
 ) -> None:
     request = RequestModel.of(contents, (), joined=False)
     parts = Parts(request, Scorer(0.5), None, None, degrade=False)
@@ -244,7 +246,8 @@ def write(
     for hour in range(hours):
         clock.now = NOON + timedelta(hours=hour, minutes=5)
         rows = table.take(draw.integers(0, len(table), 200))
-        rows = moved(rows, "mean_radius", 4.0) if hour >= moves_at else rows
+        for name, (begins, by) in moves.items():
+            rows = moved(rows, name, by) if hour >= begins else rows
         for row in rows.to_pylist():
             inputs = tuple(row[name] for name in contents.roles.inputs)
             asked: Sequence[Any] = tuple(row.get(name) for name in request.names)
@@ -263,6 +266,39 @@ def test_a_log_tells_what_changed_and_since_when(studio: Trained, log: Path) -> 
     assert [part.begins for part in run.slices] == [NOON + timedelta(hours=at) for at in range(6)]
     assert [part.report.rows for part in run.slices] == [200] * 6
     assert log.is_dir()
+
+
+def test_drift_that_has_only_begun_is_told_before_it_shows_in_all_rows(
+    lodestar: Lodestar, studio: Trained, log: Path, tmp_path: Path
+) -> None:
+    del log
+    page = tmp_path / "pages" / "drift.html"
+    done = lodestar(
+        *("monitor", "--run-id", studio.run_id, "--log", "logs-that-turn", "--json"),
+        *("--html", page, "--fail-on-drift"),
+        cwd=studio.project,
+    )
+    assert done.code == 7, done.stderr
+    assert "mean_texture" in done.json["lately"]
+    assert "mean_texture" not in done.json["drift"]["drifted"]
+    assert done.json["verdict"] == "drift"
+    began = NOON + timedelta(hours=12)
+    assert done.json["since"]["mean_texture"] == began.isoformat()
+    text = page.read_text(encoding="utf-8")
+    assert "mean_texture (since 2026-03-02 00:00)" in text
+    assert [path.name for path in page.parent.iterdir()] == ["drift.html"]
+
+
+def test_a_page_that_cannot_be_written_is_an_error(
+    lodestar: Lodestar, studio: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = lodestar(
+        *("monitor", "--run-id", studio.run_id, "--data", "data/moved.parquet"),
+        *("--html", tmp_path / "file" / "page.html"),
+        cwd=studio.project,
+    )
+    done.refused(4, "page.html cannot be written", "--html")
 
 
 def test_a_part_of_the_time_can_be_asked_for(studio: Trained, log: Path) -> None:
@@ -304,7 +340,7 @@ def test_rows_of_other_artifacts_are_left_out_and_said_so(
     pq.write_table(changed, hour / f"{foreign[:12]}-1-abc.parquet")
     run = monitored(studio, log="logs-of-two")
     assert run.report.rows == 1_200
-    assert run.notes == ("1 files of other artifacts are left out",)
+    assert run.notes == ("files of other artifacts are left out: 1",)
     for path in other.rglob(f"{studio.json['artifact_digest'][:12]}-*.parquet"):
         path.unlink()
     with pytest.raises(DataError, match="has no row of artifact") as refused:

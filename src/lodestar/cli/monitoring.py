@@ -1,6 +1,7 @@
 """`lodestar monitor`: later rows against what a run was trained on."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ def monitor(
     until: Annotated[
         str | None, typer.Option(help="End of the log's time, not included, UTC.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
     fail_on_drift: FailOnDrift = False,
     env: Env = None,
     as_json: Json = False,
@@ -43,8 +45,12 @@ def monitor(
         asked = Asked(data, log, _moment("--since", since), _moment("--until", until))
         with out.progress() as progress:
             monitored = run(environment, run_id, asked, progress=progress)
-        out.show(MonitorView(monitored, None))
-        if fail_on_drift and monitored.report.verdict == "drift":
+        if html is not None:
+            from lodestar.pipelines.monitoring_page import write_page
+
+            write_page(monitored, html)
+        out.show(MonitorView(monitored, html))
+        if fail_on_drift and monitored.verdict == "drift":
             raise typer.Exit(WORSE)
 
 

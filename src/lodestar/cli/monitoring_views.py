@@ -28,14 +28,17 @@ class MonitorView:
     def json(self) -> dict[str, Any]:
         """All measures of all columns, the parts of a log's time, and since when each has drifted."""
         run = self._monitored
-        moments = {column.name: run.since(column.name) for column in run.report.drifted}
+        names = [*(column.name for column in run.report.drifted), *run.lately]
+        moments = {name: run.since(name) for name in names}
         return {
             "run_id": run.run_id,
             "run_name": run.run_name,
             "artifact_digest": run.digest,
             "source": run.source,
             "checked_at": run.checked_at.isoformat(timespec="seconds"),
+            "verdict": run.verdict,
             "drift": drift_json(run.report),
+            "lately": list(run.lately),
             "since": {name: at.isoformat() for name, at in moments.items() if at is not None},
             "slices": [
                 {
@@ -56,10 +59,11 @@ class MonitorView:
         rows = f"{run.report.rows:,} rows of {run.source}"
         console.print(Text(escape_control(f"{rows} against run {run.run_id[:8]}")), soft_wrap=True)
         print_drift(console, run.report)
-        for column in run.report.drifted:
-            at = run.since(column.name)
+        for name in (*(column.name for column in run.report.drifted), *run.lately):
+            at = run.since(name)
             if at is not None:
-                words = f"  {column.name} since {at:%Y-%m-%d %H:%M} UTC"
+                lately = "; not yet in all rows together" if name in run.lately else ""
+                words = f"  {name} has drifted since {at:%Y-%m-%d %H:%M} UTC{lately}"
                 console.print(Text(escape_control(words)), soft_wrap=True)
         if self._page is not None:
             print_facts(console, ("page", str(self._page)))

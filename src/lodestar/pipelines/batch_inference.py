@@ -151,6 +151,14 @@ def _refuse_outside(environment: Environment, output: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Made:
+    """One batch's way through the artifact, and the frames of it that are written."""
+
+    scored: ScoredRows
+    frames: dict[str, pa.RecordBatch]
+
+
 class _Scoring:
     """One pass over the rows; every frame that is asked for goes to its own sink."""
 
@@ -177,28 +185,28 @@ class _Scoring:
     def run(self, reader: pa.RecordBatchReader) -> None:
         sinks: dict[str, FrameSink] = {}
 
-        def store(frames: dict[str, pa.RecordBatch]) -> None:
-            for name, frame in frames.items():
+        def store(made: _Made) -> None:
+            for name, frame in made.frames.items():
                 sinks[name].write(frame)
+            if self._watch is not None:
+                self._watch.add(made.scored.augmented, made.scored.predictions)
 
         # The sinks close last, when nothing is left to write; they publish in reverse order, so that
         # the predictions appear when everything else has.
         with ExitStack() as stack, ahead(iter(reader)) as batches, behind(store) as write:
             for batch in batches:
-                frames = self._frames(batch)
-                for name, frame in frames.items():
+                made = self._made(batch)
+                for name, frame in made.frames.items():
                     if name not in sinks:
                         sinks[name] = stack.enter_context(self._sink(name, frame.schema))
-                write(frames)
+                write(made)
                 self.rows += batch.num_rows
                 self._tell.rows(self.rows, None)
             if not self.rows:
                 raise DataError("there are no rows to score", hint="check the context parameters")
 
-    def _frames(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+    def _made(self, batch: pa.RecordBatch) -> "_Made":
         scored = self._wrapper.score(batch, first_row=self.rows)
-        if self._watch is not None:
-            self._watch.add(batch, scored.predictions)
         for column, count in scored.features.unknown.items():
             self.unknown[column] = self.unknown.get(column, 0) + count
         makers = {
@@ -206,7 +214,8 @@ class _Scoring:
             "augmented": lambda: scored.augmented,
             "preprocessed": lambda: _preprocessed(scored),
         }
-        return {name: self._marked(name, makers[name]()) for name in self._destinations}
+        frames = {name: self._marked(name, makers[name]()) for name in self._destinations}
+        return _Made(scored, frames)
 
     def _marked(self, name: str, frame: pa.RecordBatch) -> pa.RecordBatch:
         """In a table, rows say which run over which window they are from: its next go replaces them."""

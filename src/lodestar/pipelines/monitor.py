@@ -15,7 +15,7 @@ from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PAYLOAD
 from lodestar.core.drift.judge import judge
 from lodestar.core.drift.sketches import Reference, Window
-from lodestar.core.drift.verdict import DriftReport
+from lodestar.core.drift.verdict import DriftReport, Verdict
 from lodestar.errors import DataError, SchemaError, UsageError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress, Silent
@@ -27,6 +27,8 @@ __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
 CHUNK_ROWS = 65_536
 # Parts of the time: by hour for so many of them, else by day.
 MOST_HOURS = 72
+# One part alone may be chance: there are many of them.
+LATELY = 2
 # The place of rows that do not say when they were.
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
@@ -63,6 +65,23 @@ class MonitoredRun:
     report: DriftReport
     slices: tuple[Slice, ...]
     notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all rows together; drift too where it has only begun."""
+        return "drift" if self.lately else self.report.verdict
+
+    @property
+    def lately(self) -> tuple[str, ...]:
+        """Columns that have drifted in the last parts, two or more, and not yet in all rows together."""
+        told = {column.name for column in self.report.drifted}
+        judged = [
+            {column.name for column in part.report.drifted}
+            for part in self.slices
+            if part.report.verdict != "too few rows"
+        ]
+        both = set.intersection(*judged[-LATELY:]) if len(judged) >= LATELY else set()
+        return tuple(sorted(both - told))
 
     def since(self, column: str) -> datetime | None:
         """From when on a column has drifted without a break; None where the time does not tell."""
@@ -205,7 +224,7 @@ def _of_log(
     log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
     hours = log.hours(asked.since, asked.until)
     if others := log.others():
-        notes.append(f"{others:,} files of other artifacts are left out")
+        notes.append(f"files of other artifacts are left out: {others:,}")
     names = _watched(contents, trained, log.columns(hours[0]))
     by_day = len(hours) > MOST_HOURS
     windows: dict[datetime, Window] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,7 +20,14 @@ from lodestar.core.drift.measures import (
 )
 from lodestar.core.drift.numbers import NumberCounts, NumberSketch
 from lodestar.core.drift.sketches import SketchedColumn, Window, WindowCounts
-from lodestar.core.drift.verdict import ColumnDrift, DriftReport, Finding, FindingKind, Limits
+from lodestar.core.drift.verdict import (
+    BinShare,
+    ColumnDrift,
+    DriftReport,
+    Finding,
+    FindingKind,
+    Limits,
+)
 from lodestar.core.stability import stability_index
 
 __all__ = ["judge"]
@@ -115,10 +123,18 @@ class _Seen:
             vanished=tuple(value for value, _ in self._gone())
             if any(found.kind == "vanished" for found in self.findings)
             else (),
+            shares=self._shares() if self._psi is not None else (),
         )
         # A prediction is what everything else is for.
         weight = 1.0 if self._role == "prediction" else importance or 0.0
         return replace(one, score=weight * _size(one))
+
+    def _shares(self) -> tuple[BinShare, ...]:
+        sides = (self._was / self._was.sum(), self._now / self._now.sum())
+        return tuple(
+            BinShare(label, float(was), float(now))
+            for label, was, now in zip(_labels(self._counts), *sides, strict=True)
+        )
 
     def _nulls(self) -> _Test:
         was, now = self._own, self._counts
@@ -202,6 +218,19 @@ def _size(column: ColumnDrift) -> float:
         abs(column.null_rate - column.trained_null_rate),
         column.out_of_range or 0.0,
     )
+
+
+def _labels(counts: WindowCounts) -> list[str]:
+    """What the bins of a window are called."""
+    if isinstance(counts, CategoryCounts):
+        return [*counts.sketch.values, "others"]
+    if not isinstance(counts, NumberCounts):
+        return []
+    if counts.sketch.bins is None:
+        return [*(_plain(value) for value in counts.sketch.marks.tolist()), "others"]
+    ends = [_plain(edge) for edge in counts.sketch.bins.edges.tolist()]
+    between = [f"{low} … {high}" for low, high in pairwise(ends)]
+    return [f"up to {ends[0]}", *between, f"above {ends[-1]}"]
 
 
 def _rate(count: int, rows: int) -> float:

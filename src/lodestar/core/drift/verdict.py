@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from lodestar.core.drift.sketches import Role
 
-__all__ = ["ColumnDrift", "DriftReport", "Finding", "Limits", "Verdict"]
+__all__ = ["BinShare", "ColumnDrift", "DriftReport", "Finding", "Limits", "Verdict"]
 
 Verdict: TypeAlias = Literal["drift", "steady", "too few rows"]
 FindingKind: TypeAlias = Literal["shape", "nulls", "range", "new", "vanished"]
@@ -39,6 +39,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class BinShare:
+    """A bin, or a value: its share of the rows with a value, in training and now."""
+
+    label: str
+    trained: float
+    now: float
+
+
+@dataclass(frozen=True)
 class ColumnDrift:
     """One column of the window against its sketch; None where a measure does not apply.
 
@@ -60,6 +69,7 @@ class ColumnDrift:
     out_of_range: float | None
     new: tuple[tuple[str, int], ...]
     vanished: tuple[str, ...]
+    shares: tuple[BinShare, ...] = ()
 
 
 @dataclass(frozen=True)
