@@ -210,6 +210,16 @@ def test_the_chance_of_a_distance_is_kolmogorovs() -> None:
     assert measures.kolmogorov(0.0, 10, 10) == 1.0
 
 
+@pytest.mark.parametrize("shape", [0.5, 1.0, 7.5, 40.0, 5_000.0, 1e6])
+def test_the_gamma_function_is_scipys(shape: float) -> None:
+    from scipy.special import gammaincc
+
+    for factor in (1e-9, 0.1, 0.9, 1.0, 1.02, 1.5, 20.0):
+        found = measures.upper_gamma(shape, shape * factor)
+        assert found == pytest.approx(gammaincc(shape, shape * factor), rel=1e-6, abs=1e-12)
+    assert measures.upper_gamma(shape, 0.0) == 1.0
+
+
 def test_rare_bins_are_taken_together_for_chi_square() -> None:
     was, now = np.array([500.0, 400.0, 1.0, 1.0]), np.array([260.0, 190.0, 0.0, 1.0])
     wanted = stats.chi2_contingency([[500, 400, 2], [260, 190, 1]], correction=False).pvalue

@@ -10,6 +10,7 @@ from lodestar.artifact import tags
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.store import RunStore
 from lodestar.core.drift.judge import judge
+from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Limits
 from lodestar.core.outputs import prediction_columns
@@ -19,7 +20,7 @@ from lodestar.interface.progress import Progress
 from lodestar.pipelines.insight import Insight
 from lodestar.settings.monitoring import Drift
 
-__all__ = ["DriftWatch", "limits_of", "reference_of", "tell_store", "watch_of"]
+__all__ = ["DriftWatch", "reference_of", "tell_store", "watch_of"]
 
 MOST_TAGGED = 20
 
@@ -71,11 +72,6 @@ def watch_of(folder: Path, section: Drift, tell: Progress) -> DriftWatch | None:
     except ArtifactError as error:
         tell.note(f"drift is not watched: {error.what}")
         return None
-
-
-def limits_of(section: Drift) -> Limits:
-    """The config's limits."""
-    return Limits(**section.model_dump(exclude={"enabled"}))
 
 
 def tell_store(

@@ -14,12 +14,13 @@ from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PAYLOAD
 from lodestar.core.drift.judge import judge
+from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Verdict
 from lodestar.errors import DataError, SchemaError, UsageError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress, Silent
-from lodestar.pipelines.drift import limits_of, tell_store
+from lodestar.pipelines.drift import tell_store
 from lodestar.settings.loading import Environment
 
 __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]

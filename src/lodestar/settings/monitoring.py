@@ -38,7 +38,8 @@ class Drift(Section):
 
     `significance` is the share of alarms that may be chance; `psi` the population stability index;
     `null_rate` a difference of rates; `unseen` the share of rows out of range or of new values;
-    `vanished` the share of a value that does not come any more. Fewer than `rows` are not judged.
+    `vanished` the share of a value that does not come any more. Fewer than `rows` are not judged. A
+    served model judges what it was asked every `window_seconds`.
     """
 
     enabled: bool = True
@@ -48,3 +49,4 @@ class Drift(Section):
     unseen: Share = 0.001
     vanished: Share = 0.02
     rows: Whole = Field(default=30, ge=1)
+    window_seconds: Annotated[Number, Field(gt=0)] = 600.0

@@ -15,6 +15,7 @@ __all__ = [
     "kolmogorov",
     "kolmogorov_smirnov",
     "same_rate",
+    "upper_gamma",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -22,6 +23,7 @@ FloatArray = NDArray[np.float64]
 # 1954); such bins are taken together.
 FEWEST_EXPECTED = 5.0
 MOST_EXACT = 10_000
+EXACT, TINY, MOST_STEPS = 1e-15, 1e-300, 100_000
 
 
 def jensen_shannon(was: FloatArray, now: FloatArray) -> float:
@@ -58,8 +60,6 @@ def kolmogorov(distance: float, first: int, second: int) -> float:
 
 def homogeneity(was: FloatArray, now: FloatArray) -> float:
     """The chance of a chi-square at least as large, if both lists of counts had the same shares."""
-    from scipy.special import gammaincc
-
     total = was + now
     whole = float(total.sum())
     share = min(float(was.sum()), float(now.sum())) / whole if whole else 0.0
@@ -76,7 +76,7 @@ def homogeneity(was: FloatArray, now: FloatArray) -> float:
         if not expected.sum():
             return 1.0
         statistic += float(((side - expected) ** 2 / expected).sum())
-    return float(gammaincc((len(both) - 1) / 2, statistic / 2))
+    return upper_gamma((len(both) - 1) / 2, statistic / 2)
 
 
 def same_rate(first: tuple[int, int], second: tuple[int, int]) -> float:
@@ -92,18 +92,16 @@ def same_rate(first: tuple[int, int], second: tuple[int, int]) -> float:
     if min(hits, misses) > MOST_EXACT:
         table = [np.array([a, n - a], np.float64) for a, n in (first, second)]
         return homogeneity(*table)
-    from scipy.special import gammaln
-
     # Of all hits, how many fall among the later rows: hypergeometric.
-    possible = np.arange(max(0, hits - before), min(hits, after) + 1, dtype=np.float64)
-    logs = (
-        _log_choose(gammaln, after, possible)
-        + _log_choose(gammaln, before, hits - possible)
-        - _log_choose(gammaln, before + after, float(hits))
-    )
-    chances = np.exp(logs)
-    tails = chances[possible >= now].sum(), chances[possible <= now].sum()
-    return float(min(1.0, 2 * min(tails)))
+    possible = range(max(0, hits - before), min(hits, after) + 1)
+    whole = _log_choose(before + after, hits)
+    chances = {
+        some: math.exp(_log_choose(after, some) + _log_choose(before, hits - some) - whole)
+        for some in possible
+    }
+    upper = sum(chance for some, chance in chances.items() if some >= now)
+    lower = sum(chance for some, chance in chances.items() if some <= now)
+    return min(1.0, 2 * min(upper, lower))
 
 
 def chance_of_outside(outside: int, rows: int, trained: int) -> float:
@@ -126,11 +124,9 @@ def chance_of_unseen(unseen: int, rows: int, singles: int, trained: int) -> floa
 
     The share to expect is that of the values which training saw once; one more is granted.
     """
-    from scipy.special import gammainc
-
     if not unseen:
         return 1.0
-    return float(gammainc(unseen, rows * (singles + 1) / (trained + 1)))
+    return 1.0 - upper_gamma(unseen, rows * (singles + 1) / (trained + 1))
 
 
 def all_absent(trained: int, of: int, rows: int) -> float:
@@ -154,5 +150,49 @@ def adjusted(chances: FloatArray) -> FloatArray:
     return found
 
 
-def _log_choose(gammaln: "np.ufunc", of: float, taken: "FloatArray | float") -> FloatArray:
-    return np.asarray(gammaln(of + 1) - gammaln(taken + 1) - gammaln(of - taken + 1))
+def upper_gamma(shape: float, value: float) -> float:
+    """The regularised upper incomplete gamma function Q.
+
+    By its series, or its continued fraction as Lentz computes it (Press and others, Numerical Recipes,
+    6.2). A served model needs no SciPy, whose import takes memory and the time of requests.
+    """
+    if value <= 0:
+        return 1.0
+    scale = math.exp(shape * math.log(value) - value - math.lgamma(shape))
+    if value < shape + 1:
+        return 1.0 - min(scale * _series(shape, value), 1.0)
+    return min(scale * _fraction(shape, value), 1.0)
+
+
+def _series(shape: float, value: float) -> float:
+    term = total = 1 / shape
+    step = shape
+    while term > total * EXACT:
+        step += 1
+        term *= value / step
+        total += term
+    return total
+
+
+def _fraction(shape: float, value: float) -> float:
+    below = value + 1 - shape
+    upper, lower = 1 / TINY, 1 / below
+    total = lower
+    for step in range(1, MOST_STEPS):
+        top = step * (shape - step)
+        below += 2
+        lower = 1 / (_off_zero(top * lower + below))
+        upper = _off_zero(below + top / upper)
+        change = upper * lower
+        total *= change
+        if abs(change - 1) < EXACT:
+            break
+    return total
+
+
+def _off_zero(number: float) -> float:
+    return number if abs(number) > TINY else TINY
+
+
+def _log_choose(of: int, taken: int) -> float:
+    return math.lgamma(of + 1) - math.lgamma(taken + 1) - math.lgamma(of - taken + 1)
