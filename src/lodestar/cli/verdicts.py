@@ -67,13 +67,16 @@ def drift_json(report: DriftReport | None) -> dict[str, Any] | None:
 def print_drift(console: Console, report: DriftReport) -> None:
     """One line; then the columns that changed, the most important first."""
     drifted = report.drifted
-    words = {
-        "drift": f"{len(drifted)} of {len(report.columns)} columns have changed since training",
-        "steady": f"{len(report.columns)} columns are as in training",
-        "too few rows": f"{report.rows:,} rows are too few to tell",
-    }
-    line = Text("drift   ", style="dim") + Text(report.verdict, STYLES.get(report.verdict, ""))
-    console.print(line + Text(f": {words[report.verdict]}"), soft_wrap=True)
+    said, words = {
+        "drift": (
+            "found",
+            f"{len(drifted)} of {len(report.columns)} columns changed since training",
+        ),
+        "steady": ("none", f"{len(report.columns)} columns are as in training"),
+        "too few rows": ("unknown", f"{report.rows:,} rows are too few to tell"),
+    }[report.verdict]
+    line = Text("drift   ", style="dim") + Text(said, STYLES.get(report.verdict, ""))
+    console.print(line + Text(f": {words}"), soft_wrap=True)
     if not drifted:
         return
     table = table_of("column", "importance", "what changed")
