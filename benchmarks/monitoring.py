@@ -3,11 +3,13 @@
 Windows of generated rows (30 columns) are compared with an artifact's sketches: rows like those of
 training, and rows with one planted change, of ten kinds. Then `batch-inference` with drift on and off,
 and 3 million rows through `lodestar monitor` and through Evidently's data drift report, each a process
-of its own. Evidently is installed into a virtual environment below the temporary directory.
+of its own. Evidently is installed into a virtual environment below the temporary directory. Last, what
+watching costs `serve-api`, in requests per second and in processor time per request.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +31,9 @@ from measure import (
     workspace,
 )
 from monitoring_rows import CHANGES, MANY_CHANGED
+from serving_process import Way, measure, started
+
+from lodestar.infra.endpoint import free_port
 
 EVIDENTLY = "evidently==0.7.23"
 # Evidently does not take pandas 3 yet, and does not say so to pip.
@@ -67,7 +72,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="few rows, one round")
     options.add_argument(
-        "--only", choices=("detection", "batch", "evidently"), help="one part of it"
+        "--only", choices=("detection", "batch", "evidently", "serving"), help="one part of it"
     )
     given = options.parse_args()
     sizes = QUICK if given.quick else FULL
@@ -77,6 +82,7 @@ def main() -> None:
         "detection": _detection,
         "batch": _batch,
         "evidently": _evidently,
+        "serving": _serving,
     }
     for name, part in parts.items():
         if given.only in {None, name}:
@@ -188,6 +194,50 @@ def _evidently(sizes: Sizes) -> None:
     growth = mine.peak / before.peak
     print_verdict(f"our peak, {many:,} rows ÷ {few:,}", growth, 1.1, least=False)
     _print_verdicts(json.loads(mine.stdout), json.loads(other.stdout))
+
+
+def _serving(sizes: Sizes) -> None:
+    """The same server with drift on, judged every second, and off; started anew in each round."""
+    with workspace() as folder:
+        run_id = _trained(folder)
+        _make(folder, "bodies.parquet", 2_000, 5, "none")
+        run([sys.executable, HERE, "bodies", "bodies.parquet", "keys.jsonl"], folder)
+        for name, value in (("on", "true"), ("off", "false")):
+            drift = f"drift: {{enabled: {value}, window_seconds: 1}}\n"
+            config = f"environment: {{serving: allowed}}\n{drift}"
+            (folder / "config" / f"{name}.yaml").write_text(config, encoding="utf-8")
+        rates: dict[str, list[float]] = {"off": [], "on": []}
+        costs: dict[str, list[float]] = {"off": [], "on": []}
+        for _ in range(sizes.rounds):
+            for name in ("off", "on"):
+                one, each = _asked(folder, run_id, name, seconds=2.0 if sizes is QUICK else 8.0)
+                rates[name].append(one)
+                costs[name].append(each)
+                sys.stderr.write(f"  drift {name}: {one:,.0f} requests/s, {each:.0f} µs each\n")
+    rate, cost = (
+        {name: statistics.median(each) for name, each in of.items()} for of in (rates, costs)
+    )
+    print_table(
+        f"serve-api, 30 features in the request, 8 connections: medians of {sizes.rounds} rounds",
+        ("drift", "requests/s", "CPU µs per request"),
+        [(name, f"{rate[name]:,.0f}", f"{cost[name]:.0f}") for name in rate],
+    )
+    lost = 100 * (1 - rate["on"] / rate["off"])
+    print_verdict("drift's share of requests/s", lost, 3, unit=" %", least=False)
+    more = 100 * (cost["on"] / cost["off"] - 1)
+    print_verdict("drift's share of processor time per request", more, 3, unit=" %", least=False)
+
+
+def _asked(folder: Path, run_id: str, name: str, *, seconds: float) -> tuple[float, float]:
+    """Requests per second, and µs of processor time per request."""
+    command = [LODESTAR, "serve-api", "--run-id", run_id, "--port", "{port}", "--env", name]
+    way = Way(name, command, marker="prediction", ready="/health/ready")
+    with started(way, free_port(), folder) as server:
+        before = server.cpu()
+        load = measure(way, server, folder, 8, seconds)
+        if load.failures:
+            raise RuntimeError(f"{load.failures} requests failed: {load.first_failure}")
+        return load.rate, 1e6 * (server.cpu() - before) / load.requests
 
 
 def _print_verdicts(mine: Mapping[str, Any], other: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CHANGES", "MANY_CHANGED", "Change", "evidently", "make"]
+__all__ = ["CHANGES", "MANY_CHANGED", "Change", "bodies", "evidently", "make"]
 
 GROUP = 1 << 19
 CITIES = ("seoul", "busan", "incheon", "daegu", "daejeon", "gwangju")
@@ -119,6 +119,15 @@ def _column(pa: Any, values: Any) -> Any:  # noqa: ANN401 -- pyarrow and numpy, 
     return pa.array(values, from_pandas=True)
 
 
+def bodies(path: str, out: str) -> None:
+    """The rows as requests, one JSON object per line."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 -- a child's own folder
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
 def evidently(reference: str, current: str) -> None:
     """Evidently's data drift report, as its documentation runs it; prints scores and verdicts."""
     began = time.perf_counter()
@@ -150,7 +159,11 @@ def _said(report: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     return found
 
 
-CHILDREN: Mapping[str, Callable[..., None]] = {"make": make, "evidently": evidently}
+CHILDREN: Mapping[str, Callable[..., None]] = {
+    "make": make,
+    "bodies": bodies,
+    "evidently": evidently,
+}
 
 
 if __name__ == "__main__":
