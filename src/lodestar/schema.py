@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lodestar.errors import DataError, SchemaError, choices
 
 __all__ = [
+    "TIMESTAMP",
     "Column",
     "FrameSchema",
     "canonical",

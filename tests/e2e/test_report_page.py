@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.test_report_monitoring import drifted
 
 from lodestar.core.results import (
     CausalCurves,
@@ -23,6 +24,7 @@ from lodestar.core.results import (
 )
 from lodestar.core.tuning.result import Finalist, TrialRecord, TuningResult
 from lodestar.report import RunReport, SplitSummary, render
+from lodestar.report.monitoring import render_monitoring
 
 HOSTILE = "</script><script>document.documentElement.dataset.owned = 1</script>"
 OPTIONS = (
@@ -132,19 +134,23 @@ def search() -> TuningResult:
 def test_a_browser_draws_every_figure_from_disk_without_an_error(
     chromium: str, tmp_path: Path, task: str, figures: int
 ) -> None:
-    opened_without_error(chromium, tmp_path, report(curves(task)), figures)
+    opened_without_error(chromium, tmp_path, render(report(curves(task))), figures)
 
 
 def test_a_browser_draws_the_figures_of_a_search(chromium: str, tmp_path: Path) -> None:
     searched = replace(report(curves("regression")), tuning=search())
 
     # History, intermediate values, finalists, two slices, parallel coordinates.
-    opened_without_error(chromium, tmp_path, searched, 3 + 6)
+    opened_without_error(chromium, tmp_path, render(searched), 3 + 6)
 
 
-def opened_without_error(chromium: str, tmp_path: Path, made: RunReport, figures: int) -> None:
+def test_a_browser_shows_what_monitor_found(chromium: str, tmp_path: Path) -> None:
+    opened_without_error(chromium, tmp_path, render_monitoring(drifted(HOSTILE)), 0)
+
+
+def opened_without_error(chromium: str, tmp_path: Path, made: str, figures: int) -> None:
     page = tmp_path / "report.html"
-    page.write_text(render(made), encoding="utf-8")
+    page.write_text(made, encoding="utf-8")
 
     opened = subprocess.run(
         [chromium, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],

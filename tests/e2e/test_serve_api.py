@@ -16,12 +16,13 @@ from tests.served_projects import SERVED, served_run, write_served_config
 from tests.serving_places import Served, until
 
 LOG = "serving: {prediction_log: {folder: logs/answers, flush_seconds: 0.2}}\n"
+DRIFT = "drift: {window_seconds: 0.1}\n"
 RECIPES = ("breast_cancer", "diabetes", "wine")
 
 
 @pytest.fixture(scope="module")
 def environment(sample_project: Path) -> Mapping[str, str]:
-    return write_served_config(sample_project, "served_e2e", SERVED + LOG)
+    return write_served_config(sample_project, "served_e2e", SERVED + LOG + DRIFT)
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,28 @@ def test_the_prediction_log_has_what_was_asked_and_answered(
     assert row["probability_malignant"] == said["probabilities"]["malignant"]
     assert (row["sample_id"], row["mean_radius"]) == (rows[7]["sample_id"], rows[7]["mean_radius"])
     assert (row["run_id"], row["degraded"]) == (run.run_id, False)
+
+
+def test_drift_is_in_the_metadata_and_in_the_metrics(
+    server: Served, run: Trained, rows: list[dict[str, Any]]
+) -> None:
+    moved = [{**row, "mean_radius": row["mean_radius"] + 9.0} for row in rows[:100]]
+
+    def found() -> list[str]:
+        _asked(server, "/predict/batch", {"rows": moved})
+        (version,) = server.get("/metadata").json()["versions"]
+        assert version["drift"]["watched"]
+        last = version["drift"]["last_window"] or {"drifted": []}
+        return [each["column"] for each in last["drifted"]]
+
+    assert "mean_radius" in until(found)
+    (line,) = (
+        line
+        for line in server.get("/metrics").text.splitlines()
+        if line.startswith("lodestar_drift_psi{") and '"mean_radius"' in line
+    )
+    assert run.run_id in line
+    assert float(line.rpartition(" ")[2]) > 1
 
 
 @pytest.mark.parametrize("recipe", ["diabetes", "digits"])

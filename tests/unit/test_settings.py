@@ -461,3 +461,38 @@ def test_settings_are_frozen(project: Path) -> None:
     recipe: Recipe = load(project).recipe
     with pytest.raises(ValidationError, match="frozen"):
         recipe.split.seed = 3
+
+
+def test_the_blueprints_monitoring_is_read_as_it_stands(project: Path) -> None:
+    (project / "config/watched.yaml").write_text(
+        "performance_monitoring:\n"
+        "  enabled: true\n"
+        "  baseline_metrics:\n"
+        "    accuracy: 0.85\n"
+        "    precision: 1\n"
+        "  alert_thresholds:\n"
+        "    improvement_threshold: 0.02  # 2 %\n"
+        "    degradation_threshold: -0.01\n",
+        encoding="utf-8",
+    )
+    found = load(project, env="watched").environment.config.performance_monitoring
+    assert found.enabled
+    assert found.baseline_metrics == {"accuracy": 0.85, "precision": 1.0}
+    limits = found.alert_thresholds
+    assert (limits.improvement_threshold, limits.degradation_threshold) == (0.02, -0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "performance_monitoring.alert_thresholds.degradation_threshold=0.01",
+        "performance_monitoring.alert_thresholds.improvement_threshold=-0.02",
+        "performance_monitoring.baseline_metrics={accuracy: true}",
+        "drift.significance=0",
+        "drift.unseen=1.5",
+        "drift.rows=0",
+    ],
+)
+def test_limits_of_monitoring_that_make_no_sense_are_refused(project: Path, wrong: str) -> None:
+    (found,) = problems(project, f"config.{wrong}")
+    assert wrong.partition("=")[0].rpartition(".")[2] in found.where

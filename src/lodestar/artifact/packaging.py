@@ -14,11 +14,13 @@ from lodestar.artifact.contents import CONTENTS, ArtifactContents
 from lodestar.artifact.lock import Lock
 from lodestar.artifact.manifest import write_manifest
 from lodestar.artifact.probe import PROBE_ROWS, write_probe
+from lodestar.artifact.sketches import write_sketches
 from lodestar.artifact.wrapper import PAYLOAD
+from lodestar.core.drift.sketches import Reference
 from lodestar.core.fitted import FittedModel
 from lodestar.schema import FrameSchema
 
-__all__ = ["ModelIdentity", "package", "stamp"]
+__all__ = ["KeptRows", "ModelIdentity", "package", "stamp"]
 
 # The parts of Lodestar that predicting needs; the others stay at home.
 _CARRIED = ("__init__.py", "errors.py", "schema.py", "artifact", "core", "interface")
@@ -50,6 +52,14 @@ class ModelIdentity:
     model_id: str
 
 
+@dataclass(frozen=True)
+class KeptRows:
+    """What an artifact keeps of the training rows: a few for the probe, and sketches of all."""
+
+    probe: pa.Table
+    reference: Reference
+
+
 def package(
     folder: Path,
     *,
@@ -57,7 +67,7 @@ def package(
     contents: ArtifactContents,
     model: FittedModel,
     components: Path,
-    probe_rows: pa.Table,
+    rows: KeptRows,
     modules: Mapping[str, Path],
 ) -> str:
     """Write the whole model directory to `folder`; return its digest."""
@@ -65,7 +75,8 @@ def package(
     payload = folder / PAYLOAD
     shutil.copytree(components, payload / "components")
     contents.write(payload / CONTENTS)
-    write_probe(model, probe_rows.slice(0, PROBE_ROWS), payload)
+    write_probe(model, rows.probe.slice(0, PROBE_ROWS), payload)
+    write_sketches(rows.reference, payload)
     return write_manifest(folder)
 
 

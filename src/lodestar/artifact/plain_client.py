@@ -164,6 +164,11 @@ class PlainClient:
             value = self._get("model-versions/get", name=name, version=version)
             return _Version(str(value["model_version"]["run_id"]))
 
+    def log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run; a second time changes nothing."""
+        listed = [{"key": key, "value": value} for key, value in tags.items()]
+        self._post("runs/log-batch", {"run_id": run_id, "tags": listed})
+
     def _get(self, path: str, **parameters: str) -> dict[str, Any]:
         return self._asked(f"{path}?{urllib.parse.urlencode(parameters)}", None)
 

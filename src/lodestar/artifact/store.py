@@ -17,6 +17,7 @@ from lodestar.artifact.local_runs import LocalRuns
 from lodestar.artifact.lookup import RunLookup
 from lodestar.artifact.references import check_alias, parse_reference
 from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.run_tags import add_tags
 from lodestar.artifact.tracking import Connection, Tracking, translated
 from lodestar.errors import ArtifactError, ExternalError, UnreachableError
 from lodestar.settings.config import MlflowTracking
@@ -136,6 +137,14 @@ class RunStore:
         now = int(time.time() * 1000)
         with translated():
             client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
+
+    def add_tags(self, run_id: str, values: Mapping[str, str]) -> None:
+        """Set tags of a finished run (what a comparison of later rows came to).
+
+        Raises:
+            ExternalError: the store does not answer, or refuses.
+        """
+        add_tags(self._tracking, run_id, values)
 
     def find(self, reference: str) -> StoredRun:
         """A run by its id or digest, a unique prefix of these, or an alias.

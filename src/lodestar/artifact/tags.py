@@ -3,17 +3,21 @@
 __all__ = [
     "CLASS_PATH",
     "DIGEST",
+    "DRIFT",
     "EXPERIMENT",
     "HISTORY",
     "MODEL_ID",
     "OWNER",
     "PENDING_ID",
+    "PERFORMANCE",
     "RECIPE",
     "RUN_ID",
     "TASK",
 ]
 
 RUN_ID = "lodestar.run_id"
+DRIFT = "lodestar.drift"
+PERFORMANCE = "lodestar.performance"
 RECIPE = "lodestar.recipe"
 TASK = "lodestar.task"
 CLASS_PATH = "lodestar.class_path"

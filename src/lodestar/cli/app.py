@@ -3,14 +3,15 @@
 import gc
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lodestar.cli.deploy import deploy_app
-from lodestar.cli.edge import guarded
+from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.features import add_feature_commands
 from lodestar.cli.infra import infra_app
+from lodestar.cli.monitoring import FailOnDrift, add_monitoring_commands
 from lodestar.cli.options import (
     Env,
     Json,
@@ -24,6 +25,9 @@ from lodestar.cli.options import (
 )
 from lodestar.cli.promotion import add_promotion_commands
 from lodestar.cli.serving import add_serving_commands, prove_ahead
+
+if TYPE_CHECKING:
+    from lodestar.core.performance import Comparison
 
 __all__ = ["app", "main"]
 
@@ -44,6 +48,15 @@ app.add_typer(deploy_app, name="deploy")
 add_feature_commands(app)
 add_serving_commands(app)
 add_promotion_commands(app, runs_app)
+add_monitoring_commands(app)
+
+FailOnDegradation = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-degradation",
+        help=f"Exit with {WORSE} where it is worse than baseline or champion.",
+    ),
+]
 
 
 @app.command()
@@ -69,6 +82,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a search that was killed or interrupted.")
     ] = False,
+    fail_on_degradation: FailOnDegradation = False,
     as_json: Json = False,
 ) -> None:
     """Train a recipe and leave one artifact in MLflow."""
@@ -84,6 +98,7 @@ def train(
             trained = run(settings, params, strict=strict, resume=resume, progress=progress)
             prove_ahead(settings.environment, trained.saved.run_id, progress)
         out.show(TrainView(trained))
+        _exit_if_worse(trained.performance, asked=fail_on_degradation)
 
 
 @app.command("batch-inference")
@@ -91,6 +106,7 @@ def batch_inference(
     run_id: RunId,
     context_params: Params = None,
     output: Annotated[str | None, typer.Option(help="Where the predictions go.")] = None,
+    fail_on_drift: FailOnDrift = False,
     env: Env = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +123,8 @@ def batch_inference(
         with out.progress() as progress:
             scored = run(environment, run_id, params, output=output, progress=progress)
         out.show(BatchView(scored))
+        if fail_on_drift and scored.drift is not None and scored.drift.verdict == "drift":
+            raise typer.Exit(WORSE)
 
 
 @app.command()
@@ -114,6 +132,7 @@ def evaluate(
     run_id: RunId,
     data: Annotated[str | None, typer.Option(help="Labelled data: a file or URI.")] = None,
     context_params: Params = None,
+    fail_on_degradation: FailOnDegradation = False,
     env: Env = None,
     as_json: Json = False,
 ) -> None:
@@ -128,6 +147,7 @@ def evaluate(
         with out.progress() as progress:
             evaluated = run(environment, run_id, params, data=data, progress=progress)
         out.show(EvaluateView(evaluated))
+        _exit_if_worse(evaluated.performance, asked=fail_on_degradation)
 
 
 @app.command()
@@ -251,6 +271,13 @@ def runs_compare(
 
         store = EnvironmentFactory(environment).store()
         out.show(CompareView(store.find(first), store.find(second)))
+
+
+def _exit_if_worse(performance: "tuple[Comparison, ...]", *, asked: bool) -> None:
+    from lodestar.pipelines.performance import degraded
+
+    if asked and degraded(performance):
+        raise typer.Exit(WORSE)
 
 
 def main() -> None:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from lodestar.cli.progress import ConsoleProgress
 
-__all__ = ["Out", "View", "described", "escape_control", "guarded"]
+__all__ = ["WORSE", "Out", "View", "described", "escape_control", "guarded"]
 
 INTERRUPTED = 130
+# What was asked for is done, and its answer is the bad news that an option asked to fail on.
+WORSE = 7
 
 
 class View(Protocol):

@@ -28,6 +28,7 @@ from lodestar.cli.drawing import (
     tuning_json,
 )
 from lodestar.cli.edge import described, escape_control
+from lodestar.cli.verdicts import drift_json, performance_json, print_drift, print_performance
 
 if TYPE_CHECKING:
     from lodestar.artifact.store import StoredRun
@@ -94,6 +95,7 @@ class TrainView:
             "hyperparameters": dict(result.hyperparameters),
             "tuning": tuning_json(result.tuning),
             "rows": {"train": len(result.split.train), "test": len(result.split.test)},
+            "performance": performance_json(self._trained.performance),
             "leakage": [asdict(finding) for finding in self._trained.insight.findings],
             "notes": [*self._trained.notes, *(result.tuning.notes if result.tuning else ())],
             "artifact_digest": saved.digest,
@@ -107,6 +109,7 @@ class TrainView:
         if result.tuning is not None:
             print_tuning(console, result.tuning)
         print_evaluation(console, result.evaluation, "held-out rows")
+        print_performance(console, self._trained.performance)
         print_facts(
             console,
             ("run", f"{saved.run_id}  {saved.run_name}"),
@@ -138,6 +141,7 @@ class BatchView:
             "outputs": scored.outputs,
             "unknown_categories": scored.unknown_categories,
             "features_filled": scored.features_filled,
+            "drift": drift_json(scored.drift),
             "notes": list(scored.notes),
         }
 
@@ -152,6 +156,8 @@ class BatchView:
         for feature, count in scored.features_filled.items():
             words = f"  {count:,} rows lack {feature}: the recipe's on_missing stands in"
             console.print(Text(escape_control(words)))
+        if scored.drift is not None:
+            print_drift(console, scored.drift)
 
 
 class EvaluateView:
@@ -170,6 +176,7 @@ class EvaluateView:
             "rows": evaluated.evaluation.rows,
             "metrics": evaluated.evaluation.values(),
             "intervals": intervals(evaluated.evaluation),
+            "performance": performance_json(evaluated.performance),
             "trained_metrics": {name: item["value"] for name, item in evaluated.trained.items()},
             "notes": list(evaluated.notes),
         }
@@ -179,6 +186,7 @@ class EvaluateView:
         evaluated = self._evaluated
         trained = {name: item["value"] for name, item in evaluated.trained.items()}
         print_evaluation(console, evaluated.evaluation, evaluated.data, trained)
+        print_performance(console, evaluated.performance)
 
 
 class VerifyView:

@@ -13,7 +13,7 @@ from lodestar.core.evaluator import Evaluator
 from lodestar.core.fitted import FittedModel
 from lodestar.core.learner import Learner
 from lodestar.core.metrics import Metric
-from lodestar.core.results import Evaluation, Truth
+from lodestar.core.results import Evaluation, Predictions, Truth
 from lodestar.core.roles import Roles, TargetReader
 from lodestar.core.splitter import Split, Splitter
 from lodestar.core.tuning.problem import TrialProblem
@@ -40,6 +40,7 @@ class TrainingResult:
     schema: FrameSchema
     split: Split
     truth: Truth
+    held_out: Predictions
     evaluation: Evaluation
 
 
@@ -92,6 +93,7 @@ class Trainer:
             schema=FrameSchema.of(table),
             split=split,
             truth=truth,
+            held_out=held_out.predictions,
             evaluation=self._evaluator.evaluate(truth.at(split.test), held_out.predictions),
         )
 

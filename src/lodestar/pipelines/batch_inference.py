@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,12 @@ from lodestar.adapters.files import path_of
 from lodestar.adapters.registry import scheme_of
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
+from lodestar.core.drift.verdict import DriftReport
 from lodestar.errors import DataError, UsageError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameSink
 from lodestar.interface.progress import Progress, Silent
+from lodestar.pipelines.drift import DriftWatch, tell_store, watch_of
 from lodestar.pipelines.stream import ahead, behind
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
@@ -28,7 +31,8 @@ CONSTANT = pa.dictionary(pa.int32(), pa.string())
 class ScoredBatch:
     """What was scored and where the results lie.
 
-    `features_filled` counts, per feature, the rows in which the recipe's value stood in.
+    `features_filled` counts, per feature, the rows in which the recipe's value stood in. `drift` is None
+    where it was not watched.
     """
 
     run_id: str
@@ -37,6 +41,7 @@ class ScoredBatch:
     outputs: dict[str, str]
     unknown_categories: dict[str, int]
     features_filled: dict[str, int]
+    drift: DriftReport | None
     notes: tuple[str, ...]
 
 
@@ -56,8 +61,10 @@ def batch_inference(
     tell = progress or Silent()
     factory = EnvironmentFactory(environment)
     tell.stage("Verifying the artifact")
-    with factory.store().opened(reference) as opened:
+    store = factory.store()
+    with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
+        watch = watch_of(opened.folder, environment.config.drift, tell)
     factory = EnvironmentFactory(environment, work=f"batch {opened.run_id[:8]}")
     spine = factory.spine(loader_of(wrapper), params)
     notes = (*opened.notes, *spine.notes, *warnings)
@@ -66,7 +73,7 @@ def batch_inference(
     destinations = _destinations(environment, opened, wrapper, output)
     tell.stage(f"Scoring with {opened.run_name}")
     context = ",".join(f"{name}={value}" for name, value in sorted(params.items()))
-    scoring = _Scoring(wrapper, opened, factory, destinations, context, tell)
+    scoring = _Scoring(wrapper, opened, factory, destinations, context, watch, tell)
     chunk_rows = environment.config.batch.chunk_rows
     filled: dict[str, int] = {}
     with (
@@ -75,6 +82,10 @@ def batch_inference(
     ):
         wrapper.check(rows.schema)
         scoring.run(rows)
+    drift = None
+    if watch is not None:
+        drift, source = watch.report(), f"batch-inference {context}".rstrip()
+        tell_store(store, opened.run_id, drift, source=source, now=datetime.now(UTC), tell=tell)
     return ScoredBatch(
         run_id=opened.run_id,
         digest=opened.digest,
@@ -82,6 +93,7 @@ def batch_inference(
         outputs=destinations,
         unknown_categories=scoring.unknown,
         features_filled=filled,
+        drift=drift,
         notes=notes,
     )
 
@@ -139,6 +151,14 @@ def _refuse_outside(environment: Environment, output: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Made:
+    """One batch's way through the artifact, and the frames of it that are written."""
+
+    scored: ScoredRows
+    frames: dict[str, pa.RecordBatch]
+
+
 class _Scoring:
     """One pass over the rows; every frame that is asked for goes to its own sink."""
 
@@ -149,6 +169,7 @@ class _Scoring:
         factory: EnvironmentFactory,
         destinations: Mapping[str, str],
         context: str,
+        watch: DriftWatch | None,
         tell: Progress,
     ) -> None:
         self._wrapper = wrapper
@@ -156,6 +177,7 @@ class _Scoring:
         self._run = opened
         self._factory = factory
         self._destinations = destinations
+        self._watch = watch
         self._tell = tell
         self.rows = 0
         self.unknown: dict[str, int] = {}
@@ -163,25 +185,27 @@ class _Scoring:
     def run(self, reader: pa.RecordBatchReader) -> None:
         sinks: dict[str, FrameSink] = {}
 
-        def store(frames: dict[str, pa.RecordBatch]) -> None:
-            for name, frame in frames.items():
+        def store(made: _Made) -> None:
+            for name, frame in made.frames.items():
                 sinks[name].write(frame)
+            if self._watch is not None:
+                self._watch.add(made.scored.augmented, made.scored.predictions)
 
         # The sinks close last, when nothing is left to write; they publish in reverse order, so that
         # the predictions appear when everything else has.
         with ExitStack() as stack, ahead(iter(reader)) as batches, behind(store) as write:
             for batch in batches:
-                frames = self._frames(batch)
-                for name, frame in frames.items():
+                made = self._made(batch)
+                for name, frame in made.frames.items():
                     if name not in sinks:
                         sinks[name] = stack.enter_context(self._sink(name, frame.schema))
-                write(frames)
+                write(made)
                 self.rows += batch.num_rows
                 self._tell.rows(self.rows, None)
             if not self.rows:
                 raise DataError("there are no rows to score", hint="check the context parameters")
 
-    def _frames(self, batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+    def _made(self, batch: pa.RecordBatch) -> "_Made":
         scored = self._wrapper.score(batch, first_row=self.rows)
         for column, count in scored.features.unknown.items():
             self.unknown[column] = self.unknown.get(column, 0) + count
@@ -190,7 +214,8 @@ class _Scoring:
             "augmented": lambda: scored.augmented,
             "preprocessed": lambda: _preprocessed(scored),
         }
-        return {name: self._marked(name, makers[name]()) for name in self._destinations}
+        frames = {name: self._marked(name, makers[name]()) for name in self._destinations}
+        return _Made(scored, frames)
 
     def _marked(self, name: str, frame: pa.RecordBatch) -> pa.RecordBatch:
         """In a table, rows say which run over which window they are from: its next go replaces them."""

@@ -10,12 +10,14 @@ from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.fingerprint import fingerprint
 from lodestar.core.ordering import in_content_order
+from lodestar.core.performance import Comparison
 from lodestar.core.results import Evaluation, Predictions
 from lodestar.core.splitter import Splitter
 from lodestar.core.trainer import strata
 from lodestar.factory.environment import EnvironmentFactory, Spine
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_inference import loader_of
+from lodestar.pipelines.performance import PerformanceJudge, check_baseline, performance_tags
 from lodestar.pipelines.reading import read_rows
 from lodestar.schema import require_columns
 from lodestar.settings.loading import Environment
@@ -33,6 +35,7 @@ class EvaluatedRun:
     data: str
     evaluation: Evaluation
     trained: dict[str, dict[str, float]]
+    performance: tuple[Comparison, ...]
     notes: tuple[str, ...]
 
 
@@ -53,6 +56,8 @@ def evaluate(
     """
     tell = progress or Silent()
     factory = EnvironmentFactory(environment)
+    monitoring = environment.config.performance_monitoring
+    check_baseline(monitoring)
     tell.stage("Verifying the artifact")
     store = factory.store()
     with store.opened(reference) as opened:
@@ -73,12 +78,18 @@ def evaluate(
         opened.run_id,
         {f"evaluate.{name}": value for name, value in evaluation.values().items()},
     )
+    contents = wrapper.contents
+    judge = PerformanceJudge(monitoring, store, contents.recipe_name, contents.target)
+    performance = judge.judge(evaluation)
+    if performance:
+        store.add_tags(opened.run_id, performance_tags(performance, stage="evaluate"))
     return EvaluatedRun(
         run_id=opened.run_id,
         digest=opened.digest,
         data=f"{rows} of {data or 'its own loader'}",
         evaluation=evaluation,
-        trained=wrapper.contents.metrics,
+        trained=contents.metrics,
+        performance=performance,
         notes=notes,
     )
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from lodestar.artifact.carried import project_modules
 from lodestar.artifact.components import save_components
 from lodestar.artifact.contents import ArtifactContents, Component
 from lodestar.artifact.lock import Lock, imported_packages, lock_of
-from lodestar.artifact.packaging import ModelIdentity, package
+from lodestar.artifact.packaging import KeptRows, ModelIdentity, package
 from lodestar.artifact.probe import PROBE_ROWS
 from lodestar.artifact.staging import RunRecord
 from lodestar.artifact.store import SavedRun
 from lodestar.artifact.tracking import translated
+from lodestar.core.performance import Comparison
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
 from lodestar.core.tuning.result import TuningResult, described
 from lodestar.factory.recipe import Factory
+from lodestar.pipelines.drift import reference_of
 from lodestar.pipelines.insight import Insight
+from lodestar.pipelines.performance import performance_tags
 from lodestar.report.contents import RunReport, SplitSummary
 from lodestar.report.page import render
 from lodestar.settings.loading import Settings
@@ -54,7 +57,12 @@ class Recording:
         self._now = now
 
     def save(
-        self, table: pa.Table, result: TrainingResult, insight: Insight, scratch: Path
+        self,
+        table: pa.Table,
+        result: TrainingResult,
+        insight: Insight,
+        performance: tuple[Comparison, ...],
+        scratch: Path,
     ) -> SavedRun:
         """Write the parts, then let the store package and log them."""
         with translated():
@@ -66,6 +74,13 @@ class Recording:
         modules = project_modules(self._classes(result), self._settings.environment.project)
         contents = self._contents(table, result, components, modules)
         probe_rows = table.select(result.roles.inputs).take(result.split.train[:PROBE_ROWS])
+        reference = reference_of(
+            table,
+            result,
+            insight,
+            sensitive=self._factory.features.sensitive,
+            salt=self._data_digest,
+        )
 
         def write_package(folder: Path, identity: ModelIdentity) -> str:
             return package(
@@ -74,15 +89,16 @@ class Recording:
                 contents=contents,
                 model=result.model,
                 components=scratch / "components",
-                probe_rows=probe_rows,
+                rows=KeptRows(probe_rows, reference),
                 modules=modules,
             )
 
         def write_report(run_id: str, digest: str) -> str:
-            return render(self._report(result, insight, contents, run_id, digest))
+            report = self._report(result, insight, contents, run_id, digest)
+            return render(replace(report, performance=performance))
 
         return self._factory.store().save(
-            self._record(result, contents), package=write_package, report=write_report
+            self._record(result, contents, performance), package=write_package, report=write_report
         )
 
     def _name(self, tuning: TuningResult | None) -> str:
@@ -160,7 +176,12 @@ class Recording:
         own = {name.partition(".")[0] for name in modules}
         return lock_of(sorted((tops | imported_packages(modules.values())) - own - {"lodestar"}))
 
-    def _record(self, result: TrainingResult, contents: ArtifactContents) -> RunRecord:
+    def _record(
+        self,
+        result: TrainingResult,
+        contents: ArtifactContents,
+        performance: tuple[Comparison, ...],
+    ) -> RunRecord:
         params = {f"model.{name}": str(value) for name, value in result.hyperparameters.items()}
         params["data.sha256"] = contents.data_fingerprint["sha256"]
         params["data.rows"] = str(contents.data_fingerprint["rows"])
@@ -181,6 +202,7 @@ class Recording:
             class_path=contents.model_class_path,
             metrics=metrics,
             params=params,
+            tags=performance_tags(performance, stage="train"),
             log_trials=self._settings.environment.config.hyperparameter_tuning.log_trials,
         )
 

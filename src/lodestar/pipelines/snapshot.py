@@ -62,7 +62,8 @@ def snapshot(
     spine = factory.spine(factory.loader, params)
     table = in_content_order(read_rows(spine.reader, factory.augmenter(), tell))
     chosen = _sample(table, rows, seed)
-    sensitive = _sensitive(factory, chosen.column_names)
+    marked = factory.features.sensitive
+    sensitive = tuple(name for name in chosen.column_names if name in marked)
     key = _key(settings.environment.project)
     for name in sensitive:
         place = chosen.schema.get_field_index(name)
@@ -81,16 +82,6 @@ def _sample(table: pa.Table, rows: int | None, seed: int) -> pa.Table:
         return table
     chosen = np.random.default_rng(seed).choice(table.num_rows, rows, replace=False)
     return table.take(np.sort(chosen)).combine_chunks()
-
-
-def _sensitive(factory: Factory, columns: list[str]) -> tuple[str, ...]:
-    marked = {
-        name
-        for view in factory.features.views.values()
-        for name, feature in view.features.items()
-        if feature.sensitive
-    }
-    return tuple(name for name in columns if name in marked)
 
 
 def _key(project: Path) -> bytes:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from lodestar.artifact.store import SavedRun
 from lodestar.core.fingerprint import fingerprint
 from lodestar.core.ordering import in_content_order
+from lodestar.core.performance import Comparison
 from lodestar.core.policies import without_nulls
 from lodestar.core.results import LeakageFinding
 from lodestar.core.roles import Roles, TargetReader
@@ -19,6 +20,7 @@ from lodestar.errors import DataError
 from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.insight import Insight, gain_insight
+from lodestar.pipelines.performance import PerformanceJudge, check_baseline
 from lodestar.pipelines.reading import read_rows
 from lodestar.pipelines.recording import Recording
 from lodestar.pipelines.tuning import search_of
@@ -37,6 +39,7 @@ class TrainedRun:
     class_path: str
     result: TrainingResult
     insight: Insight
+    performance: tuple[Comparison, ...]
     notes: tuple[str, ...]
 
 
@@ -60,6 +63,8 @@ def train(
     factory = Factory(settings.environment, settings.loaded)
     tell.stage("Checking the recipe")
     factory.preflight()
+    monitoring = settings.environment.config.performance_monitoring
+    check_baseline(monitoring)
     for note in factory.store().preflight():
         tell.note(note)
     spine = factory.spine(factory.loader, params)
@@ -81,11 +86,13 @@ def train(
     tell.stage("Looking for leakage and importance")
     insight = gain_insight(table, result, seed=settings.recipe.split.seed)
     _warn(insight.findings, tell, strict=strict)
+    judge = PerformanceJudge(monitoring, factory.store(), settings.loaded.name, target)
+    performance = judge.judge(result.evaluation)
     tell.stage("Saving the artifact")
     recording = Recording(settings, factory, params, notes, digest, now=datetime.now(UTC))
     with TemporaryDirectory() as scratch:
-        saved = recording.save(table, result, insight, Path(scratch))
-    return TrainedRun(saved, settings.recipe.model.class_path, result, insight, notes)
+        saved = recording.save(table, result, insight, performance, Path(scratch))
+    return TrainedRun(saved, settings.recipe.model.class_path, result, insight, performance, notes)
 
 
 def roles_of(recipe: Recipe, schema: pa.Schema) -> Roles:

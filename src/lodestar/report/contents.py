@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lodestar.core.performance import Comparison
 from lodestar.core.results import DataProfile, Evaluation, Importance, LeakageFinding, Task
 from lodestar.core.tuning.result import TuningResult
 
@@ -26,7 +27,7 @@ class RunReport:
     `created` is ISO text with an offset; `sql` is None where a data URI was loaded; `notes` are
     what the run had to say about itself ("snapshot stands in for loader"); `reproduce` is the
     exact shell command; `versions` are (distribution, version); `tuning` is the search, if there was
-    one.
+    one; `performance` says how the model does beside baseline and champion.
     """
 
     run_name: str
@@ -49,3 +50,4 @@ class RunReport:
     reproduce: str
     versions: tuple[tuple[str, str], ...]
     tuning: TuningResult | None = None
+    performance: tuple[Comparison, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lodestar.report.markup import Html, tag
 
-__all__ = ["Scale", "brand", "histogram", "icon", "interval", "whisker_bar"]
+__all__ = ["Scale", "brand", "histogram", "icon", "interval", "paired_bars", "whisker_bar"]
 
 ICONS = {
     "ok": "M5 12.5l4.5 4.5L19 7.5",
@@ -79,6 +79,28 @@ def histogram(counts: Sequence[int], *, alt: str) -> Html:
     )
     base = tag("line", x1=0, x2=4 * len(counts), y1=24, y2=24, class_="zero")
     return _svg(*bars, base, size=(4 * len(counts), 24.5), class_="histogram", alt=alt)
+
+
+def paired_bars(pairs: Sequence[tuple[float, float]], *, alt: str) -> Html:
+    """Per bin a pale bar for before and a narrow one for now, as high as their share of the highest."""
+    top = max((max(pair) for pair in pairs), default=0.0) or 1.0
+    bars = []
+    for place, (before, now) in enumerate(pairs):
+        for value, shift, width, name in ((before, 0.0, 8.0, "before"), (now, 2.0, 4.0, "now")):
+            height = round(max(40 * value / top, 0.6 if value else 0.0), 2)
+            bars.append(
+                tag(
+                    "rect",
+                    x=10 * place + shift,
+                    y=round(40 - height, 2),
+                    width=width,
+                    height=height,
+                    class_=name,
+                )
+            )
+    width = max(10 * len(pairs) - 2, 1)
+    base = tag("line", x1=0, x2=width, y1=40, y2=40, class_="zero")
+    return _svg(*bars, base, size=(width, 40.5), class_="paired", alt=alt)
 
 
 def icon(name: str) -> Html:

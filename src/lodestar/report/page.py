@@ -1,16 +1,7 @@
-"""The report as one HTML page that needs no network: style, script and plotly.js are inside it.
-
-Its content security policy allows no request at all and no script but those two, by their hashes.
-"""
-
-import base64
-import functools
-import gzip
-import hashlib
-from dataclasses import dataclass
-from importlib import resources
+"""The run report: one HTML page that needs no network."""
 
 from lodestar.report import marks, wording
+from lodestar.report.better_or_worse import better_or_worse
 from lodestar.report.contents import RunReport
 from lodestar.report.markup import Html, Node, tag
 from lodestar.report.performance import importance, metrics, performance
@@ -21,13 +12,13 @@ from lodestar.report.provenance import (
     split_and_leakage,
 )
 from lodestar.report.search import search
+from lodestar.report.shell import Section, shell
 
 __all__ = ["render"]
 
-# Level 4 makes the page 4 % larger than level 6, in half of the time.
-GZIP_LEVEL = 4
-NAVIGATION = (
+NAVIGATION: tuple[Section, ...] = (
     ("metrics", "Metrics"),
+    ("rivals", "Better or worse"),
     ("performance", "Performance"),
     ("importance", "Importance"),
     ("search", "Search"),
@@ -38,68 +29,23 @@ NAVIGATION = (
 )
 
 
-@dataclass(frozen=True)
-class _Library:
-    """plotly.js for the page: gzipped base64 text, and the hash that lets it run."""
-
-    packed: str
-    digest: str
-
-
 def render(report: RunReport) -> str:
     """The whole page. The same report gives the same text, byte for byte."""
-    library, script = _plotly(), _bundled("page.js")
-    page = tag(
-        "html",
-        _head(report, policy=_policy(_digest(script.encode()), library.digest)),
-        tag(
-            "body",
-            tag("a", "Skip to the metrics", href="#metrics", class_="skip"),
-            _bar(searched=report.tuning is not None),
-            _title(report),
-            tag("main", _sections(report), id="content"),
-            tag("footer", f"Lodestar run report \N{MIDDLE DOT} {report.run_id}"),
-            tag("script", Html(library.packed), type="text/plain", id="plotly"),
-            tag("script", Html(script)),
-        ),
-        lang="en",
-    )
-    return f"<!doctype html>\n{page}\n"
-
-
-def _head(report: RunReport, *, policy: str) -> Html:
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="robots", content="noindex"),
-        tag("title", f"{report.recipe_name} \N{MIDDLE DOT} {report.run_name}"),
-        tag("style", Html(_bundled("style.css"))),
+    without = _absent(report)
+    return shell(
+        title=f"{report.recipe_name} \N{MIDDLE DOT} {report.run_name}",
+        navigation=tuple(each for each in NAVIGATION if each[0] not in without),
+        header=_title(report),
+        sections=_sections(report),
+        footer=f"Lodestar run report \N{MIDDLE DOT} {report.run_id}",
+        drawn=True,
     )
 
 
-def _bar(*, searched: bool) -> Html:
-    links = (
-        tag("a", title, href=f"#{name}")
-        for name, title in NAVIGATION
-        if searched or name != "search"
-    )
-    return tag(
-        "div",
-        tag("span", marks.brand(), "Lodestar", class_="name"),
-        tag("nav", links, aria_label="Sections"),
-        tag(
-            "button",
-            marks.icon("theme"),
-            type="button",
-            id="theme",
-            aria_label="Switch between light and dark",
-            hidden=True,
-        ),
-        class_="bar",
-    )
+def _absent(report: RunReport) -> frozenset[str]:
+    """Sections that this run has nothing for."""
+    there = {"search": report.tuning is not None, "rivals": bool(report.performance)}
+    return frozenset(name for name, shown in there.items() if not shown)
 
 
 def _title(report: RunReport) -> Html:
@@ -151,6 +97,7 @@ def _notes(notes: tuple[str, ...]) -> Html | None:
 def _sections(report: RunReport) -> tuple[Html, ...]:
     return (
         metrics(report.evaluation),
+        *((better_or_worse(report.performance),) if report.performance else ()),
         performance(report.evaluation),
         importance(report.importances),
         *((search(report.tuning),) if report.tuning else ()),
@@ -159,27 +106,3 @@ def _sections(report: RunReport) -> tuple[Html, ...]:
         hyperparameters(report.hyperparameters),
         reproduce(report),
     )
-
-
-def _policy(*digests: str) -> str:
-    scripts = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _plotly() -> _Library:
-    source = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    packed = base64.b64encode(gzip.compress(source, GZIP_LEVEL, mtime=0)).decode("ascii")
-    return _Library(packed, _digest(source))
-
-
-def _digest(source: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(source).digest()).decode("ascii")
-
-
-@functools.lru_cache(maxsize=2)
-def _bundled(name: str) -> str:
-    return (resources.files("lodestar.report") / name).read_text(encoding="utf-8")

@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lodestar.artifact.contents import ArtifactContents
+from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import open_contents
+from lodestar.core.drift.limits import limits_of
 from lodestar.core.features import select_features
 from lodestar.core.policies import RowPolicies
+from lodestar.errors import ArtifactError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving import proving
 from lodestar.serving.breaker import Breaker
+from lodestar.serving.drifting import DriftWindows
 from lodestar.serving.plan import NotPlannedError, rows_of
 from lodestar.serving.request_model import RequestField, RequestModel
 from lodestar.serving.scoring import RowScorer
 from lodestar.serving.state import ServedRun
 from lodestar.serving.telemetry import Telemetry
 from lodestar.serving.version import Parts, ServedVersion
+from lodestar.settings.monitoring import Drift
 from lodestar.settings.recipe import FeatureSelection
 from lodestar.settings.serving import Serving
 
@@ -36,6 +42,7 @@ class VersionLoader:
     telemetry: Telemetry
     project: Path
     clock: Callable[[], int] = time.time_ns
+    drift: Drift | None = None
 
     def load(
         self, served: ServedRun, *, like: RequestModel | None = None, prove: bool = True
@@ -68,10 +75,24 @@ class VersionLoader:
             if reader
             else None,
             degrade=self.settings.online.on_failure == "degrade",
+            drift=self._windows(run, contents),
         )
         if scorer.reason:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")
+        if parts.drift is None and self.drift is not None and self.drift.enabled:
+            notes = (*notes, "drift is not watched: the artifact has no sketches that can be read")
         return ServedVersion(run, contents, parts, self.telemetry, clock=self.clock), notes
+
+    def _windows(self, run: OpenedRun, contents: ArtifactContents) -> DriftWindows | None:
+        """None where drift is off, or the artifact has no sketches, or such of a newer version."""
+        if self.drift is None or not self.drift.enabled:
+            return None
+        try:
+            reference = read_sketches(run.folder)
+        except ArtifactError:
+            return None
+        seconds = self.drift.window_seconds
+        return DriftWindows(reference, limits_of(self.drift), contents, seconds=seconds)
 
     def _scorer(self, contents: ArtifactContents, run: ServedRun, *, prove: bool) -> RowScorer:
         native = self.settings.native

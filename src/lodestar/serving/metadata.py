@@ -29,8 +29,16 @@ def described_version(version: ServedVersion, role: str) -> dict[str, Any]:
         "request": _fields(version),
         "features": _features(version),
         "scoring": {"way": version.scorer.name, "why_not_faster": version.scorer.reason or None},
+        "drift": _drift(version),
         "format_version": contents.format_version,
     }
+
+
+def _drift(version: ServedVersion) -> dict[str, Any]:
+    """What this worker's last window came to, if it watches and one is over."""
+    windows = version.drift
+    last = None if windows is None else windows.last
+    return {"watched": windows is not None, "last_window": None if last is None else last.plain()}
 
 
 def _fields(version: ServedVersion) -> list[dict[str, Any]]:

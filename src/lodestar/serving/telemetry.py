@@ -90,6 +90,15 @@ class Telemetry:
             "How often the champion has changed, as the slowest worker has it",
             "livemin",
         )
+        self._drifted = self._gauge(
+            "drifted_columns", "Columns with an alarm in the last window", "livemax", "run_id"
+        )
+        self._compared = self._gauge(
+            "drift_window_rows", "Rows of the last window that were compared", "livesum", "run_id"
+        )
+        self._psi = self._gauge(
+            "drift_psi", "Stability index of the last window", "livemax", "run_id", "column"
+        )
         self._served: dict[str, Gauge] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -160,6 +169,15 @@ class Telemetry:
     def shadow_differences(self, values: Sequence[float]) -> None:
         """How far the shadow's watched numbers lie from those that were answered."""
         self._differences().observe_all(values)
+
+    def drift(self, run_id: str, drifted: int, rows: int) -> None:
+        """A window was compared with the training."""
+        self._drifted(run_id).set(drifted)
+        self._compared(run_id).set(rows)
+
+    def column_drift(self, run_id: str, column: str, psi: float) -> None:
+        """How far a column of the window lies from the training's."""
+        self._psi(run_id, column).set(psi)
 
     def swapped(self, cause: str, result: str) -> None:
         """Somebody (swap), or an alias (follow), brought in a champion: done, refused or failed."""

@@ -14,6 +14,7 @@ from lodestar.core.policies import RowPolicies
 from lodestar.core.results import Predictions
 from lodestar.errors import DataError, ExternalError
 from lodestar.interface.features import OnlineReader
+from lodestar.serving.drifting import DriftWindows
 from lodestar.serving.problems import FieldProblem, ProblemError
 from lodestar.serving.request_model import RequestModel
 from lodestar.serving.scoring import Row, RowScorer
@@ -45,7 +46,8 @@ class RowAnswer:
 class Parts:
     """What a version is put together from.
 
-    `degrade`: where the online store does not answer, the policies for missing features decide.
+    `degrade`: where the online store does not answer, the policies for missing features decide. `drift`
+    compares what is asked with the training; None where that is off, or the artifact has no sketches.
     """
 
     request: RequestModel
@@ -53,6 +55,7 @@ class Parts:
     reader: OnlineReader | None
     policies: RowPolicies | None
     degrade: bool
+    drift: DriftWindows | None = None
 
 
 class ServedVersion:
@@ -78,6 +81,7 @@ class ServedVersion:
         self._reader = reader = parts.reader
         self._policies = parts.policies
         self._degrade = parts.degrade
+        self.drift = parts.drift
         self._telemetry = telemetry
         self._clock = clock
         self._features = tuple(
@@ -192,6 +196,8 @@ class ServedVersion:
         answers = self._answers(rows, scores.predictions)
         labels = [str(answer.prediction) for answer in answers] if self._labels else ()
         self._telemetry.predicted(self.run.run_id, [answer.value for answer in answers], labels)
+        if self.drift is not None:
+            self.drift.offer(answers)
         return list(answers)
 
     def _answers(self, rows: "Sequence[_Augmented]", made: Predictions) -> list[RowAnswer]:

@@ -12,6 +12,7 @@ from lodestar.factory.environment import EnvironmentFactory
 from lodestar.serving.access_log import Log
 from lodestar.serving.api import build_api
 from lodestar.serving.deployment import Deployment
+from lodestar.serving.drifting import SETTLE_SECONDS
 from lodestar.serving.edge import Edge
 from lodestar.serving.fleet import Fleet
 from lodestar.serving.following import Following
@@ -42,6 +43,8 @@ class Served:
         self._log = log
         self._logger = logger
         self._duties: list[Callable[[], Coroutine[Any, Any, None]]] = [deployment.keep_up]
+        if environment.config.drift.enabled:
+            self._duties.append(self._watch_drift)
         if order.follow is not None:
             shared = deployment.shared
             self._duties.append(Following(order.follow, environment, swaps, shared, log).run)
@@ -50,6 +53,19 @@ class Served:
     def fleet(self) -> Fleet:
         """The models, once they are loaded."""
         return self.deployment.fleet
+
+    async def _watch_drift(self) -> None:
+        """Have a thread count and judge what was asked, until this is cancelled."""
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            for _, version in self.fleet.versions():
+                if version.drift is not None:
+                    try:
+                        await asyncio.to_thread(
+                            version.drift.settle, self.deployment.telemetry, version.run.run_id
+                        )
+                    except Exception as error:  # noqa: BLE001 -- an edge: the worker serves on without it
+                        self._log.event("drift was not judged", level="error", error=error)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +92,12 @@ def app() -> Edge:
     settings = environment.config.serving
     telemetry, log = Telemetry(), Log()
     loader = VersionLoader(
-        EnvironmentFactory(environment), settings, telemetry, order.project, order.clock()
+        EnvironmentFactory(environment),
+        settings,
+        telemetry,
+        order.project,
+        order.clock(),
+        environment.config.drift,
     )
     most_rows, section = settings.limits.rows, settings.prediction_log
     logger = None

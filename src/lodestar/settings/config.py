@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from lodestar.settings.monitoring import Drift, PerformanceMonitoring
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
 
@@ -245,6 +246,8 @@ class Config(Section):
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
     feature_store: FeatureStore | None = None
     serving: Serving = Serving()
+    performance_monitoring: PerformanceMonitoring = PerformanceMonitoring()
+    drift: Drift = Drift()
 
     @model_validator(mode="after")
     def _a_feature_store_is_declared(self) -> "Config":

@@ -174,6 +174,16 @@ class FeatureCatalog:
 
     views: Mapping[str, FeatureView]
 
+    @property
+    def sensitive(self) -> frozenset[str]:
+        """The features that any namespace marks so."""
+        return frozenset(
+            name
+            for view in self.views.values()
+            for name, feature in view.features.items()
+            if feature.sensitive
+        )
+
     def view(self, namespace: str) -> FeatureView:
         """One namespace's declaration.
 

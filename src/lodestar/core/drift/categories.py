@@ -1,0 +1,201 @@
+"""Sketches of text: the frequent values and how often each came; of sensitive text, hashed buckets."""
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+__all__ = ["CategoryCounts", "CategorySketch"]
+
+FloatArray = NDArray[np.float64]
+# All values are kept where there are no more than this; else the frequent ones, as many at most.
+MOST_KNOWN = 64
+# A value of many is frequent from this share and number of rows on. Fewer would be luck, which does not
+# come again; and what names a single row does not go into an artifact.
+FREQUENT, FREQUENT_ROWS = 0.005, 20
+# Several values share a bucket, so that none can be told from it.
+BUCKETS = 16
+MOST_UNSEEN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class CategorySketch:
+    """Of n rows, `nulls` of them without a value: the known ones and their counts, frequent first.
+
+    `complete`: these are all values that there were, so that any other is new; `singles` of them came
+    once. With a `salt` the values are buckets that hashes of the true ones fall into.
+    """
+
+    rows: int
+    nulls: int
+    values: tuple[str, ...]
+    counts: NDArray[np.int64]
+    complete: bool
+    singles: int
+    salt: str | None = None
+
+    @classmethod
+    def of(cls, column: pa.Array | pa.ChunkedArray, *, salt: str | None = None) -> "CategorySketch":
+        """Sketch all of a column; with a salt, leave no value."""
+        texts = _texts(column)
+        nulls = int(texts.null_count)
+        if salt is not None:
+            values = _buckets()
+            codes = _bucketed(texts, salt)
+            counts = np.bincount(codes, minlength=BUCKETS).astype(np.int64)
+            rows = len(texts)
+            return cls(rows, nulls, values, counts, complete=False, singles=0, salt=salt)
+        pairs = [
+            (item["values"].as_py(), item["counts"].as_py())
+            for item in pc.value_counts(texts.drop_null())
+        ]
+        pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+        complete = len(pairs) <= MOST_KNOWN
+        if not complete:
+            least = max(FREQUENT_ROWS, FREQUENT * len(texts))
+            pairs = [pair for pair in pairs[:MOST_KNOWN] if pair[1] >= least]
+        return cls(
+            rows=len(texts),
+            nulls=nulls,
+            values=tuple(value for value, _ in pairs),
+            counts=np.array([count for _, count in pairs], dtype=np.int64),
+            complete=complete,
+            singles=sum(count == 1 for _, count in pairs),
+        )
+
+    def counter(self) -> "CategoryCounts":
+        """An empty window."""
+        return CategoryCounts(self)
+
+    def own(self) -> "CategoryCounts":
+        """The training rows themselves, as a window."""
+        window = CategoryCounts(self)
+        window.rows, window.nulls = self.rows, self.nulls
+        window.counts = self.counts.copy()
+        return window
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "kind": "category",
+            "rows": self.rows,
+            "nulls": self.nulls,
+            "values": list(self.values),
+            "counts": self.counts.tolist(),
+            "complete": self.complete,
+            "singles": self.singles,
+            "salt": self.salt,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "CategorySketch":
+        """Read what `to_json` wrote."""
+        return cls(
+            rows=value["rows"],
+            nulls=value["nulls"],
+            values=tuple(value["values"]),
+            counts=np.array(value["counts"], dtype=np.int64),
+            complete=value["complete"],
+            singles=value["singles"],
+            salt=value["salt"],
+        )
+
+
+class CategoryCounts:
+    """A window of one column: rows, nulls, and how often each known value came.
+
+    `unseen` are values that training had not, with their counts: those of the 64 smallest checksums, a
+    choice that does not depend on the rows' order.
+    """
+
+    def __init__(self, sketch: CategorySketch) -> None:
+        self.sketch = sketch
+        self.rows = self.nulls = 0
+        self.counts = np.zeros(len(sketch.values), np.int64)
+        self.unseen: dict[str, int] = {}
+        self._known = pa.array(sketch.values, pa.string())
+
+    @property
+    def present(self) -> int:
+        """Rows with a value."""
+        return self.rows - self.nulls
+
+    @property
+    def unknown(self) -> int:
+        """Rows with a value that is none of the sketch's."""
+        return self.present - int(self.counts.sum())
+
+    def add(self, column: pa.Array | pa.ChunkedArray) -> None:
+        """Count more rows."""
+        texts = _texts(column)
+        self.rows += len(texts)
+        self.nulls += texts.null_count
+        if self.sketch.salt is not None:
+            self.counts += np.bincount(_bucketed(texts, self.sketch.salt), minlength=BUCKETS)
+            return
+        found = pc.index_in(texts, value_set=self._known)
+        missing = found.null_count - texts.null_count
+        codes = found.drop_null() if found.null_count else found
+        self.counts += np.bincount(codes.to_numpy(), minlength=len(self.counts))
+        if missing and self.sketch.complete:
+            others = texts.filter(pc.and_(pc.is_null(found), pc.is_valid(texts)))
+            self._note(
+                {item["values"].as_py(): item["counts"].as_py() for item in others.value_counts()}
+            )
+
+    def merge(self, other: Self) -> None:
+        """Add another window of the same sketch."""
+        self.rows += other.rows
+        self.nulls += other.nulls
+        self.counts += other.counts
+        self._note(other.unseen)
+
+    def binned(self) -> FloatArray:
+        """Rows per known value, and those with any other."""
+        return np.append(self.counts, self.unknown).astype(np.float64)
+
+    def _note(self, found: Mapping[str, int]) -> None:
+        for value, count in found.items():
+            self.unseen[value] = self.unseen.get(value, 0) + count
+        if len(self.unseen) > MOST_UNSEEN:
+            kept = sorted(self.unseen, key=_checksum)[:MOST_UNSEEN]
+            self.unseen = {value: self.unseen[value] for value in kept}
+
+
+def _checksum(value: str) -> tuple[int, str]:
+    return zlib.crc32(value.encode("utf-8", "surrogatepass")), value
+
+
+def _texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # no chunk at all
+            column = pa.array([], column.type)
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+
+
+def _buckets() -> tuple[str, ...]:
+    return tuple(f"bucket {number}" for number in range(BUCKETS))
+
+
+def _bucketed(texts: pa.Array, salt: str) -> NDArray[np.int64]:
+    """The bucket of each value that is there."""
+    coded = texts.drop_null().dictionary_encode()
+    places = np.array([_bucket(value, salt) for value in _values(coded)], dtype=np.int64)
+    return np.asarray(places[coded.indices.to_numpy()])
+
+
+def _values(coded: pa.DictionaryArray) -> Sequence[str]:
+    values: Sequence[str] = coded.dictionary.to_pylist()
+    return values
+
+
+def _bucket(value: str, salt: str) -> int:
+    data = value.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=1, key=salt.encode()[:64]).digest()[0] % BUCKETS

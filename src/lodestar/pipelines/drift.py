@@ -1,0 +1,93 @@
+"""Drift around a run: the sketches that training leaves, and streamed rows compared with them."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from lodestar.artifact import tags
+from lodestar.artifact.sketches import read_sketches
+from lodestar.artifact.store import RunStore
+from lodestar.core.drift.judge import judge
+from lodestar.core.drift.limits import limits_of
+from lodestar.core.drift.sketches import Reference, Window
+from lodestar.core.drift.verdict import DriftReport, Limits
+from lodestar.core.outputs import prediction_columns
+from lodestar.core.trainer import TrainingResult
+from lodestar.errors import ArtifactError, ExternalError, first_line
+from lodestar.interface.progress import Progress
+from lodestar.pipelines.insight import Insight
+from lodestar.settings.monitoring import Drift
+
+__all__ = ["DriftWatch", "reference_of", "tell_store", "watch_of"]
+
+MOST_TAGGED = 20
+
+
+def reference_of(
+    table: pa.Table,
+    result: TrainingResult,
+    insight: Insight,
+    *,
+    sensitive: Collection[str],
+    salt: str,
+) -> Reference:
+    """Sketches of all rows' features, and of the predictions of those held out."""
+    return Reference.of(
+        table.select(result.roles.inputs),
+        prediction_columns(result.held_out),
+        labels=result.target.task == "classification",
+        importances={
+            each.feature: each.mean for each in insight.importances if each.kind == "permutation"
+        },
+        sensitive=sensitive,
+        salt=salt,
+    )
+
+
+class DriftWatch:
+    """Counts scored rows as they pass; `report` says what it comes to."""
+
+    def __init__(self, reference: Reference, limits: Limits) -> None:
+        self._window = Window(reference)
+        self._limits = limits
+
+    def add(self, rows: pa.RecordBatch, predictions: Mapping[str, pa.Array]) -> None:
+        """Count augmented rows and what the model says of them."""
+        columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+        self._window.add({**columns, **predictions}, rows.num_rows)
+
+    def report(self) -> DriftReport:
+        """Judge all that was counted."""
+        return judge(self._window, self._limits)
+
+
+def watch_of(folder: Path, section: Drift, tell: Progress) -> DriftWatch | None:
+    """A watch with a verified artifact's sketches; None, and a note why, where it has none to read."""
+    if not section.enabled:
+        return None
+    try:
+        return DriftWatch(read_sketches(folder), limits_of(section))
+    except ArtifactError as error:
+        tell.note(f"drift is not watched: {error.what}")
+        return None
+
+
+def tell_store(
+    store: RunStore, run_id: str, report: DriftReport, *, source: str, now: datetime, tell: Progress
+) -> None:
+    """Tag the run with the verdict; a store that cannot be told is told of, and nothing fails by it."""
+    names = [column.name for column in report.drifted]
+    more = f" and {len(names) - MOST_TAGGED} more" if len(names) > MOST_TAGGED else ""
+    values = {
+        tags.DRIFT: report.verdict,
+        f"{tags.DRIFT}.columns": ", ".join(names[:MOST_TAGGED]) + more,
+        f"{tags.DRIFT}.rows": str(report.rows),
+        f"{tags.DRIFT}.source": source,
+        f"{tags.DRIFT}.checked_at": now.isoformat(timespec="seconds"),
+    }
+    try:
+        store.add_tags(run_id, values)
+    except ExternalError as error:
+        tell.note(f"MLflow was not told of the drift check: {first_line(error)}")

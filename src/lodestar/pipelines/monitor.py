@@ -1,0 +1,257 @@
+"""Compare later rows with what a run was trained on: a file, or the prediction log of `serve-api`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from lodestar.adapters.files import path_of
+from lodestar.adapters.log_files import PredictionLogFiles
+from lodestar.artifact.contents import CONTENTS, ArtifactContents, read_contents
+from lodestar.artifact.manifest import verify
+from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.sketches import read_sketches
+from lodestar.artifact.wrapper import PAYLOAD
+from lodestar.core.drift.judge import judge
+from lodestar.core.drift.limits import limits_of
+from lodestar.core.drift.sketches import Reference, Window
+from lodestar.core.drift.verdict import DriftReport, Verdict
+from lodestar.errors import DataError, SchemaError, UsageError
+from lodestar.factory.environment import EnvironmentFactory
+from lodestar.interface.progress import Progress, Silent
+from lodestar.pipelines.drift import tell_store
+from lodestar.settings.loading import Environment
+
+__all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
+
+CHUNK_ROWS = 65_536
+# Parts of the time: by hour for so many of them, else by day.
+MOST_HOURS = 72
+# One part alone may be chance: there are many of them.
+LATELY = 2
+# The place of rows that do not say when they were.
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows: a data URI, or a log's folder with a time from `since` to before `until` (UTC)."""
+
+    data: str | None = None
+    log: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part of the time: its own comparison."""
+
+    begins: datetime
+    report: DriftReport
+
+
+@dataclass(frozen=True)
+class MonitoredRun:
+    """What came of it; `slices` are the parts of a log's time, in order."""
+
+    run_id: str
+    run_name: str
+    digest: str
+    recipe: str
+    trained_at: str
+    source: str
+    checked_at: datetime
+    report: DriftReport
+    slices: tuple[Slice, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all rows together; drift too where it has only begun."""
+        return "drift" if self.lately else self.report.verdict
+
+    @property
+    def lately(self) -> tuple[str, ...]:
+        """Columns that have drifted in the last parts, two or more, and not yet in all rows together."""
+        told = {column.name for column in self.report.drifted}
+        judged = [
+            {column.name for column in part.report.drifted}
+            for part in self.slices
+            if part.report.verdict != "too few rows"
+        ]
+        both = set.intersection(*judged[-LATELY:]) if len(judged) >= LATELY else set()
+        return tuple(sorted(both - told))
+
+    def since(self, column: str) -> datetime | None:
+        """From when on a column has drifted without a break; None where the time does not tell."""
+        began = None
+        for part in self.slices:
+            found = next(one for one in part.report.columns if one.name == column)
+            if found.verdict == "drift":
+                began = began or part.begins
+            elif found.verdict == "steady":
+                began = None
+        return began
+
+
+def monitor(
+    environment: Environment, reference: str, asked: Asked, *, progress: Progress | None = None
+) -> MonitoredRun:
+    """Compare rows with the sketches of a run's artifact, and tag the run with the verdict.
+
+    Nothing is scored: predictions are compared where the rows come with them, as a log's do.
+
+    Raises:
+        UsageError: neither data nor log, both, or a time that ends before it begins.
+        DataError: no rows, or not the columns of the artifact.
+        ArtifactError: it has no sketches, or newer ones.
+    """
+    tell = progress or Silent()
+    _check(asked)
+    factory = EnvironmentFactory(environment)
+    tell.stage("Verifying the artifact")
+    store = factory.store()
+    with store.opened(reference) as opened:
+        verify(opened.folder, expected=opened.digest)
+        contents = read_contents(opened.folder / PAYLOAD / CONTENTS)
+        trained = read_sketches(opened.folder)
+    notes = [*opened.notes]
+    tell.stage("Comparing rows")
+    limits = limits_of(environment.config.drift)
+    if asked.data is not None:
+        windows = {_NO_TIME: _of_data(factory, asked.data, contents, trained, notes, tell)}
+    else:
+        windows = _of_log(environment, opened, contents, trained, asked, notes, tell)
+    for note in notes:
+        tell.note(note)
+    whole = Window(trained)
+    for window in windows.values():
+        whole.merge(window)
+    report, now = judge(whole, limits), datetime.now(UTC)
+    source = asked.data or f"{asked.log} {_span(asked)}".rstrip()
+    tell_store(store, opened.run_id, report, source=f"monitor {source}", now=now, tell=tell)
+    return MonitoredRun(
+        run_id=opened.run_id,
+        run_name=opened.run_name,
+        digest=opened.digest,
+        recipe=contents.recipe_name,
+        trained_at=contents.training_timestamp,
+        source=source,
+        checked_at=now,
+        report=report,
+        slices=tuple(
+            Slice(begins, judge(window, limits))
+            for begins, window in windows.items()
+            if begins != _NO_TIME
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _check(asked: Asked) -> None:
+    if (asked.data is None) == (asked.log is None):
+        raise UsageError(
+            "monitor compares either a data URI or a prediction log",
+            hint="give --data URI or --log DIR",
+        )
+    if asked.data is not None and (asked.since or asked.until):
+        raise UsageError(
+            "--since and --until select rows of a log by when they were logged",
+            hint="give --log DIR, or leave them out",
+        )
+    if asked.since and asked.until and asked.since >= asked.until:
+        raise UsageError(
+            f"--since {asked.since:%Y-%m-%dT%H:%M} is not before --until {asked.until:%Y-%m-%dT%H:%M}",
+            hint="the end is not included: --since 2026-01-01 --until 2026-01-02 is one day",
+        )
+
+
+def _of_data(
+    factory: EnvironmentFactory,
+    uri: str,
+    contents: ArtifactContents,
+    trained: Reference,
+    notes: list[str],
+    tell: Progress,
+) -> Window:
+    """All rows of a data URI."""
+    window = Window(trained)
+    with factory.reader(uri).read(chunk_rows=CHUNK_ROWS) as reader:
+        names = _watched(contents, trained, reader.schema)
+        known = {*trained.names, *contents.spine_schema.names, "run_id", "artifact_digest"}
+        if new := [name for name in reader.schema.names if name not in known]:
+            notes.append(f"columns that training had not are left alone: {', '.join(new[:12])}")
+        for batch in reader:
+            window.add({name: batch.column(name) for name in names}, batch.num_rows)
+            tell.rows(window.rows, None)
+    if not window.rows:
+        raise DataError(f"{uri} has no rows", hint="there is nothing to compare")
+    return window
+
+
+def _watched(contents: ArtifactContents, trained: Reference, schema: pa.Schema) -> tuple[str, ...]:
+    """The columns to compare: all features, or the predictions alone where there is no feature.
+
+    Raises:
+        SchemaError: some features are not there, or have another type, with every difference.
+    """
+    inputs = set(contents.roles.inputs)
+    there = set(schema.names)
+    if there & inputs:
+        known = [field for field in schema if field.name in inputs]
+        contents.feature_schema.check(pa.schema(known))
+    names = tuple(name for name in trained.names if name in there)
+    if not names:
+        raise SchemaError(
+            "there is no column that training had, neither features nor predictions",
+            hint=f"the features: {', '.join(contents.roles.inputs[:12])}",
+        )
+    return names
+
+
+def _of_log(
+    environment: Environment,
+    opened: OpenedRun,
+    contents: ArtifactContents,
+    trained: Reference,
+    asked: Asked,
+    notes: list[str],
+    tell: Progress,
+) -> dict[datetime, Window]:
+    """A window per hour, or per day where there are many hours."""
+    folder = path_of(asked.log or "", environment.project)
+    log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
+    hours = log.hours(asked.since, asked.until)
+    if others := log.others():
+        notes.append(f"files of other artifacts are left out: {others:,}")
+    names = _watched(contents, trained, log.columns(hours[0]))
+    by_day = len(hours) > MOST_HOURS
+    windows: dict[datetime, Window] = {}
+    rows = 0
+    for hour in hours:
+        begins = hour.begins.replace(hour=0) if by_day else hour.begins
+        for batch in log.rows(hour, names, asked.since, asked.until):
+            if batch.num_rows:
+                window = windows.setdefault(begins, Window(trained))
+                window.add(_columns(batch, names), batch.num_rows)
+                rows += batch.num_rows
+                tell.rows(rows, None)
+    if not rows:
+        raise log.empty(asked.since, asked.until)
+    return windows
+
+
+def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> dict[str, pa.Array]:
+    there = set(batch.schema.names)
+    return {name: batch.column(name) for name in names if name in there}
+
+
+def _span(asked: Asked) -> str:
+    if not (asked.since or asked.until):
+        return ""
+    ends = [
+        "…" if each is None else f"{each:%Y-%m-%dT%H:%M}" for each in (asked.since, asked.until)
+    ]
+    return f"from {ends[0]} to {ends[1]}"
