@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lodestar.adapters.feast_changes import Changes
+from lodestar.adapters.changes import Changes
 from lodestar.adapters.feast_config import FeastStores, repo_config, secrets_of
 from lodestar.adapters.feast_project import FeastProject, imported_feast
 from lodestar.adapters.redis_connection import RedisConnection
@@ -20,7 +20,7 @@ from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatur
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast_changes import Comparison
+    from lodestar.adapters.feast_compare import Comparison
 
 __all__ = ["FeastOnlineStore", "FeastProject", "FeastRepository", "FeastStores"]
 

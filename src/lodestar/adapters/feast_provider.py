@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lodestar.adapters.feast_layout import PARSERS, time_bytes, value_bytes
-from lodestar.adapters.redis_rows import Entity, Questions, Version, newest, versions
+from lodestar.adapters.online_rows import Entity, Questions, Version, newest, versions
 from lodestar.adapters.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures

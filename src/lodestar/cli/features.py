@@ -21,7 +21,7 @@ from lodestar.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast_changes import Changes
+    from lodestar.adapters.changes import Changes
 
 __all__ = ["add_feature_commands"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lodestar.adapters.feast_changes import Changes
+from lodestar.adapters.changes import Changes
 from lodestar.errors import DataError, ExternalError, NotAllowedError, SchemaError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import FeatureTables, TimeRange
