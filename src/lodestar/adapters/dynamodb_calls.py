@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 
 from lodestar.adapters.daemon_threads import DaemonThreads
 from lodestar.adapters.dynamodb_client import PARALLEL, OpenedClient, open_client
-from lodestar.adapters.dynamodb_errors import is_broken_off, is_throttled, their_errors, translated
+from lodestar.adapters.dynamodb_errors import (
+    NO_DYNAMODB,
+    is_broken_off,
+    is_throttled,
+    their_errors,
+    translated,
+)
 from lodestar.errors import ExternalError
 from lodestar.settings.dynamodb import DynamoDBStore
 
@@ -76,6 +82,8 @@ class DynamoDBCalls:
                 else:
                     raise ours from (error if _harmless(error, opened.secrets) else None)
             else:
+                if not answer.get("ResponseMetadata", {}).get("RequestId"):
+                    raise ExternalError(NO_DYNAMODB.format(place=opened.place))
                 return answer
         raise AssertionError("there is always another pause")
 

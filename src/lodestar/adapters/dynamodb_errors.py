@@ -7,6 +7,7 @@ from lodestar.adapters.dynamodb_client import CHAIN, OpenedClient
 from lodestar.errors import ExternalError, choices, first_line
 
 __all__ = [
+    "NO_DYNAMODB",
     "RefusedError",
     "is_broken_off",
     "is_throttled",
@@ -41,6 +42,7 @@ KEYS = {
 }
 EXPIRED = {"ExpiredTokenException", "ExpiredToken", "RequestExpired"}
 DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}
+NO_DYNAMODB = "what answers as {place} does not speak DynamoDB's protocol"
 MISSING = "ResourceNotFoundException"
 
 
@@ -156,7 +158,7 @@ def _unanswered(error: BaseException, opened: OpenedClient) -> ExternalError:
     if is_broken_off(error):
         return ExternalError(f"the answer of {opened.place} broke off in the middle")
     if isinstance(error, ResponseParserError):
-        return ExternalError(f"what answers as {opened.place} does not speak DynamoDB's protocol")
+        return ExternalError(NO_DYNAMODB.format(place=opened.place))
     if isinstance(
         error,
         (

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -13,7 +14,7 @@ from lodestar.errors import ExternalError, NotAllowedError, UsageError
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureView
 
-__all__ = ["Tables"]
+__all__ = ["DeclaredTables", "Tables"]
 
 CONTROL = 15.0  # seconds for one request that makes or changes a table
 ACTIVE_WITHIN = 120.0
@@ -52,12 +53,7 @@ class Tables:
         described = self._described(table)
         if described is None:
             if not self._options.create:
-                raise NotAllowedError(
-                    f"there is no table {table} in {self.place}, and the config does not allow to "
-                    "make it",
-                    hint=f"make it with the partition key {self._layout.key} (text), or set "
-                    "feature_store.dynamodb.tables.create: true",
-                )
+                raise self._may_not_make([table])
             self._make(table)
         else:
             self._require_key(table, described)
@@ -65,16 +61,25 @@ class Tables:
         self._seen.add(table)
 
     def changes(self, views: Sequence[FeatureView]) -> Changes:
-        """What `apply` would do: make tables; turn on what is off where making one broke off."""
+        """What `apply` would do: make tables; turn on what is off where making one broke off.
+
+        Raises:
+            NotAllowedError: tables are missing, and making them is not allowed.
+            UsageError: a table of such a name has another key.
+        """
         items: list[Change] = []
+        missing: list[str] = []
         for table in map(self._layout.table, views):
             described = self._described(table)
             if described is None:
+                missing.append(table)
                 items.append(Change("+", table, f"new, {self._said()}"))
                 continue
             self._require_key(table, described)
             if self._options.create:
                 items += [Change("~", table, what) for what in self._left_off(table)]
+        if missing and not self._options.create:
+            raise self._may_not_make(missing)
         return Changes(tuple(items))
 
     def apply(self, views: Sequence[FeatureView], agreed: Changes) -> None:
@@ -82,7 +87,6 @@ class Tables:
 
         Raises:
             UsageError: the tables have changed since they were looked at.
-            NotAllowedError: making tables is not allowed.
         """
         if self.changes(views) != agreed:
             raise UsageError("the tables have changed since they were looked at", hint="look again")
@@ -94,6 +98,14 @@ class Tables:
     def close(self) -> None:
         """Close what making tables has opened."""
         self._control.close()
+
+    def _may_not_make(self, tables: Sequence[str]) -> NotAllowedError:
+        return NotAllowedError(
+            f"there is no table {', '.join(tables)} in {self.place}, and the config does not allow to "
+            "make any",
+            hint=f"make them with the partition key {self._layout.key} (text) alone, or set "
+            "feature_store.dynamodb.tables.create: true",
+        )
 
     def _described(self, table: str) -> Mapping[str, Any] | None:
         try:
@@ -234,3 +246,24 @@ class Tables:
                 )
             time.sleep(POLL if described else 0)
             described = self._described(table) or {"TableStatus": "not there yet"}
+
+
+@dataclass(frozen=True)
+class DeclaredTables:
+    """The tables that declarations need, for `features apply`; `project` says where, in words."""
+
+    tables: Tables
+    views: Sequence[FeatureView]
+
+    @property
+    def project(self) -> str:
+        """Where they are."""
+        return self.tables.place
+
+    def diff(self) -> Changes:
+        """What `apply` would do; nothing is changed."""
+        return self.tables.changes(self.views)
+
+    def apply(self, agreed: Changes) -> None:
+        """Do what was agreed."""
+        self.tables.apply(self.views, agreed)
