@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
@@ -176,6 +177,7 @@ class DynamoDBCalls:
             threads = self._threads
             if threads is None:
                 threads = self._threads = DaemonThreads(PARALLEL, "dynamodb")
+                weakref.finalize(self, threads.end)
         return [threads.submit(call) for call in calls], threads
 
     def _wait(self, pause: float, ends: float, operation: str, requests: Requests) -> None:

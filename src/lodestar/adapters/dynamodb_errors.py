@@ -41,7 +41,8 @@ KEYS = {
     "NotAuthorized",
 }
 EXPIRED = {"ExpiredTokenException", "ExpiredToken", "RequestExpired"}
-DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}
+# A status alone is what stands before AWS may answer with.
+DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "401", "403"}
 NO_DYNAMODB = "what answers as {place} does not speak DynamoDB's protocol"
 MISSING = "ResourceNotFoundException"
 
