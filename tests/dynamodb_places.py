@@ -94,13 +94,18 @@ def client_of(url: str) -> Any:  # noqa: ANN401 -- boto3's own
     )
 
 
-def make_tables(client: Any, prefix: str, views: Sequence[FeatureView]) -> None:  # noqa: ANN401 -- boto3's own
+def make_tables(
+    client: Any,  # noqa: ANN401 -- boto3's own
+    prefix: str,
+    views: Sequence[FeatureView],
+    key: str = "@entity",
+) -> None:
     """Make the tables of namespaces plainly, as others than us may have."""
     for view in views:
         client.create_table(
             TableName=f"{prefix}{view.namespace}",
-            KeySchema=[{"AttributeName": "@entity", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "@entity", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
 

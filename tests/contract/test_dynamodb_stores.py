@@ -10,6 +10,8 @@ import uvloop
 from tests.dynamodb_places import client_of, make_tables, section
 
 from lodestar.adapters.dynamodb import DynamoDBOnlineStore
+from lodestar.adapters.feast_config import TABLE_TEMPLATE
+from lodestar.adapters.feast_dynamodb import FeastDynamoDBStore, FeastItems
 from lodestar.interface.features import OnlineReader, OnlineStore, SelectedFeatures
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.testing.online import CONTRACT_VIEWS, OnlineStoreContract
@@ -57,6 +59,45 @@ class TestDynamoDBInBatches(TestDynamoDB):
 
     def test_writers_at_the_same_time_leave_the_newest_version(self) -> None:
         pytest.skip("BatchWriteItem takes no condition: writes: batch is for one writer at a time")
+
+
+class TestFeastOverDynamoDB(OnlineStoreContract):
+    """Feast's layout, read and written by our own client; each test is a Feast project of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _opened(self, dynamodb_url: str, client: Any) -> Iterator[None]:  # noqa: ANN401 -- boto3's own
+        self.project = f"p{uuid4().hex}"
+        make_tables(client, f"{self.project}.", CONTRACT_VIEWS, FeastItems.key)
+        self.config = section(dynamodb_url)
+        self.opened: list[FeastDynamoDBStore] = []
+        yield
+        for store in self.opened:
+            store.close()
+
+    def store(self) -> FeastDynamoDBStore:
+        store = FeastDynamoDBStore(self.config, TABLE_TEMPLATE, self.project)
+        self.opened.append(store)
+        return store
+
+    def again(self, store: OnlineStore) -> OnlineStore:
+        others = [one for one in self.opened if one is not store]
+        return others[randrange(4)] if len(others) >= 4 else self.store()  # noqa: S311 -- any of them
+
+
+@pytest.mark.faults  # the reader is the same, the layout is under the contract above
+class TestFeastOverDynamoDBReader(OnlineReaderContract):
+    @pytest.fixture(autouse=True)
+    def _config(self, dynamodb_url: str, client: Any) -> None:  # noqa: ANN401 -- boto3's own
+        self.project = f"p{uuid4().hex}"
+        make_tables(client, f"{self.project}.", CONTRACT_VIEWS, FeastItems.key)
+        self.config = section(dynamodb_url, writes="batch")
+
+    def store(self) -> FeastDynamoDBStore:
+        return FeastDynamoDBStore(self.config, TABLE_TEMPLATE, self.project)
+
+    def reader(self, store: OnlineStore, selection: Sequence[SelectedFeatures]) -> OnlineReader:
+        assert isinstance(store, FeastDynamoDBStore)
+        return store.reader(selection)
 
 
 class TestDynamoDBReader(OnlineReaderContract):

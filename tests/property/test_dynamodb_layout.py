@@ -130,8 +130,5 @@ def test_an_item_expires_in_the_second_after_its_ttl() -> None:
 
 @pytest.mark.parametrize(("prefix", "namespace"), [("", "ab"), ("x" * 100, "y" * 156)])
 def test_a_table_whose_name_dynamodb_does_not_take_is_refused(prefix: str, namespace: str) -> None:
-    view = FeatureView.model_validate(
-        {**KINDS.model_dump(exclude_none=True), "namespace": namespace}
-    )
     with pytest.raises(UsageError, match="3 to 255"):
-        TypedLayout(prefix).table(view)
+        TypedLayout(prefix).table(namespace)

@@ -22,7 +22,7 @@ from lodestar.adapters.online_rows import EVENT, Entity, Parsers, Version
 from lodestar.errors import DataError, UsageError
 from lodestar.settings.features import FeatureView
 
-__all__ = ["ItemLayout", "TypedLayout", "condition", "number", "require_size", "text"]
+__all__ = ["ItemLayout", "TypedLayout", "condition", "expiry", "number", "require_size", "text"]
 
 ENTITY, EVENT_TIME, CREATED, MARK = "@entity", "@event", "@created", "@watermark"
 WATERMARK = "%watermark"  # no entity's text: a "%" stands alone or before 25, 3A, 7B or 7D
@@ -42,7 +42,7 @@ class ItemLayout(Protocol):
     watermark_key: str
     watermark: str
 
-    def table(self, view: FeatureView) -> str:
+    def table(self, namespace: str) -> str:
         """The name of a namespace's table."""
         ...
 
@@ -83,13 +83,13 @@ class TypedLayout:
         self._expires = expires
         self.parsers: Parsers = PARSERS
 
-    def table(self, view: FeatureView) -> str:
+    def table(self, namespace: str) -> str:
         """The name of a namespace's table.
 
         Raises:
             UsageError: DynamoDB takes no such name.
         """
-        name = f"{self._prefix}{view.namespace}"
+        name = f"{self._prefix}{namespace}"
         if not SHORTEST_NAME <= len(name) <= LONGEST_NAME:
             raise UsageError(
                 f"a DynamoDB table cannot be called {name!r}: its name has 3 to 255 characters",
@@ -117,9 +117,7 @@ class TypedLayout:
         made: dict[str, Mapping[str, Any]] = {ENTITY: text(name), EVENT_TIME: number(row.event)}
         if row.created is not None:
             made[CREATED] = number(row.created)
-        if self._expires is not None and view.ttl is not None:
-            ends = row.event + view.ttl // MICROSECOND
-            made[self._expires] = number(ends // MICROS + 1)
+        made |= expiry(view, row, self._expires)
         for (feature, declared), value in zip(view.features.items(), row.values, strict=True):
             made[feature] = {"NULL": True} if value is None else WRITERS[declared.type](value)
         return made
@@ -157,6 +155,14 @@ def condition(
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
     }
+
+
+def expiry(view: FeatureView, row: Version, attribute: str | None) -> dict[str, Mapping[str, Any]]:
+    """The attribute by which DynamoDB deletes a version in the second after its ttl."""
+    if attribute is None or view.ttl is None:
+        return {}
+    ends = row.event + view.ttl // MICROSECOND
+    return {attribute: number(ends // MICROS + 1)}
 
 
 def text(value: str) -> Mapping[str, Any]:

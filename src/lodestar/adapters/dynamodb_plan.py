@@ -24,7 +24,7 @@ class ItemsPlan:
         self._columns = StoredColumns(selection, layout.parsers, {})
         self._asked = [
             (
-                layout.table(one.view),
+                layout.table(one.view.namespace),
                 layout.name_of(one.view),
                 one.features,
                 {**layout.projection(one.features), "ConsistentRead": consistent},

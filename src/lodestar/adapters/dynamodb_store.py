@@ -79,7 +79,7 @@ class ItemStore:
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
         request = {
-            "TableName": self._layout.table(view),
+            "TableName": self._layout.table(view.namespace),
             "Key": {self._layout.key: text(self._layout.watermark_key)},
             "ConsistentRead": True,
         }
@@ -99,7 +99,18 @@ class ItemStore:
             layout.key: text(layout.watermark_key),
             layout.watermark: text(watermark_text(view, until)),
         }
-        self._calls.within("put_item", {"TableName": layout.table(view), "Item": item})
+        self._calls.within("put_item", {"TableName": layout.table(view.namespace), "Item": item})
+
+    def forget(self, namespaces: Sequence[str]) -> None:
+        """Drop the watermarks of namespaces whose rows are no longer what they were."""
+        layout = self._layout
+        for name in namespaces:
+            key = {layout.key: text(layout.watermark_key)}
+            try:
+                self._calls.within("delete_item", {"TableName": layout.table(name), "Key": key})
+            except RefusedError as error:
+                if not error.table_is_missing:
+                    raise
 
     def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
         """Reads one selection from an event loop, in a few threads: boto3 blocks."""
@@ -123,7 +134,7 @@ class ItemStore:
 
     def _put_each(self, view: FeatureView, rows: Sequence[Version]) -> int:
         """Compare and set in one step on the server, item by item: BatchWriteItem takes no condition."""
-        table, name_of = self._layout.table(view), self._layout.name_of(view)
+        table, name_of = self._layout.table(view.namespace), self._layout.name_of(view)
         writing = []
         for row in rows:
             name = name_of(row.entity)
@@ -144,7 +155,7 @@ class ItemStore:
 
     def _put_together(self, view: FeatureView, rows: Sequence[Version]) -> int:
         """Compare, then write 25 items per request."""
-        table, name_of = self._layout.table(view), self._layout.name_of(view)
+        table, name_of = self._layout.table(view.namespace), self._layout.name_of(view)
         named = {name_of(row.entity): row for row in rows}
         items = {name: self._layout.item(view, row, name) for name, row in named.items()}
         for name, item in items.items():

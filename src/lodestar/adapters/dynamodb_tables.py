@@ -1,7 +1,7 @@
 """The tables of namespaces: made as the config says where they are missing, or refused."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = ["DeclaredTables", "Tables"]
 CONTROL = 15.0  # seconds for one request that makes or changes a table
 ACTIVE_WITHIN = 120.0
 POLL = 0.3
-USABLE = {"ACTIVE", "UPDATING"}
+NOT_YET = "NOT THERE YET"  # what was just made may not be seen at once
 SOON = {"ContinuousBackupsUnavailableException", "ResourceInUseException"}
 
 
@@ -47,17 +47,17 @@ class Tables:
             NotAllowedError: it is not, and making it is not allowed.
             UsageError: a table of that name has another key.
         """
-        table = self._layout.table(view)
+        table = self._layout.table(view.namespace)
         if table in self._seen:
             return
-        described = self._described(table)
+        described = self._while(table, {"DELETING"}, self._described(table))
         if described is None:
             if not self._options.create:
                 raise self._may_not_make([table])
             self._make(table)
         else:
             self._require_key(table, described)
-            self._wait_until_active(table, described)
+            self._while(table, {"CREATING"}, described)
         self._seen.add(table)
 
     def changes(self, views: Sequence[FeatureView]) -> Changes:
@@ -69,7 +69,7 @@ class Tables:
         """
         items: list[Change] = []
         missing: list[str] = []
-        for table in map(self._layout.table, views):
+        for table in [self._layout.table(view.namespace) for view in views]:
             described = self._described(table)
             if described is None:
                 missing.append(table)
@@ -93,7 +93,7 @@ class Tables:
         for view in views:
             self.require(view)
             if self._options.create:
-                self._turn_on(self._layout.table(view))
+                self._turn_on(self._layout.table(view.namespace))
 
     def close(self) -> None:
         """Close what making tables has opened."""
@@ -136,7 +136,7 @@ class Tables:
         except RefusedError as error:
             if error.code != "ResourceInUseException":  # another has made it meanwhile
                 raise
-        self._wait_until_active(table, {})
+        self._while(table, {"CREATING", NOT_YET}, {"TableStatus": NOT_YET})
         self._turn_on(table)
 
     def _creation(self, table: str) -> dict[str, Any]:
@@ -235,17 +235,23 @@ class Tables:
         on = said.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
         return bool(on and said.get("AttributeName") == self._options.expires)
 
-    def _wait_until_active(self, table: str, described: Mapping[str, Any]) -> None:
+    def _while(
+        self, table: str, states: Collection[str], described: Mapping[str, Any] | None
+    ) -> Mapping[str, Any] | None:
+        """Wait until a table is in none of these states; what it is then, None where it is gone."""
         ends = monotonic() + ACTIVE_WITHIN
-        while described.get("TableStatus") not in USABLE:
+        while described is not None and described["TableStatus"] in states:
             if monotonic() > ends:
                 raise ExternalError(
-                    f"the table {table} in {self.place} is {described.get('TableStatus')} for "
+                    f"the table {table} in {self.place} is {described['TableStatus']} for "
                     f"{ACTIVE_WITHIN:g} s",
                     hint="look at it in AWS, then run the command again",
                 )
-            time.sleep(POLL if described else 0)
-            described = self._described(table) or {"TableStatus": "not there yet"}
+            time.sleep(0 if described["TableStatus"] == NOT_YET else POLL)
+            described = self._described(table)
+            if described is None and NOT_YET in states:
+                described = {"TableStatus": "CREATING"}
+        return described
 
 
 @dataclass(frozen=True)

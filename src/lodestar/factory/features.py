@@ -14,6 +14,7 @@ from lodestar.adapters.registry import FEATURE_TABLES, adapter
 from lodestar.errors import SettingsError, UsageError, choices
 from lodestar.interface.features import FeatureTables, OnlineStore, TimeRange
 from lodestar.settings.config import Data, FeatureStore, Postgres
+from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
 
 if TYPE_CHECKING:
@@ -75,9 +76,15 @@ class FeatureSources:
         assert feast is not None  # noqa: S101 -- the section's own validation
         assert feast.project is not None  # noqa: S101 -- as above
         assert feast.registry is not None  # noqa: S101 -- as above
-        online: RedisConnection | SecretStr = sqlite_below(feast.online, self._project)
-        if feast.online.get_secret_value() == "redis":
-            online = self._redis(section)
+        online: RedisConnection | DynamoDBStore | SecretStr
+        match feast.online.get_secret_value():
+            case "redis":
+                online = self._redis(section)
+            case "dynamodb":
+                assert section.dynamodb is not None  # noqa: S101 -- the section's own validation
+                online = section.dynamodb
+            case _:
+                online = sqlite_below(feast.online, self._project)
         stores = FeastStores(
             project=feast.project,
             registry=sqlite_below(feast.registry, self._project),

@@ -149,7 +149,19 @@ class FeatureStore(Section):
                     f"the online store is {name}, so the section {name} is needed, or another "
                     "feast.online or provider"
                 )
+        if self.chosen == "feast" and self._holder == "dynamodb":
+            self._require_what_feast_finds()
         return self
+
+    def _require_what_feast_finds(self) -> None:
+        """Feast makes a client of its own, from the region and AWS's own chain alone."""
+        given = self.dynamodb
+        if given is not None and given.region is None:
+            raise ValueError("Feast needs the region of dynamodb said here")
+        if given is not None and (given.access_key_id or given.profile):
+            raise ValueError(
+                "Feast takes credentials from AWS's own chain alone: leave access_key_id and profile out"
+            )
 
     @property
     def _holder(self) -> str | None:
