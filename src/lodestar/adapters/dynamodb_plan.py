@@ -27,7 +27,7 @@ class ItemsPlan:
                 layout.table(one.view.namespace),
                 layout.name_of(one.view),
                 one.features,
-                {**layout.projection(one.features), "ConsistentRead": consistent},
+                {**_projection(layout, one), "ConsistentRead": consistent},
             )
             for one in selection
         ]
@@ -72,6 +72,12 @@ class ItemsPlan:
                 values.append(nothing if item is None else self._layout.stored(features, item))
             stored.append(list(zip(*values, strict=True)))
         return self._columns.rows(stored)
+
+
+def _projection(layout: ItemLayout, selected: SelectedFeatures) -> dict[str, Any]:
+    """What of the items is asked for; to ask for all of it by name costs more than it saves."""
+    every = len(selected.features) == len(selected.view.features)
+    return {} if every else layout.projection(selected.features)
 
 
 def _kept(name: str) -> str | None:
