@@ -96,6 +96,41 @@ def test_the_shop_is_materialised_compared_bit_by_bit_and_served(
     assert {item["materialized_until"] for item in never} == {None}
 
 
+FEAST = """\
+environment: {{augmenter: feature_store, serving: allowed}}
+feature_store:
+  offline: files
+  feast: {{project: shop, registry: "sqlite:///registry.db", online: dynamodb}}
+  dynamodb:
+    region: eu-central-1
+    endpoint_url: {url}
+    table_prefix: feast.
+    timeout: 30
+    writes: batch
+"""
+
+
+def test_the_same_by_way_of_feast(lodestar: Lodestar, voucher: Voucher, dynamodb_url: str) -> None:
+    text = FEAST.format(url=dynamodb_url)
+    voucher.project.joinpath("config", "fst.yaml").write_text(text, encoding="utf-8")
+    chain = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    given = {**voucher.environment("fst"), **chain}
+
+    def run(*words: str) -> Any:  # noqa: ANN401 -- JSON
+        done = without_keys(lodestar(*words, "--json", cwd=voucher.project, env=given))
+        return done.succeeded().json
+
+    assert run("features", "apply")["applied"] is True
+    done = run("features", "materialize", "--until", AS_OF)
+    assert {item["namespace"] for item in done["namespaces"]} > {"user_demographics"}
+    compared = run("parity", "--run-id", voucher.run_id, *WINDOW, "--rows", "300")
+    assert compared["equal"] is True
+    with served_run(voucher.project, voucher.run_id, "--as-of", AS_OF, env=given) as server:
+        said = server.post(voucher.keys[0])
+        assert said.status_code == 200
+        assert not said.json().get("degraded")
+
+
 def _empty(client: Any, tables: list[str]) -> None:  # noqa: ANN401 -- boto3's own
     """Take every item, and leave the tables."""
     for table in tables:
