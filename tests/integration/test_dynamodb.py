@@ -1,5 +1,6 @@
 """DynamoDB beside the contract: tables and their options, items as they lie there, what is refused."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.dynamodb_places import (
 from lodestar.adapters.dynamodb import DynamoDBOnlineStore
 from lodestar.adapters.dynamodb_tables import DeclaredTables
 from lodestar.errors import DataError, ExternalError, NotAllowedError, UsageError
+from lodestar.interface.features import SelectedFeatures
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import every_feature_of, stored_rows
 
@@ -38,6 +40,14 @@ USERS = FeatureView.model_validate(
         "source": {"table": "users", "created_col": "created"},
         "ttl": "2d",
         "features": {"age": "int", "ltv": "float", "country": "string", "active": "bool"},
+    }
+)
+OTHERS = FeatureView.model_validate(
+    {
+        "namespace": "others",
+        "entity_keys": {"user_id": "string"},
+        "source": {"table": "others"},
+        "features": {"size": "int"},
     }
 )
 ROW = {"user_id": "a:b", "at": NOON, "created": NOON, "age": 34, "ltv": 0.1, "active": True}
@@ -247,6 +257,39 @@ def test_a_value_of_another_type_is_an_error_that_names_the_namespace(
     )
     with pytest.raises(DataError, match="users"):
         ages(store, "a:b")
+
+
+def test_a_reader_takes_a_value_of_another_type_for_unknown_in_its_namespace_and_says_it_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = place.kept()
+    store.write(USERS, iter([stored_rows(USERS, [{**ROW, "user_id": "c"}])]))
+    store.write(OTHERS, iter([stored_rows(OTHERS, [{"user_id": "a:b", "at": NOON, "size": 5}])]))
+    place.client.update_item(
+        TableName=place.table,
+        Key={"@entity": {"S": "a%3Ab"}},
+        UpdateExpression="SET age = :v",
+        ExpressionAttributeValues={":v": {"S": "thirty"}},
+    )
+    reader = store.reader([SelectedFeatures(USERS, ("age",)), SelectedFeatures(OTHERS, ("size",))])
+
+    async def read() -> list[tuple[Any, ...]]:
+        await reader.read([("a:b",)])
+        found = await reader.read([("a:b",), ("c",)])
+        await reader.close()
+        return found
+
+    found = asyncio.run(read())
+    assert found == [(None, None, MICROS, 5), (MICROS, 34, None, None)]
+    (said,) = [one.getMessage() for one in caplog.records if "declared type" in one.getMessage()]
+    assert "users" in said
+
+
+def test_a_missing_table_among_others_is_told_as_one_of_them(place: Place) -> None:
+    store = place.kept()
+    selection = every_feature_of(USERS, OTHERS)
+    with refused(ExternalError, "at least one of the tables", f"{place.prefix}others"):
+        store.read(pa.record_batch({"user_id": ["a:b"]}), selection)
 
 
 @pytest.mark.parametrize("writes", ["conditional", "batch"])

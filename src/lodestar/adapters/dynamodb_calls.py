@@ -99,6 +99,8 @@ class DynamoDBCalls:
         found: list[tuple[str, Item]] = []
         for pause in _pauses():
             answer = self.ask("batch_get_item", {"RequestItems": requests}, ends)
+            if "Responses" not in answer:
+                raise ExternalError(NO_DYNAMODB.format(place=self.opened.place))
             for table, items in answer["Responses"].items():
                 found += [(table, item) for item in items]
             requests = answer.get("UnprocessedKeys") or {}
@@ -116,13 +118,21 @@ class DynamoDBCalls:
                 return
             self._wait(pause, ends, "BatchWriteItem", requests)
 
-    def all(self, calls: Sequence[Callable[[], T]], seconds: float) -> list[T]:
-        """The results of several calls, a few at a time; each next one must come within `seconds`."""
+    def all(
+        self, calls: Sequence[Callable[[], T]], seconds: float, *, each: bool = False
+    ) -> list[T]:
+        """The results of several calls, a few at a time: all within `seconds`, or `each` after another.
+
+        Raises:
+            ExternalError: one is late or fails; those that were not begun are not made any more.
+        """
         futures, threads = self._submitted(calls)
         waiting: set[Future[T]] = set(futures)
+        ends = time.monotonic() + seconds
         try:
             while waiting:
-                done, waiting = wait(waiting, seconds, FIRST_COMPLETED)
+                left = seconds if each else max(0.0, ends - time.monotonic())
+                done, waiting = wait(waiting, left, FIRST_COMPLETED)
                 if not done:
                     raise self.late(threads, seconds)
                 for future in done:
@@ -153,7 +163,7 @@ class DynamoDBCalls:
         with self._lock:
             if self._threads is threads:
                 self._threads = None
-        threads.end()
+                threads.end()
         return ExternalError(
             f"{self.opened.place} did not answer within {seconds:g} s",
             hint="is it overloaded, stopped or behind a firewall?",
@@ -164,8 +174,8 @@ class DynamoDBCalls:
         with self._lock:
             opened, self._opened = self._opened, None
             threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.end()
+            if threads is not None:
+                threads.end()
         if opened is not None:
             opened.client.close()
 
@@ -178,7 +188,8 @@ class DynamoDBCalls:
             if threads is None:
                 threads = self._threads = DaemonThreads(PARALLEL, "dynamodb")
                 weakref.finalize(self, threads.end)
-        return [threads.submit(call) for call in calls], threads
+            # Before anybody may end them: what comes after that is not done.
+            return [threads.submit(call) for call in calls], threads
 
     def _wait(self, pause: float, ends: float, operation: str, requests: Requests) -> None:
         """Before what was left undone is asked for again."""

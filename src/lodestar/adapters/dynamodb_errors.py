@@ -122,6 +122,8 @@ def _refused(
     what, hint = f"{opened.place} refuses {operation} of {tables}: {code}", None
     if code == MISSING:
         what = f"there is no table {tables} in {opened.place}"
+        if ", " in tables:
+            what = f"at least one of the tables {tables} is not in {opened.place}"
         hint = (
             "is the region right? lodestar features apply makes tables where the config allows it"
         )

@@ -142,7 +142,7 @@ class ItemStore:
             require_size(view, name, item)
             request = {"TableName": table, "Item": item, **self._layout.unless_newer(row)}
             writing.append(partial(self._put_unless_newer, request))
-        return sum(self._calls.all(writing, self._longest))
+        return sum(self._calls.all(writing, self._longest, each=True))
 
     def _put_unless_newer(self, request: dict[str, Any]) -> bool:
         try:
@@ -171,7 +171,8 @@ class ItemStore:
             if name not in there or not row.is_older_than(*there[name])
         ]
         parts = [due[at : at + WRITTEN_AT_ONCE] for at in range(0, len(due), WRITTEN_AT_ONCE)]
-        self._calls.all([partial(self._put_batch, {table: part}) for part in parts], self._longest)
+        writing = [partial(self._put_batch, {table: part}) for part in parts]
+        self._calls.all(writing, self._longest, each=True)
         return len(due)
 
     def _put_batch(self, requests: dict[str, Any]) -> None:
