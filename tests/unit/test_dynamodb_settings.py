@@ -23,7 +23,8 @@ def store(**values: Any) -> FeatureStore:  # noqa: ANN401 -- the sections
 def test_dynamodb_is_chosen_by_its_section_alone_or_by_name() -> None:
     assert store(dynamodb={}).chosen == "dynamodb"
     assert store(provider="dynamodb", dynamodb={}, redis=REDIS).chosen == "dynamodb"
-    assert store(dynamodb={}, feast={**FEAST, "online": "dynamodb"}).chosen == "feast"
+    given = {"region": "eu-central-1"}
+    assert store(dynamodb=given, feast={**FEAST, "online": "dynamodb"}).chosen == "feast"
     assert store(redis=REDIS).chosen == "redis"
 
 
@@ -34,6 +35,14 @@ def test_dynamodb_is_chosen_by_its_section_alone_or_by_name() -> None:
         ({"feast": {**FEAST, "online": "dynamodb"}}, "the section dynamodb is needed"),
         ({"feast": FEAST, "dynamodb": {}}, "the section redis is needed"),
         ({"redis": REDIS, "dynamodb": {}}, "say which as provider"),
+        ({"feast": {**FEAST, "online": "dynamodb"}, "dynamodb": {}}, "needs the region"),
+        (
+            {
+                "feast": {**FEAST, "online": "dynamodb"},
+                "dynamodb": {"region": "eu-central-1", "profile": "shop"},
+            },
+            "AWS's own chain alone",
+        ),
     ],
 )
 def test_what_is_chosen_must_be_declared_and_one_must_be_chosen(

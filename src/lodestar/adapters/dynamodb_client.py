@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import SecretStr
@@ -38,9 +39,13 @@ def open_client(store: DynamoDBStore) -> OpenedClient:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ProfileNotFound
+        from botocore.session import get_session
     _quiet()
     try:
+        core = get_session()
+        core.register_component("data_loader", _descriptions())
         session = boto3.Session(
+            botocore_session=core,
             aws_access_key_id=_shown(store.access_key_id),
             aws_secret_access_key=_shown(store.secret_access_key),
             aws_session_token=_shown(store.session_token),
@@ -87,6 +92,14 @@ def open_client(store: DynamoDBStore) -> OpenedClient:
     if client.meta.endpoint_url and ".amazonaws." not in client.meta.endpoint_url:
         place = f"DynamoDB at {client.meta.endpoint_url} ({region})"
     return OpenedClient(client, region, place, tuple(filter(None, secrets)))
+
+
+@cache
+def _descriptions() -> Any:  # noqa: ANN401 -- botocore's loader
+    """What botocore knows of AWS's services: reading it takes most of what making a client does."""
+    from botocore.session import get_session
+
+    return get_session().get_component("data_loader")
 
 
 def _shown(secret: SecretStr | None) -> str | None:
