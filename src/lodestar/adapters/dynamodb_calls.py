@@ -35,10 +35,8 @@ T = TypeVar("T")
 Item = Mapping[str, Mapping[str, Any]]
 # Per table what is asked of it by one batch.
 Requests = Mapping[str, Any]
-SHORTEST, LONGEST = (
-    0.025,
-    1.0,
-)  # seconds before something is tried again: doubled, and by chance less
+# Seconds before something is tried again: doubled each time, and by chance less.
+SHORTEST, LONGEST = 0.025, 1.0
 
 
 class DynamoDBCalls:
@@ -50,6 +48,7 @@ class DynamoDBCalls:
         self._lock = threading.Lock()
         self._opened: OpenedClient | None = None
         self._threads: DaemonThreads | None = None
+        self._end: weakref.finalize[..., DynamoDBCalls] | None = None
         self._process = os.getpid()
 
     @property
@@ -162,8 +161,7 @@ class DynamoDBCalls:
         """The error of an answer that did not come; its thread is left to itself, others take over."""
         with self._lock:
             if self._threads is threads:
-                self._threads = None
-                threads.end()
+                self._let_go()
         return ExternalError(
             f"{self.opened.place} did not answer within {seconds:g} s",
             hint="is it overloaded, stopped or behind a firewall?",
@@ -173,9 +171,7 @@ class DynamoDBCalls:
         """Close idle connections and end the threads; both are made again when something is asked."""
         with self._lock:
             opened, self._opened = self._opened, None
-            threads, self._threads = self._threads, None
-            if threads is not None:
-                threads.end()
+            self._let_go()
         if opened is not None:
             opened.client.close()
 
@@ -187,9 +183,15 @@ class DynamoDBCalls:
             threads = self._threads
             if threads is None:
                 threads = self._threads = DaemonThreads(PARALLEL, "dynamodb")
-                weakref.finalize(self, threads.end)
+                self._end = weakref.finalize(self, threads.end)
             # Before anybody may end them: what comes after that is not done.
             return [threads.submit(call) for call in calls], threads
+
+    def _let_go(self) -> None:
+        """Let the threads end when they have done what waits already."""
+        self._threads = None
+        if self._end is not None:
+            self._end()  # at most once, also where nobody holds this object any more
 
     def _wait(self, pause: float, ends: float, operation: str, requests: Requests) -> None:
         """Before what was left undone is asked for again."""
