@@ -87,7 +87,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_check(bench))
             for rows, turns in ((1, reads), (TOGETHER, reads // 10)):
-                _report(runner.run(_timed(_ways(bench), turns, rows)), turns, rows)
+                _report(runner.run(timed(_ways(bench), turns, rows)), turns, rows)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _filled(folder: Path, port: int) -> Bench:
     direct, feast = RedisOnlineStore(connection), FeastOnlineStore(repository)
     draw = random.Random(SEED)  # noqa: S311 -- made-up values
     for view in catalog.views.values():
-        rows = _rows(view, draw)
+        rows = rows_of(view, draw)
         for store in (direct, feast):
             store.write(view, iter([rows]))
             store.set_watermark(view, NOON)
@@ -128,21 +128,22 @@ def _filled(folder: Path, port: int) -> Bench:
     return Bench(direct, feast, *readers, repository, client, selection)
 
 
-def _rows(view: FeatureView, draw: random.Random) -> pa.RecordBatch:
+def rows_of(view: FeatureView, draw: random.Random, entities: int = ENTITIES) -> pa.RecordBatch:
+    """Made-up values of so many entities."""
     values: dict[str, Callable[[], object]] = {
         "int": lambda: draw.randrange(100),
         "float": lambda: round(draw.uniform(0, 500), 2),
         "string": lambda: draw.choice(("DE", "garden tools", "Ünlü")),
     }
     times = pa.array(
-        [NOON - timedelta(seconds=n) for n in range(ENTITIES)], pa.timestamp("us", "UTC")
+        [NOON - timedelta(seconds=n) for n in range(entities)], pa.timestamp("us", "UTC")
     )
-    columns: dict[str, Any] = {key: [f"id_{n:06d}" for n in range(ENTITIES)] for key in view.keys}
+    columns: dict[str, Any] = {key: [f"id_{n:06d}" for n in range(entities)] for key in view.keys}
     columns[view.source.timestamp_col] = times
     if view.source.created_col:
         columns[view.source.created_col] = times
     for name, feature in view.features.items():
-        columns[name] = [values[feature.type]() for _ in range(ENTITIES)]
+        columns[name] = [values[feature.type]() for _ in range(entities)]
     return pa.record_batch(columns)
 
 
@@ -202,7 +203,7 @@ async def _check(bench: Bench) -> None:
     """All ways must give the same values, bit by bit; an unknown entity is nothing to any."""
     ways = _ways(bench)
     for entity in [*[f"id_{n:06d}" for n in range(CHECKED)], "nobody"]:
-        said = {name: await _answer(way, way.request([entity])) for name, way in ways.items()}
+        said = {name: await answered(way, way.request([entity])) for name, way in ways.items()}
         ours: OnlineRows = said[DIRECT]
         by_feast_layout: OnlineRows = said[OURS_FEAST]
         theirs = said[FEAST].to_dict()
@@ -220,19 +221,23 @@ async def _check(bench: Bench) -> None:
     print(f"values and event times of {CHECKED} entities and an unknown one are equal in all ways")
 
 
-async def _answer(way: Way, request: object) -> Any:  # noqa: ANN401 -- whatever the way gives
+async def answered(way: Way, request: object) -> Any:  # noqa: ANN401 -- whatever the way gives
+    """What a way says."""
     answer = way.answer(request)
     return await answer if way.awaited else answer
 
 
-async def _timed(ways: Mapping[str, Way], turns: int, rows: int) -> dict[str, list[float]]:
+async def timed(
+    ways: Mapping[str, Way], turns: int, rows: int, entities: int = ENTITIES
+) -> dict[str, list[float]]:
+    """Seconds of each way's answers; all ways answer each key, in random order."""
     draw = random.Random(SEED + rows)  # noqa: S311 -- which entities are asked for
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-200 // rows, turns):
-        entities = [f"id_{draw.randrange(ENTITIES):06d}" for _ in range(rows)]
+        asked = [f"id_{draw.randrange(entities):06d}" for _ in range(rows)]
         # What ran before leaves the processor's caches warm or cold, so that is drawn as well.
         for name, way in draw.sample(list(ways.items()), len(ways)):
-            request = way.request(entities)
+            request = way.request(asked)
             began = time.perf_counter()
             answer = way.answer(request)
             if way.awaited:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from tests.dynamodb_places import one_dynamodb
 
 from lodestar.infra.endpoint import Endpoint, free_port
 from lodestar.infra.mlflow_server import MlflowServer
@@ -14,6 +15,7 @@ from lodestar.infra.postgres import PostgresServer
 from lodestar.infra.redis_server import RedisServer
 
 __all__ = [
+    "dynamodb_url",
     "enterable_folder",
     "mlflow_server",
     "postgres_server",
@@ -70,3 +72,10 @@ def mlflow_server(enterable_folder: Path) -> Iterator[MlflowServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_url(enterable_folder: Path) -> Iterator[str]:
+    """`http://127.0.0.1:port` of moto's server, which stands for DynamoDB and takes any keys."""
+    with one_dynamodb(enterable_folder / "dynamodb") as server:
+        yield server.url

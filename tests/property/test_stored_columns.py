@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 from hypothesis import given
 
+from lodestar.adapters import entities as names
 from lodestar.adapters import feast_layout, redis_layout
-from lodestar.adapters.redis_rows import EVENT, Parsers
+from lodestar.adapters.online_rows import EVENT, Parsers
 from lodestar.adapters.stored_columns import ColumnParsers
 
 WHOLE = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 300))
@@ -104,11 +105,9 @@ def test_no_two_entities_share_a_key(entities: list[tuple[str, int]]) -> None:
     )
     write = feast_layout.entity_key_writer(view, "shop")
     assert len({write(entity) for entity in entities}) == len(set(entities))
-    assert len(set(redis_layout.entity_texts(entities))) == len(set(entities))
+    assert len(set(names.entity_texts(entities))) == len(set(entities))
     texts = [(text,) for text, _ in entities]
-    assert redis_layout.entity_texts(texts) == [
-        redis_layout.entity_text(text).encode() for text in texts
-    ]
+    assert names.entity_texts(texts) == [names.entity_text(text).encode() for text in texts]
     ((text, number), *_) = entities
     assert write((text, number)).endswith(
         struct.pack("<IIq", 4, 8, number)

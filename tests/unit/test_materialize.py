@@ -97,3 +97,13 @@ def test_what_no_longer_holds_is_no_gap(store: ComposedFeatureStore) -> None:
     view = view_of("1d")
     assert store.materialize(view, until=NOON, since=NOON - DAY, tell=Silent()) == 1
     assert counts(store, view) == [2, None, None]
+
+
+def test_where_no_version_holds_any_more_none_is_written_and_the_store_is_up_to_date(
+    store: ComposedFeatureStore,
+) -> None:
+    view = view_of("1h")
+    later = NOON + 30 * DAY
+    assert store.materialize(view, until=later, tell=Silent()) == 0
+    assert store.store is not None
+    assert store.store.watermark(view) == later

@@ -5,22 +5,25 @@ stores. Feast is imported when the registry is needed: reading a Redis online st
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lodestar.adapters.feast_changes import Changes
-from lodestar.adapters.feast_config import FeastStores, repo_config, secrets_of
-from lodestar.adapters.feast_project import FeastProject, imported_feast
+from lodestar.adapters.changes import Changes
+from lodestar.adapters.feast_config import FeastStores, repo_config, secrets_of, table_template
+from lodestar.adapters.feast_project import FeastProject, FeastTables, imported_feast
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import UsageError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
+from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast_changes import Comparison
+    from lodestar.adapters.feast_compare import Comparison
 
 __all__ = ["FeastOnlineStore", "FeastProject", "FeastRepository", "FeastStores"]
 
@@ -45,9 +48,22 @@ class FeastRepository(FeastProject):
         online = self._stores.online
         return online if isinstance(online, RedisConnection) else None
 
+    @property
+    def dynamodb(self) -> FeastTables | None:
+        """The DynamoDB that holds the online rows, if one does."""
+        online = self._stores.online
+        if not isinstance(online, DynamoDBStore):
+            return None
+        return FeastTables(online, table_template(online))
+
     def opened(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore
         """Make Feast's own object."""
         feast = imported_feast()
+        if self.dynamodb is not None and find_spec("aiobotocore") is None:
+            raise UsageError(
+                "the Python package aiobotocore is not installed, without which Feast knows no DynamoDB",
+                hint="pip install 'lodestar-ml[feast-dynamodb]'",
+            )
         return feast.FeatureStore(config=feast.RepoConfig(**self._config))
 
     def diff(self) -> Changes:
@@ -99,6 +115,16 @@ class FeastRepository(FeastProject):
         """Drop the watermarks that stand beside the online rows."""
         if self.redis_connection is not None and namespaces:
             self._redis(self.redis_connection).forget(namespaces)
+        elif self.dynamodb is not None and namespaces:
+            with closing(self._dynamodb(self.dynamodb)) as store:
+                store.forget(namespaces)
+
+    def make_tables(self) -> None:
+        """Make the tables that DynamoDB lacks as our config says; Feast keeps those that are there."""
+        if self.dynamodb is not None:
+            with closing(self._dynamodb(self.dynamodb)) as store:
+                for view in self.catalog.views.values():
+                    store.tables.require(view)
 
 
 class _Applying:
@@ -134,6 +160,7 @@ class _Applying:
         self._remove_rows([*found.gone, *found.replaced])
         for name in anew:  # Feast would keep until when it was materialised
             store.registry.delete_feature_view(name, project)
+        repository.make_tables()
         store.apply(
             [*self._after.entities, *self._after.views],
             objects_to_delete=[

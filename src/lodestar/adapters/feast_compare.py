@@ -1,6 +1,7 @@
 """A Feast registry held against the declarations: what `apply` would add, change and remove."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from feast import Entity, FeatureView
@@ -8,16 +9,31 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
     PostgreSQLSource,
 )
 
-from lodestar.adapters.feast_changes import Change, Changes, Comparison, Sign
+from lodestar.adapters.changes import Change, Changes, Sign
 from lodestar.adapters.feast_objects import FeastObjects, ours, type_of
 from lodestar.errors import UsageError
 from lodestar.settings.features import in_units
 
-__all__ = ["compared"]
+__all__ = ["Comparison", "compared"]
 
 # Parts of a view after whose change the online rows are no longer what they say they are.
 MEANING = ("keys", "table", "timestamp column", "created column")
 FEATURE = "feature "
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Registry and declarations side by side, by the names of views and entities.
+
+    `gone` are removed with their online rows; `replaced` are removed so and made again; `reset` only
+    lose until when they were materialised. `strays` are entities that no view has any more.
+    """
+
+    changes: Changes
+    gone: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
 
 
 def compared(before: FeastObjects, after: FeastObjects) -> Comparison:

@@ -11,14 +11,25 @@ from pydantic import SecretStr
 
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import UsageError, choices
+from lodestar.settings.dynamodb import DynamoDBStore, DynamoDBTables
 
-__all__ = ["FeastStores", "redis_connection_of", "repo_config", "secrets_of", "sqlite_below"]
+__all__ = [
+    "TABLE_TEMPLATE",
+    "FeastStores",
+    "dynamodb_of",
+    "redis_connection_of",
+    "repo_config",
+    "secrets_of",
+    "sqlite_below",
+    "table_template",
+]
 
 POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 SQLITE = "sqlite:///"
 # Feast waits for its registry as long as the driver does, which is for ever.
 REGISTRY_SECONDS = 10
 STATEMENT_SECONDS = 30
+TABLE_TEMPLATE = "{project}.{table_name}"  # Feast's own
 REDIS_TYPES: dict[Literal["single", "cluster", "sentinel"], str] = {
     "single": "redis",
     "cluster": "redis_cluster",
@@ -31,14 +42,14 @@ class FeastStores:
     """One environment's Feast project.
 
     `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…` or the folder
-    of the parquet files; `online` is a Redis, or `postgresql://…` or `sqlite:///path`, which answer
-    within `timeout` seconds or count as failed.
+    of the parquet files; `online` is a Redis, a DynamoDB, or `postgresql://…` or `sqlite:///path`, which
+    answer within `timeout` seconds or count as failed.
     """
 
     project: str
     registry: SecretStr
     offline: SecretStr | Path
-    online: RedisConnection | SecretStr
+    online: RedisConnection | DynamoDBStore | SecretStr
     sslmode: str = "prefer"
     timeout: float = 1.0
 
@@ -126,6 +137,8 @@ def _offline(stores: FeastStores) -> dict[str, Any]:
 def _online(stores: FeastStores) -> dict[str, Any]:
     if isinstance(stores.online, RedisConnection):
         return _redis(stores.online)
+    if isinstance(stores.online, DynamoDBStore):
+        return _dynamodb(stores.online)
     text = stores.online.get_secret_value()
     if text.startswith(SQLITE):
         return {"type": "sqlite", "path": text.removeprefix(SQLITE)}
@@ -178,6 +191,34 @@ def _redis(connection: RedisConnection) -> dict[str, Any]:
         "connection_string": ",".join([f"{host}:{port}" for host, port in address.nodes] + said),
         **({"sentinel_master": connection.master_name} if connection.master_name else {}),
     }
+
+
+def table_template(store: DynamoDBStore) -> str:
+    """How Feast makes a table's name of its project and of a view's name."""
+    return f"{store.table_prefix}{TABLE_TEMPLATE}"
+
+
+def _dynamodb(store: DynamoDBStore) -> dict[str, Any]:
+    return {
+        "type": "dynamodb",
+        "region": store.region,
+        "endpoint_url": store.endpoint_url,
+        "consistent_reads": store.consistent_reads,
+        "table_name_template": table_template(store),
+        # Feast takes away all tags that it does not know of.
+        "tags": {"managed_by": "lodestar", **store.tables.tags},
+    }
+
+
+def dynamodb_of(online: Mapping[str, Any], timeout: float) -> DynamoDBStore:
+    """Read Feast's own DynamoDB settings, as `feature_store.yaml` has them; its tables stay Feast's."""
+    return DynamoDBStore(
+        region=online.get("region"),
+        endpoint_url=online.get("endpoint_url"),
+        consistent_reads=bool(online.get("consistent_reads", False)),
+        timeout=timeout,
+        tables=DynamoDBTables(create=False),
+    )
 
 
 def redis_connection_of(online: Mapping[str, Any], timeout: float) -> RedisConnection:

@@ -15,7 +15,7 @@ import mmh3
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
-from lodestar.adapters.redis_rows import EVENT, Entity
+from lodestar.adapters.online_rows import EVENT, Entity
 from lodestar.adapters.stored_columns import ColumnParsers
 from lodestar.settings.features import FeatureView
 

@@ -1,23 +1,28 @@
 """What every Feast project does alike, whoever keeps its registry: Feast's object, its errors, views."""
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lodestar.adapters.dynamodb_errors import refusal_of
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import ExternalError, UsageError
+from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 if TYPE_CHECKING:
+    from lodestar.adapters.feast_dynamodb import FeastDynamoDBStore
     from lodestar.adapters.feast_provider import FeastProviderStore
     from lodestar.adapters.feast_redis import FeastRedisStore
 
-__all__ = ["METRICS_FOLDERS", "FeastProject", "imported_feast"]
+__all__ = ["METRICS_FOLDERS", "FeastProject", "FeastTables", "imported_feast"]
 
 # Where all processes of a server count together; Feast sets them for everybody when it is imported.
 METRICS_FOLDERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
@@ -48,6 +53,11 @@ class FeastProject(ABC):
     def redis_connection(self) -> RedisConnection | None:
         """The Redis that holds the online rows as we can read them ourselves, if one does."""
 
+    @property
+    @abstractmethod
+    def dynamodb(self) -> "FeastTables | None":
+        """The DynamoDB that holds the online rows as we can read them ourselves, if one does."""
+
     @abstractmethod
     def opened(self) -> Any:  # noqa: ANN401 -- feast.FeatureStore, whose import takes seconds
         """Make Feast's own object."""
@@ -66,10 +76,12 @@ class FeastProject(ABC):
         """Feast's own object, for what this class does not offer."""
         return self.opened()
 
-    def online(self) -> "FeastRedisStore | FeastProviderStore":
+    def online(self) -> "FeastRedisStore | FeastDynamoDBStore | FeastProviderStore":
         """The online store of the project, as Feast lays it out."""
         if self.redis_connection is not None:
             return self._redis(self.redis_connection)
+        if self.dynamodb is not None:
+            return self._dynamodb(self.dynamodb)
         from lodestar.adapters.feast_provider import FeastProviderStore
 
         return FeastProviderStore(self)
@@ -128,25 +140,56 @@ class FeastProject(ABC):
         import sqlalchemy.exc
         from feast.errors import FeastError
 
-        theirs = (FeastError, sqlalchemy.exc.SQLAlchemyError, psycopg.Error, redis.RedisError)
+        databases = (sqlalchemy.exc.SQLAlchemyError, psycopg.Error, redis.RedisError)
+        theirs: tuple[type[Exception], ...] = (FeastError, *databases, *_of_aws(), OSError)
         try:
             yield
-        except (*theirs, OSError) as error:
-            shown = not any(secret in str(error) for secret in self._secrets)
-            reason = type(error).__name__
+        except theirs as error:
+            # What AWS answers may repeat what was signed, and its keys are not ours to know.
+            shown = not isinstance(error, _of_aws())
+            shown = shown and not any(secret in str(error) for secret in self._secrets)
+            reason = refusal_of(error) or type(error).__name__
             raise ExternalError(
                 f"Feast's project {self.project!r} cannot be read or written: {reason}",
                 hint="are its registry and stores running, and are user and password right?",
             ) from (error if shown else None)
 
     def _redis(self, connection: RedisConnection) -> "FeastRedisStore":
-        try:
+        with _layout_installed():
             from lodestar.adapters.feast_redis import FeastRedisStore
-        except ModuleNotFoundError as error:
-            if error.name not in {"mmh3", "google", "google.protobuf"}:
-                raise
-            raise _not_installed(error.name) from error
         return FeastRedisStore(connection, self.project)
+
+    def _dynamodb(self, tables: "FeastTables") -> "FeastDynamoDBStore":
+        with _layout_installed():
+            from lodestar.adapters.feast_dynamodb import FeastDynamoDBStore
+        return FeastDynamoDBStore(tables.store, tables.template, self.project)
+
+
+@dataclass(frozen=True)
+class FeastTables:
+    """A DynamoDB, and how Feast names a view's table there."""
+
+    store: DynamoDBStore
+    template: str
+
+
+@contextmanager
+def _layout_installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in {"mmh3", "google", "google.protobuf"}:
+            raise
+        raise _not_installed(error.name) from error
+
+
+def _of_aws() -> tuple[type[Exception], ...]:
+    """What boto3 raises, where Feast has loaded it."""
+    if "botocore" not in sys.modules:
+        return ()
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return BotoCoreError, ClientError
 
 
 def imported_feast() -> Any:  # noqa: ANN401 -- a module

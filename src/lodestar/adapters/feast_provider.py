@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lodestar.adapters.feast_layout import PARSERS, time_bytes, value_bytes
-from lodestar.adapters.redis_rows import Entity, Questions, Version, newest, versions
+from lodestar.adapters.online_rows import Entity, Questions, Version, newest, versions
 from lodestar.adapters.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
@@ -181,8 +181,18 @@ def close_connections(store: Any) -> None:  # noqa: ANN401 -- feast.FeatureStore
         store.registry.write_engine.dispose()
         store.registry.read_engine.dispose()
     online = store.provider.online_store
+    _close_aws(online)
     if isinstance(online, PostgreSQLOnlineStore) and online._conn is not None:  # noqa: SLF001 -- Feast has no way to close it
         online._conn.close()  # noqa: SLF001 -- as above
+
+
+def _close_aws(online: Any) -> None:  # noqa: ANN401 -- one of Feast's online stores
+    """The connections of Feast's DynamoDB store, which it has made by `apply`."""
+    resource = getattr(online, "_dynamodb_resource", None)
+    clients = (getattr(online, "_dynamodb_client", None), resource and resource.meta.client)
+    for client in clients:
+        if client is not None:
+            client.close()
 
 
 def _key(view: FeatureView, entity: Entity) -> Any:  # noqa: ANN401 -- Feast's protobuf

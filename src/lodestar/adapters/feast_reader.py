@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lodestar.adapters.entities import Asked
 from lodestar.adapters.feast_layout import (
     COLUMN_PARSERS,
     PARSERS,
@@ -10,8 +11,7 @@ from lodestar.adapters.feast_layout import (
     event_field,
     feature_field,
 )
-from lodestar.adapters.redis_reader import Asked
-from lodestar.adapters.redis_rows import Entity
+from lodestar.adapters.online_rows import Entity
 from lodestar.adapters.stored_columns import Stored, StoredColumns
 from lodestar.interface.features import SelectedFeatures
 

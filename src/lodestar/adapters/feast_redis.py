@@ -20,8 +20,8 @@ from lodestar.adapters.feast_layout import (
     time_bytes,
     value_bytes,
 )
+from lodestar.adapters.online_rows import EVENT, Entity, Questions, Version
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_rows import EVENT, Entity, Questions, Version
 from lodestar.adapters.redis_store import ROWS_AT_ONCE, RedisStore
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lodestar.adapters.feast_config import redis_connection_of
-from lodestar.adapters.feast_project import FeastProject, imported_feast
+from lodestar.adapters.feast_config import TABLE_TEMPLATE, dynamodb_of, redis_connection_of
+from lodestar.adapters.feast_project import FeastProject, FeastTables, imported_feast
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import NotAllowedError, UsageError
 from lodestar.settings.features import FeatureCatalog, FeatureView
@@ -97,12 +97,25 @@ class TeamRepository(FeastProject):
     def redis_connection(self) -> RedisConnection | None:
         """Its Redis, unless the rows there are laid out in a way that only Feast knows."""
         online = _section(self._said, "online_store", "sqlite")
+        if online["type"] != "redis" or not self._rows_are_known:
+            return None
+        return redis_connection_of(online, self.timeout)
+
+    @cached_property
+    def dynamodb(self) -> FeastTables | None:
+        """Its DynamoDB, unless the rows there are laid out in a way that only Feast knows."""
+        online = _section(self._said, "online_store", "sqlite")
+        if online["type"] != "dynamodb" or not self._rows_are_known:
+            return None
+        template = str(online.get("table_name_template", TABLE_TEMPLATE))
+        return FeastTables(dynamodb_of(online, self.timeout), template)
+
+    @property
+    def _rows_are_known(self) -> bool:
         registry = _section(self._said, "registry", "file")
         serialization = self._said.get("entity_key_serialization_version", SERIALIZATION)
         versioned = registry.get("enable_online_feature_view_versioning", False)
-        if online["type"] != "redis" or serialization != SERIALIZATION or versioned:
-            return None
-        return redis_connection_of(online, self.timeout)
+        return bool(serialization == SERIALIZATION and not versioned)
 
     @property
     def postgres(self) -> SecretStr | None:

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lodestar.adapters.entities import NOBODY, entity_text
+from lodestar.adapters.online_rows import Entity, Questions, Version
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.redis_layout import (
-    NOBODY,
     PARSERS,
     WRITERS,
-    entity_text,
     heads_of,
     times_of,
     watermark_key,
 )
-from lodestar.adapters.redis_rows import Entity, Questions, Version
 from lodestar.adapters.redis_store import ROWS_AT_ONCE, RedisStore
 from lodestar.interface.features import OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView

@@ -4,28 +4,23 @@
     user_demographics:@event_time:user_000017    1738281600000000 1738281660000000
     user_demographics:@watermark                 1738281600000000 age:int … user_id:string
 
-Keys of several columns are joined by ":"; within a value `%`, `:`, `{` and `}` stand as `%25` …, and
-an empty text as a single `%`, so that no two entities share a key. Numbers are written so that they
-read back exactly, bools as `true` and `false`, timestamps as µs since 1970 (UTC), text as itself;
-nothing is null, and text that is empty or begins with a backslash has one more in front. Behind the
-event time stands when the version was created.
+The entity is its text of `entities`. Numbers are written so that they read back exactly, bools as `true`
+and `false`, timestamps as µs since 1970 (UTC), text as itself; nothing is null, and text that is empty
+or begins with a backslash has one more in front. Behind the event time stands when the version was
+created.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lodestar.adapters.redis_rows import EVENT, Entity
+from lodestar.adapters.online_rows import EVENT
 from lodestar.adapters.stored_columns import ColumnParsers
 from lodestar.settings.features import FeatureView
 
 __all__ = [
     "COLUMN_PARSERS",
-    "NOBODY",
     "PARSERS",
     "WRITERS",
-    "entity_text",
-    "entity_texts",
     "heads_of",
     "times_of",
     "watermark_key",
@@ -33,12 +28,9 @@ __all__ = [
 
 EVENT_TIME = "@event_time"  # no feature can be called so
 WATERMARK = "@watermark"
-NOBODY = "%null"  # what stands for an entity of which a key is null: nobody's name
-SPECIAL = re.compile("[%:{}]").search
 LEAST, MOST = -(2**63), 2**63 - 1
 SHORT = 18  # as many digits and signs fit 64 bits for sure
 BACKSLASH = 0x5C
-ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 
 
 def heads_of(prefix: str, view: FeatureView, features: Sequence[str]) -> list[str]:
@@ -49,20 +41,6 @@ def heads_of(prefix: str, view: FeatureView, features: Sequence[str]) -> list[st
 def watermark_key(prefix: str, view: FeatureView) -> str:
     """Where the namespace's watermark stands."""
     return f"{prefix}{view.namespace}:{WATERMARK}"
-
-
-def entity_text(entity: Entity) -> str:
-    """An entity's part of a key."""
-    return ":".join([str(value).translate(ESCAPES) or "%" for value in entity])
-
-
-def entity_texts(entities: Sequence[Entity | None]) -> list[bytes]:
-    """The parts of many entities; those of nobody have no values."""
-    if all(entity is not None and len(entity) == 1 for entity in entities):
-        plain = [str(value) for (value,) in entities]  # type: ignore[misc]  # none of them is None
-        if "" not in plain and SPECIAL("".join(plain)) is None:
-            return [text.encode() for text in plain]
-    return [(NOBODY if one is None else entity_text(one)).encode() for one in entities]
 
 
 def times_of(value: bytes) -> tuple[int, int | None]:

@@ -3,24 +3,21 @@
 All rows of a call go out in one piece, and what comes back is parsed straight into tuples.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from lodestar.adapters.entities import Asked, entity_texts
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_layout import COLUMN_PARSERS, PARSERS, entity_texts, heads_of
-from lodestar.adapters.redis_rows import Entity
+from lodestar.adapters.redis_layout import COLUMN_PARSERS, PARSERS, heads_of
 from lodestar.adapters.redis_stream import RedisStream
-from lodestar.adapters.stored_columns import Stored, StoredColumns
+from lodestar.adapters.stored_columns import Stored, StoredColumns, StrangeValues
 from lodestar.interface.features import SelectedFeatures
-from lodestar.settings.features import FeatureView
 
-__all__ = ["Asked", "Layout", "RedisReader", "TextLayout"]
+__all__ = ["Layout", "RedisReader", "TextLayout"]
 
 Row = tuple[Any, ...]
 ROWS_AT_ONCE = 256  # per command, as Redis answers nobody else meanwhile
 LONGEST_KEPT = 256  # bytes of a key for whose length what stands around it is kept
-LOG = logging.getLogger(__name__)
 
 
 class Layout(Protocol):
@@ -48,7 +45,7 @@ class RedisReader:
         self.keys = layout.keys
         self._layout = layout
         self._stream = RedisStream(connection)
-        self._strange: set[str] = set()
+        self._strange = StrangeValues()
 
     async def read(self, rows: Sequence[Row]) -> list[Row]:
         """Answer n rows.
@@ -71,43 +68,12 @@ class RedisReader:
             found += parsed
             start += count
             if strange:
-                self._log(strange)
+                self._strange.log(strange)
         return found
 
     async def close(self) -> None:
         """Close the connection."""
         await self._stream.close()
-
-    def _log(self, namespaces: Sequence[str]) -> None:
-        """Say it once for each namespace: a changed declaration makes every row strange."""
-        for name in namespaces:
-            if name not in self._strange:
-                self._strange.add(name)
-                LOG.warning(
-                    "the online store holds values of %s that are not of the declared type; they "
-                    "count as missing: materialise again",
-                    name,
-                )
-
-
-class Asked:
-    """Which keys a selection is asked by; namespaces of the same keys share their entities."""
-
-    def __init__(self, selection: Sequence[SelectedFeatures]) -> None:
-        self.keys = tuple(dict.fromkeys(key for one in selection for key in one.view.keys))
-        distinct = dict.fromkeys(one.view.keys for one in selection)
-        self._places = {keys: place for place, keys in enumerate(distinct)}
-        self._columns = [[self.keys.index(key) for key in keys] for keys in distinct]
-
-    def place(self, view: FeatureView) -> int:
-        """Which of `entities` are the view's."""
-        return self._places[view.keys]
-
-    def entities(self, rows: Sequence[Row]) -> list[list[Entity | None]]:
-        """Per distinct keys each row's entity; None where a part of it is null."""
-        columns = list(zip(*rows, strict=True))
-        found = [zip(*[columns[at] for at in places], strict=True) for places in self._columns]
-        return [[None if None in entity else entity for entity in whose] for whose in found]
 
 
 class TextLayout:

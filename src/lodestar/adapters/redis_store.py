@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lodestar.adapters.online_rows import Version, newest, versions, watermark_of, watermark_text
 from lodestar.adapters.redis_client import client_of, reader_of
 from lodestar.adapters.redis_connection import RedisConnection
-from lodestar.adapters.redis_rows import Version, newest, versions, watermark_of, watermark_text
 from lodestar.adapters.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures

@@ -3,18 +3,20 @@
 A few dozen rows at a time cost a third of what they cost one by one: the loops are the interpreter's.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from lodestar.adapters.redis_rows import EVENT, Parsers
+from lodestar.adapters.online_rows import EVENT, Parsers
 from lodestar.interface.features import SelectedFeatures
 
-__all__ = ["ColumnParsers", "Stored", "StoredColumns"]
+__all__ = ["ColumnParsers", "Stored", "StoredColumns", "StrangeValues"]
 
-# One column's bytes, None where nothing was found.
-Stored: TypeAlias = Sequence[bytes | None]
-# How a column's bytes become plain values, by type. What is not here is parsed value by value.
-ColumnParsers: TypeAlias = Mapping[str, Callable[[Sequence[bytes]], Sequence[Any]]]
+LOG = logging.getLogger(__name__)
+# One column as it is stored, None where nothing was found.
+Stored: TypeAlias = Sequence[Any]
+# How a stored column becomes plain values, by type. What is not here is parsed value by value.
+ColumnParsers: TypeAlias = Mapping[str, Callable[[Sequence[Any]], Sequence[Any]]]
 
 
 class StoredColumns:
@@ -48,6 +50,24 @@ class StoredColumns:
             if not fits:
                 strange.append(namespace.name)
         return list(zip(*parsed, strict=True)), tuple(strange)
+
+
+class StrangeValues:
+    """Says once for each namespace that it holds values of another type: else every row would."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def log(self, namespaces: Sequence[str]) -> None:
+        """Log those that were not told yet."""
+        for name in namespaces:
+            if name not in self._told:
+                self._told.add(name)
+                LOG.warning(
+                    "the online store holds values of %s that are not of the declared type; they "
+                    "count as missing: materialise again",
+                    name,
+                )
 
 
 class _Namespace:
@@ -99,5 +119,5 @@ class _Namespace:
         return list(zip(*rows, strict=True)), fits
 
 
-def _each(parse: Callable[[bytes], Any]) -> Callable[[Sequence[bytes]], Sequence[Any]]:
+def _each(parse: Callable[[Any], Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return lambda column: [parse(value) for value in column]

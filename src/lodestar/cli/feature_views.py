@@ -130,16 +130,17 @@ class AppliedView(PlanView):
 
     def print(self, console: Console) -> None:
         """For people, who have seen the changes."""
+        kept = "the registry is" if self._plan.keeps == "registry" else "the tables are"
         fit = f"{self._plan.namespaces} declarations fit their tables"
         if self._plan.project is None:
-            console.print(f"[green]✓[/] {fit}; this environment has no registry to write")
+            console.print(f"[green]✓[/] {fit}; this environment has no registry or tables to write")
         elif self._applied:
-            console.print(f"[green]✓[/] {fit}; the registry is as they say")
+            console.print(f"[green]✓[/] {fit}; {kept} as they say")
             print_next(console, ("lodestar features materialize", "fill the online store"))
         elif self._plan.changes.items:
             console.print(f"[green]✓[/] {fit}; nothing was changed")
         else:
-            console.print(f"[green]✓[/] {fit}; the registry is as they say already")
+            console.print(f"[green]✓[/] {fit}; {kept} as they say already")
 
 
 class MaterializedView:

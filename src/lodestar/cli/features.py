@@ -21,7 +21,7 @@ from lodestar.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lodestar.adapters.feast_changes import Changes
+    from lodestar.adapters.changes import Changes
 
 __all__ = ["add_feature_commands"]
 
@@ -58,7 +58,7 @@ def features_apply(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Bring Feast's registry to what is declared, after showing what that changes."""
+    """Bring Feast's registry, or DynamoDB's tables, to what is declared, after showing the changes."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.feature_views import AppliedView, PlanView

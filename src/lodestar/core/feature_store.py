@@ -89,7 +89,7 @@ class ComposedFeatureStore:
         if self.store is None:
             raise UsageError(
                 "this environment declares no online store",
-                hint="see feature_store.redis in the config",
+                hint="see feature_store.redis and feature_store.dynamodb in the config",
             )
         return self.store
 

@@ -124,7 +124,7 @@ def _latest(view: FeatureView, kept: pa.Table, coming: Sequence[pa.RecordBatch])
     table = pa.concat_tables([kept, pa.Table.from_batches(coming, kept.schema)])
     _, codes = EntityCodes.number([table.column(key) for key in view.keys])
     order, _ = HeldVersions.of(view, table).sorted_by(codes)
-    last = np.append(~meets_next(codes[order]), [True] * bool(len(order)))
+    last = np.append(~meets_next(codes[order]), np.ones(min(len(order), 1), np.bool_))
     return table.take(pa.array(order[last]))
 
 

@@ -1,4 +1,4 @@
-"""From the config's section to where features come from: tables, Redis, Feast, a team's repository."""
+"""From the config's section to where features come from: tables, online stores, Feast's repositories."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,9 +14,12 @@ from lodestar.adapters.registry import FEATURE_TABLES, adapter
 from lodestar.errors import SettingsError, UsageError, choices
 from lodestar.interface.features import FeatureTables, OnlineStore, TimeRange
 from lodestar.settings.config import Data, FeatureStore, Postgres
+from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
 
 if TYPE_CHECKING:
+    from lodestar.adapters.dynamodb import DynamoDBOnlineStore
+    from lodestar.adapters.dynamodb_tables import DeclaredTables
     from lodestar.adapters.feast import FeastProject, FeastRepository
     from lodestar.adapters.feast_team import TeamRepository
 
@@ -73,9 +76,15 @@ class FeatureSources:
         assert feast is not None  # noqa: S101 -- the section's own validation
         assert feast.project is not None  # noqa: S101 -- as above
         assert feast.registry is not None  # noqa: S101 -- as above
-        online: RedisConnection | SecretStr = sqlite_below(feast.online, self._project)
-        if feast.online.get_secret_value() == "redis":
-            online = self._redis(section)
+        online: RedisConnection | DynamoDBStore | SecretStr
+        match feast.online.get_secret_value():
+            case "redis":
+                online = self._redis(section)
+            case "dynamodb":
+                assert section.dynamodb is not None  # noqa: S101 -- the section's own validation
+                online = section.dynamodb
+            case _:
+                online = sqlite_below(feast.online, self._project)
         stores = FeastStores(
             project=feast.project,
             registry=sqlite_below(feast.registry, self._project),
@@ -95,9 +104,22 @@ class FeatureSources:
             return FeastOnlineStore(repository)
         if section is None or section.chosen is None:
             return None
+        if section.chosen == "dynamodb":
+            return self._dynamodb(section)
         from lodestar.adapters.redis import RedisOnlineStore
 
         return RedisOnlineStore(self._redis(section))
+
+    @cached_property
+    def declared_tables(self) -> "DeclaredTables | None":
+        """The online store's tables that declarations need, where it has any and no registry."""
+        section = self._section
+        if section is None or section.chosen != "dynamodb":
+            return None
+        from lodestar.adapters.dynamodb_tables import DeclaredTables
+
+        views = [view for _, view in sorted(self.catalog.views.items())]
+        return DeclaredTables(self._dynamodb(section).tables, views)
 
     @property
     def engine(self) -> str:
@@ -118,6 +140,12 @@ class FeatureSources:
             self._data, self._project
         )
         return tables
+
+    def _dynamodb(self, section: FeatureStore) -> "DynamoDBOnlineStore":
+        from lodestar.adapters.dynamodb import DynamoDBOnlineStore
+
+        assert section.dynamodb is not None  # noqa: S101 -- the section's own validation
+        return DynamoDBOnlineStore(section.dynamodb)
 
     def _redis(self, section: FeatureStore) -> RedisConnection:
         redis = section.redis

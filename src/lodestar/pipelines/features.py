@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-from lodestar.adapters.feast_changes import Changes
+from lodestar.adapters.changes import Changes
 from lodestar.errors import DataError, ExternalError, NotAllowedError, SchemaError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.features import FeatureTables, TimeRange
 from lodestar.interface.progress import Progress
 from lodestar.settings.features import FeatureView
 from lodestar.settings.loading import Environment
-
-if TYPE_CHECKING:
-    from lodestar.adapters.feast import FeastRepository
 
 __all__ = [
     "ListedFeatures",
@@ -29,6 +26,23 @@ __all__ = [
 
 # No row is read to see a table's columns.
 NEVER = TimeRange(None, datetime(1, 1, 1, tzinfo=UTC))
+
+
+class Declared(Protocol):
+    """What is kept as the declarations say: a Feast registry, or the online store's own tables."""
+
+    @property
+    def project(self) -> str:
+        """Which one, in words."""
+        ...
+
+    def diff(self) -> Changes:
+        """What `apply` would do; nothing is changed."""
+        ...
+
+    def apply(self, agreed: Changes) -> object:
+        """Do what was agreed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,13 +66,15 @@ class ListedFeatures:
 class PlannedFeatures:
     """Declarations that fit their tables, and what `apply_features` would tell the registry.
 
-    `project` is None where there is no registry: the declarations are all there is then.
+    `keeps` may be the online store's own tables instead. `project` is None where there is neither: the
+    declarations are all there is then.
     """
 
     project: str | None
     namespaces: int
     changes: Changes
-    repository: "FeastRepository | None" = field(repr=False)
+    declared: Declared | None = field(repr=False)
+    keeps: Literal["registry", "tables"] = "registry"
 
 
 @dataclass(frozen=True)
@@ -88,10 +104,11 @@ def list_features(environment: Environment) -> ListedFeatures:
 
 
 def plan_features(environment: Environment, *, tell: Progress) -> PlannedFeatures:
-    """Hold the declarations to their tables, and the registry to the declarations; nothing is written.
+    """Hold declarations to their tables, and what is kept for them to them; nothing is written.
 
     Raises:
-        NotAllowedError: the environment has no feature store, or a team's own repository.
+        NotAllowedError: the environment has no feature store, a team's own repository, or may not make
+            the tables that are missing.
         SchemaError: declarations do not fit their tables, every one of them.
         UsageError: something in the registry is somebody else's.
         ExternalError: the tables or the registry cannot be reached.
@@ -111,11 +128,12 @@ def plan_features(environment: Environment, *, tell: Progress) -> PlannedFeature
     views = [view for _, view in sorted(factory.features.views.items())]
     tell.stage("Holding the declarations to their tables")
     _require_fit(sources.tables(), views)
-    if sources.feast is None:
+    declared: Declared | None = sources.feast or sources.declared_tables
+    if declared is None:
         return PlannedFeatures(None, len(views), Changes(), None)
-    tell.stage("Comparing the registry with them")
-    changes = sources.feast.diff()
-    return PlannedFeatures(sources.feast.project, len(views), changes, sources.feast)
+    keeps: Literal["registry", "tables"] = "tables" if sources.feast is None else "registry"
+    tell.stage(f"Comparing the {keeps} with them")
+    return PlannedFeatures(declared.project, len(views), declared.diff(), declared, keeps)
 
 
 def apply_features(plan: PlannedFeatures, *, tell: Progress) -> None:
@@ -125,10 +143,10 @@ def apply_features(plan: PlannedFeatures, *, tell: Progress) -> None:
         UsageError: the registry has changed meanwhile.
         ExternalError: the registry or the online store cannot be reached.
     """
-    if plan.repository is None or not plan.changes.items:
+    if plan.declared is None or not plan.changes.items:
         return
-    tell.stage("Writing the registry")
-    plan.repository.apply(plan.changes)
+    tell.stage(f"Writing the {plan.keeps}")
+    plan.declared.apply(plan.changes)
 
 
 def _require_fit(tables: FeatureTables, views: Sequence[FeatureView]) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.monitoring import Drift, PerformanceMonitoring
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
@@ -71,10 +72,10 @@ class RedisStore(Section):
 class FeastProject(Section):
     """A Feast project: one of ours, of which `registry` is kept from features/*.yaml, or a team's own.
 
-    `registry` is `postgresql://…` or `sqlite:///path`; `online` is `redis` (the section
-    feature_store.redis), `postgresql://…` or `sqlite:///path`. `repository` is the folder of a team's
+    `registry` is `postgresql://…` or `sqlite:///path`; `online` is `redis` or `dynamodb` (the sections
+    of feature_store), `postgresql://…` or `sqlite:///path`. `repository` is the folder of a team's
     `feature_store.yaml`, which says all of that itself. `timeout` (seconds) bounds every call to an
-    online store that is no Redis.
+    online store that has no section of its own.
     """
 
     project: Name | None = None
@@ -105,22 +106,25 @@ class FeatureStore(Section):
     """Where features come from: history for learning and batches, the present for serving.
 
     `offline` names what holds the feature tables. `provider: dynamic` is `feast` where that is
-    declared, else `redis` where that is, else there is no online store.
+    declared, else `redis` or `dynamodb`, whichever is, else there is no online store.
     """
 
-    provider: Literal["dynamic", "feast", "redis"] = "dynamic"
+    provider: Literal["dynamic", "feast", "redis", "dynamodb"] = "dynamic"
     offline: Name | None = None
     feast: FeastProject | None = None
     redis: RedisStore | None = None
+    dynamodb: DynamoDBStore | None = None
 
     @property
-    def chosen(self) -> Literal["feast", "redis"] | None:
+    def chosen(self) -> Literal["feast", "redis", "dynamodb"] | None:
         """What holds the present, by what is declared."""
         if self.provider != "dynamic":
             return self.provider
         if self.feast is not None:
             return "feast"
-        return None if self.redis is None else "redis"
+        if self.redis is not None:
+            return "redis"
+        return None if self.dynamodb is None else "dynamodb"
 
     @property
     def repository(self) -> str | None:
@@ -138,17 +142,34 @@ class FeatureStore(Section):
             raise ValueError("needs offline, what holds the feature tables: postgres or files")
         if self.chosen == "feast" and self.feast is None:
             raise ValueError("provider is feast, so the section feast is needed")
-        if self._needs_redis and self.redis is None:
-            raise ValueError(
-                "the online store is redis, so the section redis is needed, or another feast.online"
-            )
+        if self.provider == "dynamic" and self.feast is None and self.redis and self.dynamodb:
+            raise ValueError("redis and dynamodb are both declared: say which as provider")
+        for name in ("redis", "dynamodb"):
+            if self._holder == name and getattr(self, name) is None:
+                raise ValueError(
+                    f"the online store is {name}, so the section {name} is needed, or another "
+                    "feast.online or provider"
+                )
+        if self.chosen == "feast" and self._holder == "dynamodb":
+            self._require_what_feast_finds()
         return self
 
+    def _require_what_feast_finds(self) -> None:
+        """Feast makes a client of its own, from the region and AWS's own chain alone."""
+        given = self.dynamodb
+        if given is not None and given.region is None:
+            raise ValueError("Feast needs the region of dynamodb said here")
+        if given is not None and (given.access_key_id or given.profile):
+            raise ValueError(
+                "Feast takes credentials from AWS's own chain alone: leave access_key_id and profile out"
+            )
+
     @property
-    def _needs_redis(self) -> bool:
+    def _holder(self) -> str | None:
+        """The section that says where the online rows are, or a URI."""
         if self.chosen == "feast" and self.feast is not None:
-            return self.feast.online.get_secret_value() == "redis"
-        return self.chosen == "redis"
+            return self.feast.online.get_secret_value()
+        return self.chosen
 
 
 class MlflowTracking(Section):

@@ -1,9 +1,9 @@
-"""What `features apply` would do to a Feast registry, as plain values."""
+"""What `features apply` would do to a registry or to tables, as plain values."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Change", "Changes", "Comparison", "Sign"]
+__all__ = ["Change", "Changes", "Sign"]
 
 Sign = Literal["+", "~", "-", "-/+"]
 
@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """All that `apply` does: namespaces first, then entities."""
+    """All that `apply` does: namespaces or tables first, then entities."""
 
     items: tuple[Change, ...] = ()
 
@@ -40,18 +40,3 @@ class Changes:
     def breaking(self) -> tuple[Change, ...]:
         """Those that somebody must agree to."""
         return tuple(item for item in self.items if item.breaks)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Registry and declarations side by side, by the names of views and entities.
-
-    `gone` are removed with their online rows; `replaced` are removed so and made again; `reset` only
-    lose until when they were materialised. `strays` are entities that no view has any more.
-    """
-
-    changes: Changes
-    gone: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
-    reset: tuple[str, ...] = ()
-    strays: tuple[str, ...] = ()

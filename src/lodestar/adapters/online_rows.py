@@ -37,8 +37,9 @@ TYPES = {
 }
 # An entity's key values, in the order that its view declares them.
 Entity = tuple[int | str, ...]
-# How stored bytes become bool, int, float, str, or µs since 1970, by a feature's type, and by EVENT.
-Parsers = Mapping[str, Callable[[bytes], Any]]
+# How what is stored (bytes in Redis, an attribute in DynamoDB) becomes bool, int, float, str, or µs
+# since 1970, by a feature's type, and by EVENT.
+Parsers = Mapping[str, Callable[[Any], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Questions:
         self._places: list[list[int]] = []  # of each namespace's keys among the columns
         self._checked: pa.Schema | None = None
         self._spans: list[slice] = []
-        self._parsers: list[Callable[[bytes], Any]] = []
+        self._parsers: list[Callable[[Any], Any]] = []
         fields: list[pa.Field] = []
         for one in self.asked:
             kinds = [one.view.features[name].type for name in one.features]
@@ -116,7 +117,7 @@ class Questions:
         whose = [_tuples([values[at] for at in places]) for places in self._places]
         return list(zip(*whose, strict=True))
 
-    def parsed(self, values: list[bytes | None]) -> tuple[Any, ...]:
+    def parsed(self, values: list[Any]) -> tuple[Any, ...]:
         """A row's stored values, parsed; a namespace of which one was not found is unknown.
 
         Raises:
@@ -134,7 +135,7 @@ class Questions:
                 ]
             )
         except ValueError as error:
-            raise self._strange() from error
+            raise self.strange() from error
 
     def answered(self, rows: Sequence[tuple[Any, ...]]) -> OnlineRows:
         """Make columns of rows as `parsed` gave them.
@@ -147,7 +148,7 @@ class Questions:
             batch = pa.RecordBatch.from_struct_array(pa.array(features, self._row))
             times = pa.array([row[at] for at in self._times for row in rows], TIMESTAMP)
         except (ValueError, OverflowError, pa.ArrowException) as error:
-            raise self._strange() from error
+            raise self.strange() from error
         if not self._as_is:
             batch = batch.cast(self._schema)
         count = len(rows)
@@ -159,7 +160,8 @@ class Questions:
             },
         )
 
-    def _strange(self) -> DataError:
+    def strange(self) -> DataError:
+        """The error of a value that is not of the declared type."""
         return DataError(
             "the online store holds a value that is not of the declared type, in one of "
             + ", ".join(one.view.namespace for one in self.asked),
