@@ -23,11 +23,19 @@ FEATURE_TABLES = {
 URI_READERS = {
     "": "lodestar.adapters.files:FileReader.from_config",
     "file": "lodestar.adapters.files:FileReader.from_config",
+    "s3": "lodestar.adapters.s3:reader",
+    "gs": "lodestar.adapters.gcs:reader",
+    "az": "lodestar.adapters.azure:reader",
+    "abfs": "lodestar.adapters.azure:reader",
 }
 # URI scheme → (data section, project) → what writes there
 WRITERS = {
     "": "lodestar.adapters.files:FileWriter.from_config",
     "file": "lodestar.adapters.files:FileWriter.from_config",
+    "s3": "lodestar.adapters.s3:writer",
+    "gs": "lodestar.adapters.gcs:writer",
+    "az": "lodestar.adapters.azure:writer",
+    "abfs": "lodestar.adapters.azure:writer",
     "postgres": "lodestar.adapters.postgres_config:writer",
 }
 

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
+from lodestar.settings.stores import GCS, S3, Azure
 
 __all__ = [
     "Batch",
@@ -46,12 +47,15 @@ class Postgres(Section):
 
 
 class Data(Section):
-    """Where the loader's SQL runs: over files below `root`, or in a server."""
+    """Where the loader's SQL runs: over files below `root`, or in a server; and the object stores."""
 
     adapter: Name
     root: Name
     snapshots: Name
     postgres: Postgres | None = None
+    s3: S3 = S3()
+    gcs: GCS = GCS()
+    azure: Azure = Azure()
 
 
 class RedisStore(Section):
