@@ -156,7 +156,7 @@ class Box:
         """What a plain client reads; None where there is nothing."""
         raise NotImplementedError
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of the objects that readers see."""
         raise NotImplementedError
 
@@ -201,7 +201,7 @@ class S3Box(Box):
             return None
         return content
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.name)
         return [one["Key"] for one in found.get("Contents", [])]
 
@@ -241,7 +241,7 @@ class GcsBox(Box):
         blob = self.bucket.blob(key)
         return blob.download_as_bytes() if blob.exists() else None
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [blob.name for blob in self.bucket.list_blobs()]
 
     def unfinished(self) -> list[str]:
@@ -277,14 +277,14 @@ class AzureBox(Box):
             blob = client.get_blob_client(key)
             return blob.download_blob().readall() if blob.exists() else None
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         with self.client as client:
             return [blob.name for blob in client.list_blobs()]
 
     def unfinished(self) -> list[str]:
         with self.client as client:
             found = client.list_blobs(include=["uncommittedblobs"])
-            return sorted({blob.name for blob in found} - set(self.keys()))
+            return sorted({blob.name for blob in found} - set(self.names()))
 
 
 def _data(**sections: dict[str, object]) -> Data:

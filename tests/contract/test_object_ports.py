@@ -47,17 +47,17 @@ class InBucketOfItsOwn:
         return f"deep/down/rows{self.suffix}"
 
 
-class InS3:
+class InS3(InBucketOfItsOwn):
     endpoint = "s3_endpoint"
     kind = S3Box
 
 
-class InGCS:
+class InGCS(InBucketOfItsOwn):
     endpoint = "gcs_endpoint"
     kind = GcsBox
 
 
-class InAzure:
+class InAzure(InBucketOfItsOwn):
     endpoint = "azure_endpoint"
     kind = AzureBox
 
@@ -145,7 +145,7 @@ class ObjectWriterContract(InBucketOfItsOwn, FrameWriterContract):
 
     def leftovers(self) -> list[Path]:
         """Other objects, and uploads that are neither complete nor aborted."""
-        others = [key for key in self.box.keys() if key != self.key]
+        others = [key for key in self.box.names() if key != self.key]
         return [Path(key) for key in (*others, *self.box.unfinished())]
 
 
@@ -185,14 +185,14 @@ class TestParquetToAzure(InAzure, FirstComesFirst):
 
     def test_of_two_writers_at_once_the_second_is_told_that_the_first_has_published(self) -> None:
         one, other = (pa.table({"row": range(rows)}) for rows in (30, 60))
-        with (
-            pytest.raises(ExternalError, match="written by somebody else meanwhile"),
-            self.writer().sink(self.destination(), one.schema) as late,
-        ):
-            late.write(one.to_batches()[0])
-            self.send_what_waits(late)
-            with self.writer().sink(self.destination(), other.schema) as early:
-                early.write(other.to_batches()[0])
+        late = self.writer().sink(self.destination(), one.schema)
+        late.__enter__()
+        late.write(one.to_batches()[0])
+        self.send_what_waits(late)
+        with self.writer().sink(self.destination(), other.schema) as early:
+            early.write(other.to_batches()[0])
+        with pytest.raises(ExternalError, match="written by somebody else meanwhile"):
+            late.__exit__(None, None, None)
         assert self.content() == other
 
     @staticmethod

@@ -10,8 +10,8 @@ from lodestar.adapters.object_errors import (
     StoreError,
     Trouble,
     kinds_in,
-    missing_driver,
     packages_in,
+    require_driver,
 )
 from lodestar.adapters.object_places import Place
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
@@ -80,6 +80,7 @@ class AzureStore:
     )
 
     def __init__(self, config: Azure) -> None:
+        require_driver("adlfs", store=self.name, extra="azure")
         self._config = config
         given = (config.account_key, config.sas_token, config.connection_string)
         self.secrets = tuple(one.get_secret_value() for one in given if one is not None)
@@ -93,10 +94,8 @@ class AzureStore:
 
     async def open(self) -> None:
         """Make the file system, which looks for credentials."""
-        try:
-            from adlfs import AzureBlobFileSystem
-        except ModuleNotFoundError as error:
-            raise missing_driver(error, store=self.name, extra="azure", package="adlfs") from error
+        from adlfs import AzureBlobFileSystem
+
         try:
             self._files = AzureBlobFileSystem(
                 account_name=self._config.account,

@@ -10,8 +10,8 @@ from lodestar.adapters.object_errors import (
     StoreError,
     Trouble,
     kinds_in,
-    missing_driver,
     packages_in,
+    require_driver,
 )
 from lodestar.adapters.object_places import Place
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
@@ -61,6 +61,7 @@ class GCSStore:
     )
 
     def __init__(self, config: GCS) -> None:
+        require_driver("gcsfs", store=self.name, extra="gcs")
         self._config = config
         key = config.credentials
         self._key = None if key is None else key.get_secret_value()
@@ -69,11 +70,9 @@ class GCSStore:
 
     async def open(self) -> None:
         """Make the file system with credentials that are there; it would go on without any."""
-        try:
-            import aiohttp
-            from gcsfs.core import GCSFileSystem
-        except ModuleNotFoundError as error:
-            raise missing_driver(error, store=self.name, extra="gcs", package="gcsfs") from error
+        import aiohttp
+        from gcsfs.core import GCSFileSystem
+
         config = self._config
         self._files = GCSFileSystem(
             project=config.project or "",
@@ -105,8 +104,9 @@ class GCSStore:
 
     async def close(self) -> None:
         """Close the session's connections."""
-        if self._files is not None and self._files.session is not None:
-            await self._files.session.close()
+        session = None if self._files is None else self._files._session  # noqa: SLF001 -- may be none yet
+        if session is not None:
+            await session.close()
         self._files = None
 
     async def info(self, place: Place) -> ObjectInfo:
@@ -183,15 +183,18 @@ class _GCSUpload:
         self._last = b""
 
     async def begin(self) -> None:
-        headers, _ = await self._store.call(
-            "POST",
-            f"/upload/storage/v1/b/{_part(self._place.bucket)}/o",
-            uploadType="resumable",
-            name=self._place.key,
-            json={"name": self._place.key},
-            headers={"X-Upload-Content-Type": "application/octet-stream"},
-            **self._key,
-        )
+        try:
+            headers, _ = await self._store.call(
+                "POST",
+                f"/upload/storage/v1/b/{_part(self._place.bucket)}/o",
+                uploadType="resumable",
+                name=self._place.key,
+                json={"name": self._place.key},
+                headers={"X-Upload-Content-Type": "application/octet-stream"},
+                **self._key,
+            )
+        except FileNotFoundError as error:
+            raise StoreError(Trouble.NO_BUCKET, self._place.bucket) from error
         self._session = str(headers["Location"])
 
     async def add(self, number: int, part: bytes, *, last: bool) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong with an object store: understood by each store, worded in one place for all."""
 
+import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ __all__ = [
     "Trouble",
     "causes",
     "kinds_in",
-    "missing_driver",
     "packages_in",
+    "require_driver",
     "worded",
 ]
 
@@ -148,16 +149,21 @@ def worded(error: StoreError, subject: Subject, *, near: str = "") -> LodestarEr
     return words.kind(words.what.format(**values), hint=hint)
 
 
-def missing_driver(
-    error: ModuleNotFoundError, *, store: str, extra: str, package: str
-) -> Exception:
-    """Say which extra is missing; a package that is there but broken shows its own trace."""
-    if (error.name or "").partition(".")[0] != package:
-        return error
-    return ExternalError(
-        f"{store} needs the package {package}, which is not installed",
-        hint=f"pip install 'lodestar-ml[{extra}]'",
-    )
+def require_driver(package: str, *, store: str, extra: str) -> None:
+    """Import a store's package, whose absence is explained; a broken one shows its own trace.
+
+    Raises:
+        ExternalError: it is not installed.
+    """
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name not in {package, "fsspec"}:
+            raise
+        raise ExternalError(
+            f"{store} needs the package {error.name}, which is not installed",
+            hint=f"pip install 'lodestar-ml[{extra}]'",
+        ) from error
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -59,6 +59,8 @@ def place_of(uri: str) -> Place:
         raise UsageError(
             f"{uri} names no object", hint=f"write {scheme}://bucket/folder/name.parquet"
         )
+    if {".", ".."} & set(key.split("/")):  # clients would take them away, and mean another object
+        raise UsageError(f"{uri} has a part that is only dots", hint="name the object without them")
     if len(key.encode("utf-8", "replace")) > _MOST or any(ord(sign) < ord(" ") for sign in key):
         raise UsageError(
             f"{scheme}://{bucket}/… is no name of an object",
