@@ -145,9 +145,7 @@ def test_a_missing_bucket_is_named_for_readers_and_writers(box: Box) -> None:
 
 
 @ANY
-def test_a_missing_driver_names_its_extra(
-    kind: type[Box], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_driver_names_its_extra(kind: type[Box], monkeypatch: pytest.MonkeyPatch) -> None:
     driver, extra = DRIVERS[kind]
     for loaded in [name for name in sys.modules if name.partition(".")[0] == driver]:
         monkeypatch.delitem(sys.modules, loaded)
