@@ -141,7 +141,12 @@ class Box:
         return f"{self.scheme}://{self.name}/{key}"
 
     def data(self, **section: object) -> Data:
-        """The config's section, with credentials for the emulator."""
+        """The config's data section, with credentials for the emulator."""
+        place = {"adapter": "duckdb", "root": "data", "snapshots": "data/snapshots"}
+        return Data.model_validate({**place, **self.sections(**section)}, strict=False)
+
+    def sections(self, **section: object) -> dict[str, dict[str, object]]:
+        """The store's section in it, as plain values."""
         raise NotImplementedError
 
     def make(self) -> None:
@@ -183,9 +188,9 @@ class S3Box(Box):
             aws_secret_access_key="test",  # noqa: S106 -- moto takes any
         )
 
-    def data(self, **section: object) -> Data:
+    def sections(self, **section: object) -> dict[str, dict[str, object]]:
         keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-        return _data(s3={"endpoint_url": self.endpoint, **keys, **section})
+        return {"s3": {"endpoint_url": self.endpoint, **keys, **section}}
 
     def make(self) -> None:
         self.client.create_bucket(Bucket=self.name)
@@ -228,8 +233,8 @@ class GcsBox(Box):
         )
         return client.bucket(self.name)
 
-    def data(self, **section: object) -> Data:
-        return _data(gcs={"endpoint_url": self.endpoint, "anonymous": True, **section})
+    def sections(self, **section: object) -> dict[str, dict[str, object]]:
+        return {"gcs": {"endpoint_url": self.endpoint, "anonymous": True, **section}}
 
     def make(self) -> None:
         self.bucket.create()
@@ -260,9 +265,9 @@ class AzureBox(Box):
 
         return ContainerClient(self.endpoint, self.name, credential=ACCOUNT_KEY)
 
-    def data(self, **section: object) -> Data:
+    def sections(self, **section: object) -> dict[str, dict[str, object]]:
         credentials = {"account": ACCOUNT, "account_key": ACCOUNT_KEY}
-        return _data(azure={"endpoint_url": self.endpoint, **credentials, **section})
+        return {"azure": {"endpoint_url": self.endpoint, **credentials, **section}}
 
     def make(self) -> None:
         with self.client as client:
@@ -285,8 +290,3 @@ class AzureBox(Box):
         with self.client as client:
             found = client.list_blobs(include=["uncommittedblobs"])
             return sorted({blob.name for blob in found} - set(self.names()))
-
-
-def _data(**sections: dict[str, object]) -> Data:
-    place = {"adapter": "duckdb", "root": "data", "snapshots": "data/snapshots"}
-    return Data.model_validate({**place, **sections}, strict=False)

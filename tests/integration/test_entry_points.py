@@ -27,9 +27,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fixtures" / "memory-adapter"
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The example, installed where only this file's tests look."""
     target = tmp_path_factory.mktemp("site")
-    uv = Path(sys.executable).with_name("uv")
-    command = [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--python", sys.executable, "--target", target, PACKAGE], check=True)
+    uv = str(Path(sys.executable).with_name("uv"))
+    command: list[str] = [uv, "pip", "install", "--quiet", "--offline", "--no-deps"]
+    command += ["--no-build-isolation", "--python", sys.executable, "--target", str(target)]
+    subprocess.run([*command, str(PACKAGE)], check=True)
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(target)
     yield target
