@@ -10,6 +10,10 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 # Two test processes on two cores: OpenMP threads of theirs would wait for each other in loops.
 ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# As root from Debian; else it says what to install.
+install = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	else echo "please install: sudo apt-get install $(1)" >&2; exit 1; fi
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
@@ -19,7 +23,7 @@ demo: $(VENV)/.installed-run
 # Every extra, for DEV: then `lodestar infra up`.
 dev: $(VENV)/.installed-dev
 
-test: $(VENV)/.installed-dev system-packages
+test: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages
 	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not faults" \
 		--cov --cov-report=term --durations=15 $(PYTEST)
 
@@ -38,7 +42,7 @@ coverage:
 	COVERAGE_PATCH=subprocess $(MAKE) test
 
 # The long runs: kills, full disks, tampering with every file.
-faults: $(VENV)/.installed-dev system-packages clean-root-packages
+faults: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages clean-root-packages
 	$(ONE_THREAD) $(BIN)/pytest -m faults $(PYTEST)
 
 bench-quick: $(VENV)/.installed-dev
@@ -51,19 +55,18 @@ lock: $(VENV)/.installed-uv
 	$(LOCK) --upgrade pyproject.toml --all-extras --group test --group lint \
 		-o requirements/dev.txt
 
-# What the tests need of the system: a browser for the report, OpenMP for the boosters, Prometheus's tool
-# for the alert rules.
-PACKAGES = chromium libgomp1 prometheus
+# What the tests need of the system: a browser for the report, OpenMP for the boosters, Node.js for
+# Azurite, Prometheus's own tool for the alert rules.
 system-packages:
-	@if command -v promtool >/dev/null && { command -v chromium || command -v chromium-browser; } >/dev/null; \
-	then :; elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
-	else echo "install what the tests need: sudo apt-get install $(PACKAGES)" >&2; exit 1; fi
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then :; \
+	else $(call install,chromium libgomp1); fi
+	@if command -v npm >/dev/null; then :; else $(call install,nodejs npm); fi
+	@if command -v promtool >/dev/null; then :; else $(call install,prometheus); fi
 
 # What the image's proof needs; without it, or without root, that proof is skipped and says so.
 clean-root-packages:
 	@if command -v debootstrap >/dev/null || [ "$$(id -u)" != 0 ]; then :; \
-	else DEBIAN_FRONTEND=noninteractive apt-get install -y -qq debootstrap >/dev/null; fi
+	else $(call install,debootstrap); fi
 
 clean:
 	rm -rf $(VENV) mlruns outputs data build dist .coverage* .hypothesis .*_cache
@@ -91,3 +94,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed-uv requirements/dev.txt pyproject.tom
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.installed-run
+
+# Azurite, which stands for Azure Blob Storage in the tests; its lock names no registry.
+$(VENV)/.installed-azurite: $(VENV)/.made tests/emulators/azurite/package-lock.json | system-packages
+	@echo "installing Azurite into $(VENV) …"
+	@mkdir -p $(VENV)/azurite
+	@cp tests/emulators/azurite/package.json tests/emulators/azurite/package-lock.json $(VENV)/azurite
+	@cd $(VENV)/azurite && npm ci --omit-lockfile-registry-resolved=true --ignore-scripts --no-audit \
+		--no-fund --loglevel=error
+	@touch $@

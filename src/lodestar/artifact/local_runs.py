@@ -21,14 +21,15 @@ BAKED = ".lodestar/baked"
 class LocalRuns:
     """The register and the artifact cache of one tracking store.
 
-    Beside a local store (SQLite) the register knows every run. Of a remote one it knows the runs whose
-    artifacts were fetched: a whole id or digest can only mean one of them, a shorter one could mean
-    another run too, and an alias moves. The same holds of the runs that an image was baked with.
+    Beside a local store (SQLite, artifacts in files) the register knows every run. Of a remote one it
+    knows the runs whose artifacts were fetched: a whole id or digest can only mean one of them, a
+    shorter one could mean another run too, and an alias moves. The same holds of the runs that an image
+    was baked with.
     """
 
     def __init__(self, tracking: MlflowTracking, project: Path) -> None:
         uri = tracking.tracking_uri.get_secret_value()
-        self.remote = not uri.startswith(_LOCAL)
+        self.remote = not uri.startswith(_LOCAL) or "://" in tracking.artifact_root
         cache = project / tracking.cache_root
         register = project / tracking.artifact_root / "register"
         if self.remote:

@@ -19,7 +19,7 @@ from lodestar.artifact.plain_client import (
     plain_client,
     unreachable,
 )
-from lodestar.errors import ExternalError, UnreachableError, UsageError
+from lodestar.errors import ExternalError, UnreachableError, UsageError, first_line
 from lodestar.settings.config import MlflowTracking
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _SQLITE = "sqlite:///"
 ANSWERS_WITHIN = 10.0
 SOON = 3.0
 _SERVER_ERROR = 500
+_STORE_CLIENTS = {"azure", "boto3", "botocore", "google", "s3transfer"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Tracking:
     def __init__(self, config: MlflowTracking, project: Path) -> None:
         self.uri = _absolute(config.tracking_uri.get_secret_value(), project)
         self.experiment_name = config.experiment_name
-        self._artifact_root = project / config.artifact_root
+        self._artifact_root = _absolute_root(config.artifact_root, project)
         self._lock_file = project / "mlruns" / ".lock"
         self._connection: Connection | None = None
         self._plain: PlainConnection | None = None
@@ -133,7 +134,7 @@ class Tracking:
             found = client.get_experiment_by_name(self.experiment_name)
             if found is not None:
                 return Connection(client, found.experiment_id, self.uri)
-            root = self._artifact_root.as_uri() if self.local else None
+            root = self._artifact_root if self.local else None
             made = client.create_experiment(self.experiment_name, artifact_location=root)
             return Connection(client, made, self.uri)
 
@@ -187,6 +188,11 @@ def _absolute(uri: str, project: Path) -> str:
     return f"{_SQLITE}{project / uri.removeprefix(_SQLITE)}"
 
 
+def _absolute_root(root: str, project: Path) -> str:
+    """An object store's URI as it is; a path is below the project unless it says otherwise."""
+    return root if "://" in root else (project / root).as_uri()
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Word what MLflow or the file system says while a run is stored as our errors."""
@@ -209,8 +215,10 @@ def translated() -> Iterator[None]:
         ) from error
     except ModuleNotFoundError as error:
         raise ExternalError(
-            f"the tracking database needs the package {error.name}, which is not installed",
-            hint="see mlflow.tracking_uri in the config",
+            f"MLflow needs the package {error.name} for its database or artifact store, which is not "
+            "installed",
+            hint="see mlflow in the config; for object stores: pip install 'lodestar-ml[s3]', [gcs] or "
+            "[azure]",
         ) from error
     except OSError as error:
         if _is_unreachable(error):
@@ -220,6 +228,15 @@ def translated() -> Iterator[None]:
             f"the artifact cannot be stored: {reason}"
             + (f" ({error.filename})" if error.filename else ""),
             hint=f"see mlflow in the config; the temporary directory is {gettempdir()}",
+        ) from error
+    except Exception as error:
+        # The edge to the client of whichever object store the artifacts are in.
+        if type(error).__module__.partition(".")[0] not in _STORE_CLIENTS:
+            raise
+        raise ExternalError(
+            f"the artifact store refuses or does not answer: {_without_password(first_line(error))}",
+            hint="see mlflow.artifact_root, and the variables by which MLflow reaches it "
+            "(AWS_…, MLFLOW_S3_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_…)",
         ) from error
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lodestar.adapters.files import path_of
 from lodestar.adapters.point_in_time import PointInTimeJoin
 from lodestar.adapters.registry import (
     SQL_READERS,
@@ -20,7 +21,7 @@ from lodestar.core.augmenter import Augmenter
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.errors import UsageError
 from lodestar.factory.features import FeatureSources
-from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.data import FrameWriter, MayBeMissing, SpineReader
 from lodestar.interface.features import (
     FeatureStoreAdapter,
     MakesReaders,
@@ -100,13 +101,24 @@ class EnvironmentFactory:
         """The snapshot that stands in for the loader, where features are not joined here."""
         if self._config.environment.augmenter == "feature_store":
             return None
-        snapshot = f"{self._config.data.snapshots}/{loader.recipe}.parquet"
-        return snapshot if (self._project / snapshot).is_file() else None
+        snapshot = f"{self._config.data.snapshots.rstrip('/')}/{loader.recipe}.parquet"
+        return snapshot if self._is_there(snapshot) else None
+
+    def _is_there(self, uri: str) -> bool:
+        if scheme_of(uri) in {"", "file"}:
+            return path_of(uri, self._project).is_file()
+        reader = self.reader(uri)
+        if not isinstance(reader, MayBeMissing):
+            raise UsageError(
+                f"data.snapshots: there is no telling whether {uri} is there",
+                hint="keep snapshots in files or in an object store",
+            )
+        return reader.exists()
 
     def reader(self, uri: str) -> SpineReader:
         """Rows of a data URI."""
         found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme")(
-            uri, self._project
+            self._data, self._project, uri
         )
         return found
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["FrameSink", "FrameWriter", "SpineReader"]
+__all__ = ["FrameSink", "FrameWriter", "MayBeMissing", "SpineReader"]
 
 
 class SpineReader(Protocol):
@@ -22,6 +22,15 @@ class SpineReader(Protocol):
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows in batches of at most `chunk_rows`, in bounded memory."""
+        ...
+
+
+@runtime_checkable
+class MayBeMissing(Protocol):
+    """A reader that can say whether what it would read is there."""
+
+    def exists(self) -> bool:
+        """Whether it is; raises where there is no telling."""
         ...
 
 

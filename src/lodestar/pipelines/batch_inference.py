@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lodestar.adapters.files import path_of
-from lodestar.adapters.registry import scheme_of
+from lodestar.adapters.registry import keeps_files, scheme_of
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
 from lodestar.core.drift.verdict import DriftReport
@@ -119,23 +119,18 @@ def _destinations(
     """
     section = environment.config.output
     names = sorted(section.save, key=lambda name: name != "predictions")
-    if _is_table(output or section.root):
+    if not keeps_files(output or section.root):
         table = output or f"{section.root.rstrip('/')}.{wrapper.contents.recipe_name}_predictions"
         stem = table.removesuffix("_predictions")
         return {name: table if name == "predictions" else f"{stem}_{name}" for name in names}
     if output is None:
-        folder = f"{section.root}/{wrapper.contents.recipe_name}/{opened.run_id}"
+        folder = f"{section.root.rstrip('/')}/{wrapper.contents.recipe_name}/{opened.run_id}"
         return {name: f"{folder}/{name}.parquet" for name in names}
     _refuse_outside(environment, output)
     stem, _, suffix = output.rpartition(".")
     found: dict[str, str] = {name: f"{stem}.{name}.{suffix}" for name in names}
     found["predictions"] = output
     return found
-
-
-def _is_table(destination: str) -> bool:
-    """A table holds what several runs wrote; a file is one run's."""
-    return scheme_of(destination) not in {"", "file"}
 
 
 def _refuse_outside(environment: Environment, output: str) -> None:
@@ -178,6 +173,7 @@ class _Scoring:
         self._factory = factory
         self._destinations = destinations
         self._watch = watch
+        self._tables = {name for name, place in destinations.items() if not keeps_files(place)}
         self._tell = tell
         self.rows = 0
         self.unknown: dict[str, int] = {}
@@ -219,7 +215,7 @@ class _Scoring:
 
     def _marked(self, name: str, frame: pa.RecordBatch) -> pa.RecordBatch:
         """In a table, rows say which run over which window they are from: its next go replaces them."""
-        if not _is_table(self._destinations[name]):
+        if name not in self._tables:
             return frame
         columns = dict(zip(frame.schema.names, frame.columns, strict=True))
         columns |= {key: _constant(value, frame.num_rows) for key, value in self._mark.items()}
@@ -244,7 +240,7 @@ class _Scoring:
 
     def _sink(self, name: str, schema: pa.Schema) -> FrameSink:
         destination = self._destinations[name]
-        replace = self._mark if _is_table(destination) else None
+        replace = self._mark if name in self._tables else None
         return self._factory.writer(destination).sink(destination, schema, replace=replace)
 
 

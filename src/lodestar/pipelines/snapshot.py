@@ -70,7 +70,7 @@ def snapshot(
         chosen = chosen.set_column(place, name, _hashed(chosen.column(name), key, name))
     tell.stage("Writing the snapshot")
     data = settings.environment.config.data
-    path = f"{data.snapshots}/{settings.loaded.name}.parquet"
+    path = f"{data.snapshots.rstrip('/')}/{settings.loaded.name}.parquet"
     with factory.writer(path).sink(path, chosen.schema) as sink:
         for batch in chosen.to_batches(max_chunksize=BATCH_ROWS):
             sink.write(batch)

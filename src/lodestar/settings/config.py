@@ -1,14 +1,15 @@
 """The config: where things run and what an environment allows. It never names a feature."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.monitoring import Drift, PerformanceMonitoring
-from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
+from lodestar.settings.section import EnvText, Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
+from lodestar.settings.stores import GCS, S3, Azure
 
 __all__ = [
     "Batch",
@@ -47,13 +48,30 @@ class Postgres(Section):
     application_name: Name = "lodestar"
 
 
+def _hidden(value: object) -> object:
+    """Nobody here knows which of a foreign adapter's values are secret: those of variables may be."""
+    if isinstance(value, EnvText):
+        return SecretStr(str(value))
+    if isinstance(value, dict):
+        return {name: _hidden(one) for name, one in value.items()}
+    return [_hidden(one) for one in value] if isinstance(value, list) else value
+
+
 class Data(Section):
-    """Where the loader's SQL runs: over files below `root`, or in a server."""
+    """Where the loader's SQL runs: over files below `root`, or in a server; and the object stores.
+
+    `options` is for adapters that other packages add, by the name of the scheme or engine. What comes
+    from a variable is a `SecretStr` in it.
+    """
 
     adapter: Name
     root: Name
     snapshots: Name
     postgres: Postgres | None = None
+    s3: S3 = S3()
+    gcs: GCS = GCS()
+    azure: Azure = Azure()
+    options: Annotated[dict[Name, dict[Name, Any]], BeforeValidator(_hidden)] = Field(default={})
 
 
 class RedisStore(Section):

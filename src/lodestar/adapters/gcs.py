@@ -1,0 +1,264 @@
+"""Google Cloud Storage, through gcsfs."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lodestar.adapters.object_errors import (
+    StoreError,
+    Trouble,
+    kinds_in,
+    packages_in,
+    require_driver,
+)
+from lodestar.adapters.object_places import Place
+from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
+from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
+from lodestar.errors import first_line
+from lodestar.settings.config import Data
+from lodestar.settings.stores import GCS
+
+__all__ = ["GCSStore", "reader", "writer"]
+
+_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+_FEW = 1_000
+_UNAUTHORIZED = 401
+_BUSY = {408, 429, 500, 502, 503, 504}
+_KINDS = {
+    Trouble.BUSY: {"ProxyError"},  # how gcsfs words status 502
+    Trouble.CUT: {"ClientPayloadError", "ServerDisconnectedError"},
+    Trouble.UNREACHABLE: {"ClientError", "TimeoutError", "TransportError", "ConnectionError"},
+    Trouble.CREDENTIALS: {"GoogleAuthError"},
+}
+
+
+def reader(data: Data, project: Path, uri: str) -> ObjectReader:
+    """Reads `gs://bucket/key`."""
+    del project
+    return ObjectReader(_stores(data.gcs), uri)
+
+
+def writer(data: Data, project: Path) -> ObjectWriter:
+    """Writes `gs://bucket/key`."""
+    del project
+    return ObjectWriter(_stores(data.gcs))
+
+
+def _stores(config: GCS) -> Stores:
+    return Stores(lambda: GCSStore(config), config)
+
+
+class GCSStore:
+    """One session; every request is sent once, as whoever asks decides about another."""
+
+    name = "Google Cloud Storage"
+    bucket = "bucket"
+    credentials_hint = (
+        "run gcloud auth application-default login, set GOOGLE_APPLICATION_CREDENTIALS, or set "
+        "data.gcs.credentials in the config"
+    )
+
+    def __init__(self, config: GCS) -> None:
+        require_driver("gcsfs", store=self.name, extra="gcs")
+        self._config = config
+        key = config.credentials
+        self._key = None if key is None else key.get_secret_value()
+        self.secrets: tuple[str, ...] = () if self._key is None else (self._key,)
+        self._files: Any = None
+
+    async def open(self) -> None:
+        """Make the file system with credentials that are there; it would go on without any."""
+        import aiohttp
+        from gcsfs.core import GCSFileSystem
+
+        config = self._config
+        self._files = GCSFileSystem(
+            project=config.project or "",
+            access="read_write",
+            token=self._token(),
+            endpoint_url=config.endpoint_url,
+            requests_timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=config.connect_timeout, sock_read=config.read_timeout
+            ),
+            asynchronous=True,
+            skip_instance_cache=True,
+        )
+
+    def _token(self) -> Any:  # noqa: ANN401 -- what gcsfs takes: a word, or google's credentials
+        if self._config.anonymous:
+            return "anon"
+        if self._key is None:
+            import google.auth
+
+            return google.auth.default(scopes=[_SCOPE])[0]
+        from google.oauth2.service_account import Credentials
+
+        try:
+            key = json.loads(self._key)
+            return Credentials.from_service_account_info(key, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError, TypeError):  # their words may quote the key
+            problem = "data.gcs.credentials is not the JSON of a service account's key"
+            raise StoreError(Trouble.CREDENTIALS, problem) from None
+
+    async def close(self) -> None:
+        """Close the session's connections."""
+        session = None if self._files is None else self._files._session  # noqa: SLF001 -- may be none yet
+        if session is not None:
+            await session.close()
+        self._files = None
+
+    async def info(self, place: Place) -> ObjectInfo:
+        """The object's resource."""
+        found = await self._found(place, f"b/{_part(place.bucket)}/o/{_part(place.key)}")
+        return ObjectInfo(int(found["size"]), str(found["generation"]))
+
+    async def fetch(self, place: Place, info: ObjectInfo, start: int, end: int) -> bytes:
+        """A range of that generation; of another one the store sends nothing."""
+        path = f"/download/storage/v1/b/{_part(place.bucket)}/o/{_part(place.key)}"
+        span = {"Range": f"bytes={start}-{end - 1}"}
+        _, content = await self.call(
+            "GET", path, headers=span, alt="media", ifGenerationMatch=info.version
+        )
+        return content
+
+    async def names(self, place: Place) -> list[str]:
+        """Names of the same folder."""
+        path = f"b/{_part(place.bucket)}/o"
+        _, content = await self.call(
+            "GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW
+        )
+        return [str(one["name"]) for one in json.loads(content).get("items", [])]
+
+    def upload(self, place: Place) -> MultipartUpload:
+        """A resumable upload."""
+        return _GCSUpload(self, place, self._config.kms_key_name)
+
+    async def call(self, method: str, path: str, **named: object) -> tuple[Any, bytes]:
+        """One request of the JSON interface, without gcsfs's own attempts: headers and content.
+
+        A path that begins with a slash is the server's; others are the interface's.
+        """
+        files = self._files
+        if path.startswith("/"):
+            path = f"{files._location}{path}"  # noqa: SLF001 -- no public name
+        once = type(files)._request.__wrapped__  # noqa: SLF001 -- no public name
+        _, headers, _, content = await once(files, method, path, **named)
+        return headers, content
+
+    async def _found(self, place: Place, path: str) -> Any:  # noqa: ANN401 -- a JSON resource
+        """A resource; where it is missing, whether the bucket is."""
+        try:
+            _, content = await self.call("GET", path)
+        except FileNotFoundError as error:
+            try:
+                await self.call("GET", f"b/{_part(place.bucket)}")
+            except FileNotFoundError:
+                raise StoreError(Trouble.NO_BUCKET, place.bucket) from error
+            except OSError:
+                pass  # who may not see the bucket may still see its objects
+            raise
+        return json.loads(content)
+
+    def understood(self, error: BaseException) -> StoreError:
+        """By the status that was answered, else by the kind of the library's error."""
+        if isinstance(error, StoreError):
+            return error
+        trouble = _by_answer(error) or _by_kind(error)
+        if trouble is None:
+            raise error
+        return StoreError(trouble, _said(error))
+
+
+class _GCSUpload:
+    """One session; what it holds becomes the object with its last chunk, else vanishes in a week."""
+
+    def __init__(self, store: GCSStore, place: Place, kms_key_name: str | None) -> None:
+        self._store = store
+        self._place = place
+        self._key = {} if kms_key_name is None else {"kmsKeyName": kms_key_name}
+        self._session = ""
+        self._sent = 0
+        self._last = b""
+
+    async def begin(self) -> None:
+        try:
+            headers, _ = await self._store.call(
+                "POST",
+                f"/upload/storage/v1/b/{_part(self._place.bucket)}/o",
+                uploadType="resumable",
+                name=self._place.key,
+                json={"name": self._place.key},
+                headers={"X-Upload-Content-Type": "application/octet-stream"},
+                **self._key,
+            )
+        except FileNotFoundError as error:
+            raise StoreError(Trouble.NO_BUCKET, self._place.bucket) from error
+        self._session = str(headers["Location"])
+
+    async def add(self, number: int, part: bytes, *, last: bool) -> None:
+        """The last part waits for `complete`, since nothing is visible before it."""
+        del number
+        if last:
+            self._last = part
+            return
+        await self._send(part, f"{self._sent}-{self._sent + len(part) - 1}/*")
+        self._sent += len(part)
+
+    async def complete(self) -> None:
+        end = self._sent + len(self._last)
+        await self._send(self._last, f"{self._sent}-{end - 1}/{end}")
+
+    async def abort(self) -> None:
+        await self._store.call("DELETE", self._session, headers={"Content-Length": "0"})
+
+    async def _send(self, part: bytes, span: str) -> None:
+        """A chunk at its place; what the store has of it already, it ignores."""
+        await self._store.call(
+            "PUT",
+            self._session,
+            data=io.BytesIO(part),
+            headers={"Content-Range": f"bytes {span}", "Content-Length": str(len(part))},
+        )
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _by_answer(error: BaseException) -> Trouble | None:
+    """What the status means, as far as gcsfs lets it be seen."""
+    if isinstance(error, FileNotFoundError):  # 404
+        return Trouble.NO_OBJECT
+    if isinstance(error, FileExistsError):  # 412
+        return Trouble.CHANGED
+    if isinstance(error, OSError) and str(error).startswith("Forbidden"):
+        return Trouble.REFUSED
+    status = _status(error)
+    if status == _UNAUTHORIZED:
+        return Trouble.CREDENTIALS
+    return Trouble.BUSY if status in _BUSY else None
+
+
+def _by_kind(error: BaseException) -> Trouble | None:
+    """What the library's error is; None for one that is not the library's."""
+    kinds = kinds_in(error)
+    for trouble, names in _KINDS.items():
+        if kinds & names:
+            return trouble
+    ours = not packages_in(error) & {"gcsfs", "google", "aiohttp", "requests"}
+    return None if ours and not isinstance(error, OSError | ValueError) else Trouble.OTHER
+
+
+def _status(error: BaseException) -> int | None:
+    code = getattr(error, "code", None)
+    return int(code) if isinstance(code, int | str) and str(code).isdigit() else None
+
+
+def _said(error: BaseException) -> str:
+    """The store's words, without the path that gcsfs puts before them."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith(("Forbidden:", "Bad Request:")):
+        return lines[1]
+    return first_line(error)

@@ -1,0 +1,194 @@
+"""Objects of a store as sources and destinations of rows, in the formats that files have."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from lodestar.adapters.formats import BatchWriter, chunks, new_writer, require_suffix, schema_of
+from lodestar.adapters.object_errors import StoreError, Trouble
+from lodestar.adapters.object_files import ObjectRanges, PartsFile
+from lodestar.adapters.object_places import Place, place_of
+from lodestar.adapters.object_store import Asking, ObjectInfo, ObjectStore
+from lodestar.errors import DataError, LodestarError, first_line
+from lodestar.settings.stores import Transfer
+
+__all__ = ["ObjectReader", "ObjectWriter", "Stores"]
+
+READ_AHEAD = 8 << 20  # bytes; csv and arrow are read from the first to the last
+
+
+@dataclass(frozen=True)
+class Stores:
+    """How to make a store of one kind, and how patient to be with it."""
+
+    made: Callable[[], ObjectStore]
+    transfer: Transfer
+
+    @contextmanager
+    def opened(self, place: Place) -> Iterator[Asking]:
+        """A store to be asked, closed at the end."""
+        store = self.made()
+        asking = Asking(store, self.transfer)
+        try:
+            asking.ask(place, store.open)
+            yield asking
+        finally:
+            asking.ask(place, store.close)
+
+
+class ObjectReader:
+    """One parquet, csv or arrow object, read a chunk at a time.
+
+    A read is of one version: where the object is replaced meanwhile, the read raises.
+    """
+
+    def __init__(self, stores: Stores, uri: str) -> None:
+        self._stores = stores
+        self._place = place_of(uri)
+        name = self._place.key.rpartition("/")[2]
+        require_suffix(self._place.suffix, f"{name}: not a kind of file that can be read")
+
+    def schema(self) -> pa.Schema:
+        """The columns, from the object's own metadata (csv: from its first block)."""
+        return self._seen()[0]
+
+    def exists(self) -> bool:
+        """Whether there is such an object.
+
+        Raises:
+            LodestarError: there is no telling.
+        """
+        with self._stores.opened(self._place) as asking:
+            try:
+                asking.tried(asking.store.info, self._place)
+            except StoreError as error:
+                if error.trouble is Trouble.NO_OBJECT:
+                    return False
+                raise asking.worded(self._place, error) from error.__cause__
+            return True
+
+    def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
+        """Stream the rows; memory holds a few chunks and what was fetched of one row group."""
+        target, info = self._seen()
+
+        def stream() -> Iterator[pa.RecordBatch]:
+            with self._stores.opened(self._place) as asking:
+                with _translated(self._place), self._source(asking, info) as source:
+                    yield from chunks(source, self._place.suffix, target, chunk_rows, far=True)
+                # Not every store can be asked for one version alone.
+                if asking.ask(self._place, asking.store.info, self._place) != info:
+                    raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
+
+        return pa.RecordBatchReader.from_batches(target, stream())
+
+    def _seen(self) -> tuple[pa.Schema, ObjectInfo]:
+        with self._stores.opened(self._place) as asking:
+            info = asking.ask(self._place, asking.store.info, self._place)
+            with _translated(self._place), self._source(asking, info) as source:
+                return schema_of(source, self._place.suffix, far=True), info
+
+    @contextmanager
+    def _source(self, asking: Asking, info: ObjectInfo) -> Iterator[pa.NativeFile]:
+        with ObjectRanges(asking, self._place, info) as ranges:
+            if self._place.suffix == ".parquet":
+                yield pa.PythonFile(ranges, "r")
+            else:
+                with io.BufferedReader(ranges, READ_AHEAD) as ahead:
+                    yield pa.PythonFile(ahead, "r")
+
+
+class ObjectWriter:
+    """Writes objects of one kind of store."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def sink(
+        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
+    ) -> "ObjectSink":
+        """Prepare one object, replaced as a whole; its suffix says which kind."""
+        del replace
+        place = place_of(destination)
+        name = place.key.rpartition("/")[2]
+        require_suffix(place.suffix, f"cannot write {name}: unknown kind of file")
+        return ObjectSink(self._stores, place, schema)
+
+
+class ObjectSink:
+    """An upload in parts: readers see the old object until the last request, then the whole new one."""
+
+    def __init__(self, stores: Stores, place: Place, schema: pa.Schema) -> None:
+        self._stores = stores
+        self._place = place
+        self._schema = schema
+        self._stack = ExitStack()
+        self._asking: Asking
+        self._file: PartsFile
+        self._writer: BatchWriter
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._asking = stack.enter_context(self._stores.opened(self._place))
+            upload = self._upload = self._asking.store.upload(self._place)
+            self._asking.ask(self._place, upload.begin)
+            stack.push(self._abort)
+            self._file = PartsFile(self._asking, self._place, upload)
+            with _translated(self._place):
+                self._writer = new_writer(self._file, self._place.suffix, self._schema)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        with _translated(self._place):
+            self._writer.write_batch(batch)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._stack:
+            if kind is not None:
+                self._file.drop()
+            with _translated(self._place):
+                self._writer.close()
+            if kind is not None:
+                self._stack.pop_all().__exit__(kind, error, trace)
+                return
+            self._file.finish()
+            self._asking.ask(self._place, self._upload.complete)
+
+    def _abort(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop the parts where the block failed; what made it fail is the error to be seen."""
+        del trace
+        if kind is None:
+            return
+        try:
+            self._asking.tried(self._upload.abort)
+        except StoreError as left:
+            if error is not None:
+                error.add_note(f"the parts of {self._place.uri} could not be dropped: {left.said}")
+
+
+@contextmanager
+def _translated(place: Place) -> Iterator[None]:
+    """Word what a reader or writer says as our errors; ours go through Arrow as they are."""
+    try:
+        yield
+    except LodestarError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        reason = first_line(error)
+        raise DataError(f"{place.uri} cannot be read as {place.suffix[1:]}: {reason}") from error
