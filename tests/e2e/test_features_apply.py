@@ -168,7 +168,7 @@ def test_local_and_a_teams_own_repository_are_refused(lodestar: Lodestar, projec
         ),
         ("{offline: files, feast: {repository: repo}}", "leave offline out"),
         ("{feast: {repository: repo, project: shop}}", "the repository says project itself"),
-        ("{offline: files, provider: feest}", "valid: 'dynamic', 'feast' or 'redis'"),
+        ("{offline: files, provider: feest}", "valid: 'dynamic', 'feast', 'redis' or 'dynamodb'"),
     ],
 )
 def test_a_section_that_cannot_be_is_told_with_its_line(
