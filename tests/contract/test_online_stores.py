@@ -71,7 +71,7 @@ class TestRedis(RedisContract):
         self.uri = redis_uri
 
     def connection(self) -> RedisConnection:
-        return RedisConnection(SecretStr(self.uri), prefix=self.prefix)
+        return RedisConnection(SecretStr(self.uri), prefix=self.prefix, timeout=10.0)
 
 
 class TestFeastOverRedis(OnlineStoreContract):
@@ -115,7 +115,9 @@ class TestRedisCluster(RedisContract):
         self.uri = f"redis://:{cluster[0].password}@{places}"
 
     def connection(self) -> RedisConnection:
-        return RedisConnection(SecretStr(self.uri), mode="cluster", prefix=self.prefix, timeout=5.0)
+        return RedisConnection(
+            SecretStr(self.uri), mode="cluster", prefix=self.prefix, timeout=10.0
+        )
 
 
 @pytest.mark.slow
@@ -126,7 +128,11 @@ class TestRedisBehindSentinels(RedisContract):
 
     def connection(self) -> RedisConnection:
         return RedisConnection(
-            SecretStr(self.uri), mode="sentinel", master_name="shop", prefix=self.prefix
+            SecretStr(self.uri),
+            mode="sentinel",
+            master_name="shop",
+            prefix=self.prefix,
+            timeout=10.0,
         )
 
 
@@ -141,7 +147,9 @@ class TestRedisOverTLS(RedisContract):
 
     def connection(self) -> RedisConnection:
         ca_file = self.certificate.certificate
-        return RedisConnection(SecretStr(self.uri), ca_file=ca_file, prefix=self.prefix)
+        return RedisConnection(
+            SecretStr(self.uri), ca_file=ca_file, prefix=self.prefix, timeout=10.0
+        )
 
 
 def test_keys_and_values_are_text_that_a_person_can_read(
