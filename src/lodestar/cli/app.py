@@ -97,7 +97,8 @@ def train(
         with out.progress() as progress:
             trained = run(settings, params, strict=strict, resume=resume, progress=progress)
             prove_ahead(settings.environment, trained.saved.run_id, progress)
-        out.show(TrainView(trained))
+        serving = settings.environment.config.environment.serving
+        out.show(TrainView(trained, serves=serving == "allowed"))
         _exit_if_worse(trained.performance, asked=fail_on_degradation)
 
 

@@ -77,10 +77,11 @@ class InitView:
 
 
 class TrainView:
-    """A run was saved."""
+    """A run was saved; `serves` is whether the environment may serve it."""
 
-    def __init__(self, trained: TrainedRun) -> None:
+    def __init__(self, trained: TrainedRun, *, serves: bool) -> None:
         self._trained = trained
+        self._serves = serves
 
     def json(self) -> dict[str, Any]:
         """At least what DESIGN section 6 lists."""
@@ -117,11 +118,13 @@ class TrainView:
             ("report", saved.report),
         )
         short = saved.run_id[:8]
+        served = ((f"lodestar serve-api --run-id {short}", "ask it over HTTP"),)
         print_next(
             console,
             (f"lodestar batch-inference --run-id {short}", "score a batch"),
             (f"lodestar evaluate --run-id {short}", "judge it on labelled data"),
             (f"lodestar verify --run-id {short}", "check the artifact"),
+            *(served if self._serves else ()),
         )
 
 
