@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,14 +22,18 @@ from tests.tracking import MLFLOWS_WARNINGS
 from lodestar.artifact.manifest import digest_of, write_manifest
 from lodestar.artifact.register import OpenedRun, Register
 from lodestar.artifact.sketches import SKETCHES, read_sketches
+from lodestar.artifact.store import RunStore
 from lodestar.errors import ArtifactError, DataError, SchemaError, UsageError
+from lodestar.infra.endpoint import free_port
 from lodestar.interface.progress import Silent
+from lodestar.pipelines.drift import tell_store
 from lodestar.pipelines.monitor import Asked, MonitoredRun, monitor
 from lodestar.serving.access_log import Log
 from lodestar.serving.prediction_log import PredictionLogger
 from lodestar.serving.request_model import RequestModel
 from lodestar.serving.telemetry import Telemetry
 from lodestar.serving.version import Parts, RowAnswer, ServedVersion
+from lodestar.settings.config import MlflowTracking
 from lodestar.settings.loading import load_config
 from lodestar.settings.serving import PredictionLog
 
@@ -444,15 +448,40 @@ def test_a_watch_of_newer_sketches_is_told_and_scoring_goes_on(
 
 
 def test_a_sensitive_feature_leaves_no_value_in_the_sketches(
-    lodestar: Lodestar, sample_project: Path, tmp_path: Path
+    trained: Callable[..., Trained],
 ) -> None:
-    project = copy_of(sample_project, tmp_path / "project")
-    done = lodestar("train", "-r", "uplift_model_exp3", *SMALL, "--json", cwd=project)
-    made = Trained(project, done.succeeded().json)
-    columns = {
-        each["name"]: each
-        for each in json.loads((made.artifact / "lodestar" / SKETCHES).read_text())["columns"]
-    }
-    assert columns["country_code"]["values"][0] == "bucket 0"
-    assert columns["brand"]["values"][0].startswith("bucket") is False
-    assert sum(columns["country_code"]["counts"]) > 0
+    made = trained("uplift_model_exp3")
+    text = (made.artifact / "lodestar" / SKETCHES).read_text()
+    columns = {each["name"]: each for each in json.loads(text)["columns"]}
+    secret, plain = columns["country_code"], columns["brand"]
+    assert secret["values"] == [f"bucket {at}" for at in range(16)]
+    assert sum(secret["counts"]) + secret["nulls"] == secret["rows"]
+    assert not any(value.startswith("bucket") for value in plain["values"])
+
+
+def test_a_store_that_cannot_be_told_is_told_of(studio: Trained, tmp_path: Path) -> None:
+    report = monitored(studio, data="data/moved.parquet").report
+    config = MlflowTracking.model_validate(
+        {
+            "experiment_name": "gone",
+            "tracking_uri": f"http://127.0.0.1:{free_port()}",
+            "artifact_root": "mlruns/artifacts",
+        }
+    )
+    heard = Heard()
+    store = RunStore(config, tmp_path, "local")
+    tell_store(store, studio.run_id, report, source="a test", now=NOON, tell=heard)
+    (note,) = heard.notes
+    assert "MLflow was not told of the drift check" in note
+    assert "does not answer" in note
+
+
+class Heard(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Keep it."""
+        self.notes.append(message)

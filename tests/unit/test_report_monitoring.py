@@ -15,7 +15,7 @@ from lodestar.report.monitoring import MonitoringReport, TimeSlice, render_monit
 DRAW = np.random.default_rng(5)
 
 
-def compared(name: str, *, by: float, rows: int = 1_000) -> DriftReport:
+def compared(name: str, *, by: float, rows: int = 1_000, answers_by: float = 0.0) -> DriftReport:
     """A number that has moved, text that has a new value, and predictions as they were."""
     trained = pa.table({name: DRAW.normal(size=2_000), "colour": ["red", "blue"] * 1_000})
     said = {"prediction": pa.array(DRAW.normal(size=500))}
@@ -24,7 +24,7 @@ def compared(name: str, *, by: float, rows: int = 1_000) -> DriftReport:
     colours = pa.array([name if by and at < rows // 2 else "blue" for at in range(rows)])
     if not by:
         colours = pa.array(["red", "blue"] * (rows // 2))
-    numbers, answers = DRAW.normal(by, size=rows), DRAW.normal(size=rows)
+    numbers, answers = DRAW.normal(by, size=rows), DRAW.normal(answers_by, size=rows)
     window.add({name: pa.array(numbers), "colour": colours, "prediction": pa.array(answers)}, rows)
     return judge(window)
 
@@ -58,6 +58,14 @@ def test_what_changed_since_when_and_what_to_do_are_there() -> None:
     assert "train again on newer rows" in page
     assert "50.0% of the values are new: 'age' (500)" in page
     assert "values of training that do not come any more: 'red' (50.0%)" in page
+
+
+def test_answers_that_changed_come_first_with_advice_of_their_own() -> None:
+    moved = compared("age", by=2.0, answers_by=3.0)
+    page = words(render_monitoring(replace(drifted("age"), drift=moved)))
+    assert "lodestar rollback" in page
+    assert page.index("lodestar rollback") < page.index("train again on newer rows")
+    assert "lodestar rollback" not in words(render_monitoring(drifted("age")))
 
 
 def test_the_bars_are_told_in_words_too() -> None:
