@@ -79,6 +79,14 @@ def big() -> pa.Table:
     return pa.table({"a": pa.array(range(3_000_000))})
 
 
+def as_arrow(table: pa.Table) -> bytes:
+    """As `put` writes it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as made:
+        made.write_table(table, max_chunksize=100_000)
+    return bytes(sink.getvalue())
+
+
 @ANY
 def test_a_large_object_goes_in_parts_and_comes_back_whole(box: Box) -> None:
     put(box.data(), box.uri("big.arrow"), big())
@@ -201,6 +209,43 @@ def test_a_download_that_is_cut_is_fetched_again(box: Box, proxy: Answers) -> No
     proxy.fail_at("GET", 2, "swallow")
     assert stream.read_all() == table
     assert proxy.fired.is_set()
+
+
+@ANY
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_part_whose_answer_was_lost_is_sent_again(box: Box, proxy: Answers, which: int) -> None:
+    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    proxy.fail_at("upload_id=" if box.scheme == "gs" else "PUT", which, "swallow")
+    put(data, box.uri("big.arrow"), big())
+    assert proxy.fired.is_set()
+    assert box.get("big.arrow") == as_arrow(big())
+
+
+@pytest.mark.parametrize("kind", [S3Box])
+def test_an_upload_that_is_gone_when_it_is_asked_for_again_is_told(
+    box: Box, proxy: Answers
+) -> None:
+    gone = b"<Error><Code>NoSuchUpload</Code><Message>It does not exist.</Message></Error>"
+    proxy.answer(f"POST /{box.name}/t.csv?uploadId", 404, gone)
+    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    with pytest.raises(ExternalError, match=r"the upload of .* is gone") as caught:
+        put(data, box.uri("t.csv"))
+    assert "look whether the object is new" in str(caught.value)
+
+
+@ANY
+def test_a_publication_whose_answer_was_lost_is_asked_for_again(box: Box, proxy: Answers) -> None:
+    last = {"s3": f"POST /{box.name}/t.arrow?uploadId", "gs": "upload_id=", "az": "comp=blocklist"}
+    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    proxy.fail_at(last[box.scheme], 1, "swallow")
+    if box.scheme == "gs":
+        # Google tells that it is complete; the emulator has forgotten the session, and we say so.
+        with pytest.raises(ExternalError, match="look whether the object is new"):
+            put(data, box.uri("t.arrow"))
+    else:
+        put(data, box.uri("t.arrow"))
+    assert proxy.fired.is_set()
+    assert box.get("t.arrow") == as_arrow(ROWS)
 
 
 @ANY

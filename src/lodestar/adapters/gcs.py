@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +27,7 @@ __all__ = ["GCSStore", "reader", "writer"]
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _FEW = 1_000
 _UNAUTHORIZED = 401
+_INCOMPLETE = 308  # so far so good: more bytes are expected
 _BUSY = {408, 429, 500, 502, 503, 504}
 _KINDS = {
     Trouble.BUSY: {"ProxyError"},  # how gcsfs words status 502
@@ -48,6 +51,13 @@ def writer(data: Data, project: Path) -> ObjectWriter:
 
 def _stores(config: GCS) -> Stores:
     return Stores(lambda: GCSStore(config), config)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class GCSStore:
@@ -118,25 +128,23 @@ class GCSStore:
         """A range of that generation; of another one the store sends nothing."""
         path = f"/download/storage/v1/b/{_part(place.bucket)}/o/{_part(place.key)}"
         span = {"Range": f"bytes={start}-{end - 1}"}
-        _, content = await self.call(
+        answer = await self.call(
             "GET", path, headers=span, alt="media", ifGenerationMatch=info.version
         )
-        return content
+        return answer.content
 
     async def names(self, place: Place) -> list[str]:
         """Names of the same folder."""
         path = f"b/{_part(place.bucket)}/o"
-        _, content = await self.call(
-            "GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW
-        )
-        return [str(one["name"]) for one in json.loads(content).get("items", [])]
+        answer = await self.call("GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW)
+        return [str(one["name"]) for one in json.loads(answer.content).get("items", [])]
 
     def upload(self, place: Place) -> MultipartUpload:
         """A resumable upload."""
         return _GCSUpload(self, place, self._config.kms_key_name)
 
-    async def call(self, method: str, path: str, **named: object) -> tuple[Any, bytes]:
-        """One request of the JSON interface, without gcsfs's own attempts: headers and content.
+    async def call(self, method: str, path: str, **named: object) -> "_Answer":
+        """One request of the JSON interface, without gcsfs's own attempts.
 
         A path that begins with a slash is the server's; others are the interface's.
         """
@@ -144,13 +152,13 @@ class GCSStore:
         if path.startswith("/"):
             path = f"{files._location}{path}"  # noqa: SLF001 -- no public name
         once = type(files)._request.__wrapped__  # noqa: SLF001 -- no public name
-        _, headers, _, content = await once(files, method, path, **named)
-        return headers, content
+        status, headers, _, content = await once(files, method, path, **named)
+        return _Answer(status, headers, content)
 
     async def _found(self, place: Place, path: str) -> Any:  # noqa: ANN401 -- a JSON resource
         """A resource; where it is missing, whether the bucket is."""
         try:
-            _, content = await self.call("GET", path)
+            answer = await self.call("GET", path)
         except FileNotFoundError as error:
             try:
                 await self.call("GET", f"b/{_part(place.bucket)}")
@@ -159,7 +167,7 @@ class GCSStore:
             except OSError:
                 pass  # who may not see the bucket may still see its objects
             raise
-        return json.loads(content)
+        return json.loads(answer.content)
 
     def understood(self, error: BaseException) -> StoreError:
         """By the status that was answered, else by the kind of the library's error."""
@@ -180,11 +188,12 @@ class _GCSUpload:
         self._key = {} if kms_key_name is None else {"kmsKeyName": kms_key_name}
         self._session = ""
         self._sent = 0
+        self._unanswered = False
         self._last = b""
 
     async def begin(self) -> None:
         try:
-            headers, _ = await self._store.call(
+            answer = await self._store.call(
                 "POST",
                 f"/upload/storage/v1/b/{_part(self._place.bucket)}/o",
                 uploadType="resumable",
@@ -195,7 +204,7 @@ class _GCSUpload:
             )
         except FileNotFoundError as error:
             raise StoreError(Trouble.NO_BUCKET, self._place.bucket) from error
-        self._session = str(headers["Location"])
+        self._session = str(answer.headers["Location"])
 
     async def add(self, number: int, part: bytes, *, last: bool) -> None:
         """The last part waits for `complete`, since nothing is visible before it."""
@@ -203,24 +212,52 @@ class _GCSUpload:
         if last:
             self._last = part
             return
-        await self._send(part, f"{self._sent}-{self._sent + len(part) - 1}/*")
+        await self._send(part, end="*")
         self._sent += len(part)
 
     async def complete(self) -> None:
-        end = self._sent + len(self._last)
-        await self._send(self._last, f"{self._sent}-{end - 1}/{end}")
+        await self._send(self._last, end=str(self._sent + len(self._last)))
 
     async def abort(self) -> None:
         await self._store.call("DELETE", self._session, headers={"Content-Length": "0"})
 
-    async def _send(self, part: bytes, span: str) -> None:
-        """A chunk at its place; what the store has of it already, it ignores."""
-        await self._store.call(
-            "PUT",
-            self._session,
-            data=io.BytesIO(part),
-            headers={"Content-Range": f"bytes {span}", "Content-Length": str(len(part))},
-        )
+    async def _send(self, part: bytes, *, end: str) -> None:
+        """A chunk at its place; what the store has already is not sent again, what it left is."""
+        first, last = self._sent, self._sent + len(part)
+        if self._unanswered:
+            answer = await self._post(b"", f"*/{end}")
+            if answer.status != _INCOMPLETE:
+                return
+            first = max(first, _kept(answer))
+        while first < last:
+            self._unanswered = True
+            rest = part[first - self._sent :]
+            answer = await self._post(rest, f"{first}-{last - 1}/{end}")
+            self._unanswered = False
+            if answer.status != _INCOMPLETE:
+                return
+            if _kept(answer) <= first:
+                raise StoreError(Trouble.CUT, f"nothing was kept of {len(rest):,} bytes")
+            first = _kept(answer)
+        if end != "*":
+            raise StoreError(Trouble.CUT, "all bytes were kept, but the object is not there yet")
+
+    async def _post(self, part: bytes, span: str) -> _Answer:
+        try:
+            return await self._store.call(
+                "POST",  # as good as PUT, which aiohttp would send again by itself
+                self._session,
+                data=io.BytesIO(part) if part else None,
+                headers={"Content-Range": f"bytes {span}", "Content-Length": str(len(part))},
+            )
+        except FileNotFoundError as error:
+            raise StoreError(Trouble.UNSURE, "its session is not known any more") from error
+
+
+def _kept(answer: _Answer) -> int:
+    """How many bytes the store has of the session's."""
+    span = answer.headers.get("Range")  # none where it has none
+    return 0 if span is None else int(span.rpartition("-")[2]) + 1
 
 
 def _part(text: str) -> str:

@@ -167,8 +167,10 @@ def require_driver(package: str, *, store: str, extra: str) -> None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it came from, and so on."""
-    while error is not None:
+    """The error, what it came from, and so on; one that was raised again may lead to itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
