@@ -12,8 +12,11 @@ import pytest
 from lodestar.adapters.duckdb import DuckDBReader
 from lodestar.adapters.files import FileReader, FileWriter
 from lodestar.errors import DataError, LodestarError, UsageError
+from lodestar.settings.config import Data
 from lodestar.sql import parse_query
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract, every_kind_of_value
+
+DATA = Data(adapter="duckdb", root="data", snapshots="data/snapshots")
 
 
 def put(table: pa.Table, path: Path) -> Path:
@@ -198,7 +201,7 @@ def test_a_file_uri_and_a_path_name_the_same_file(tmp_path: Path) -> None:
     uri = (tmp_path / "with space.parquet").as_uri()
     assert "%20" in uri
     for name in (uri, "with space.parquet", str(tmp_path / "with space.parquet")):
-        assert FileReader.from_uri(name, tmp_path).schema().names == ["a"]
+        assert FileReader.from_config(DATA, tmp_path, name).schema().names == ["a"]
 
 
 def test_a_directory_that_cannot_be_written_to_is_an_error_of_the_outside(tmp_path: Path) -> None:

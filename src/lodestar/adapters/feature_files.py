@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from lodestar.adapters.files import SUFFIXES, translated
+from lodestar.adapters.files import translated
+from lodestar.adapters.formats import SUFFIXES
 from lodestar.core.known_versions import latest_versions
 from lodestar.core.version_columns import VersionColumns
 from lodestar.errors import DataError, choices

@@ -5,27 +5,29 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from lodestar.errors import DataError, ExternalError, UsageError, choices
-from lodestar.schema import canonical, canonical_schema
+from lodestar.adapters.formats import (
+    SUFFIXES,
+    BatchWriter,
+    chunks,
+    new_writer,
+    require_suffix,
+    schema_of,
+)
+from lodestar.errors import DataError, ExternalError, choices
 from lodestar.settings.config import Data
 
-__all__ = ["SUFFIXES", "FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
+__all__ = ["FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
 
-SUFFIXES = (".parquet", ".csv", ".arrow")
-READ_BUFFER = 1 << 16  # bytes per column
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -34,8 +36,7 @@ class FileReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if path.suffix not in SUFFIXES:
-            raise UsageError(f"{path.name}: not a kind of file that can be read", hint=_kinds())
+        require_suffix(path.suffix, f"{path.name}: not a kind of file that can be read")
         if not path.is_file():
             folder = path.parent
             names = (
@@ -46,65 +47,30 @@ class FileReader:
             raise DataError(f"there is no file {path}", hint=choices(path.name, names))
 
     @classmethod
-    def from_uri(cls, uri: str, project: Path) -> "FileReader":
+    def from_config(cls, data: Data, project: Path, uri: str) -> "FileReader":
         """Read a `file:` URI or a path; relative ones are below the project."""
+        del data
         return cls(path_of(uri, project))
 
     def schema(self) -> pa.Schema:
         """The columns, from the file's own metadata (csv: from its first block)."""
-        with translated(self._path), self._batches(1) as (schema, _):
-            return canonical_schema(schema)
+        with translated(self._path), self._source() as source:
+            return schema_of(source, self._path.suffix)
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows; memory holds a few chunks, however long the file."""
-        with translated(self._path), self._batches(1) as (schema, _):
-            target = canonical_schema(schema)
+        target = self.schema()
 
         def stream() -> Iterator[pa.RecordBatch]:
-            with translated(self._path), self._batches(chunk_rows) as (_, batches):
-                for batch in batches:
-                    for start in range(0, batch.num_rows, chunk_rows):
-                        yield canonical(batch.slice(start, chunk_rows), target)
+            with translated(self._path), self._source() as source:
+                yield from chunks(source, self._path.suffix, target, chunk_rows)
 
         return pa.RecordBatchReader.from_batches(target, stream())
 
-    @contextmanager
-    def _batches(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        openers: dict[str, Callable[[int], Any]] = {
-            ".parquet": self._parquet,
-            ".csv": self._csv,
-            ".arrow": self._arrow,
-        }
-        with openers[self._path.suffix](chunk_rows) as opened:
-            yield opened
-
-    @contextmanager
-    def _parquet(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        # A small read buffer and one row group at a time: otherwise the reader keeps every column
-        # chunk of the file until the end. One thread: decoding is quick beside what is done with the
-        # rows, and every decoding thread keeps buffers of its own.
-        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BUFFER) as file:
-            groups = (
-                batch
-                for group in range(file.num_row_groups)
-                for batch in file.iter_batches(
-                    batch_size=chunk_rows, row_groups=[group], use_threads=False
-                )
-            )
-            yield file.schema_arrow, groups
-
-    @contextmanager
-    def _csv(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        del chunk_rows  # csv comes in blocks of bytes
-        with pacsv.open_csv(self._path) as reader:
-            yield reader.schema, map(_without_empty_text, reader)
-
-    @contextmanager
-    def _arrow(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        del chunk_rows  # a file's batches are as they were written
-        with pa.memory_map(str(self._path)) as source, pa.ipc.open_file(source) as reader:
-            count = reader.num_record_batches
-            yield reader.schema, (reader.get_batch(position) for position in range(count))
+    def _source(self) -> pa.NativeFile:
+        """Arrow's own format needs no buffers of its own where the file is mapped."""
+        opened = pa.memory_map if self._path.suffix == ".arrow" else pa.OSFile
+        return opened(str(self._path))
 
 
 class FileWriter:
@@ -125,8 +91,7 @@ class FileWriter:
         """Prepare one file, replaced as a whole; its suffix says which kind."""
         del replace
         path = path_of(destination, self._root)
-        if path.suffix not in SUFFIXES:
-            raise UsageError(f"cannot write {path.name}: unknown kind of file", hint=_kinds())
+        require_suffix(path.suffix, f"cannot write {path.name}: unknown kind of file")
         return FileSink(path, schema)
 
 
@@ -137,13 +102,13 @@ class FileSink:
         self._path = path
         self._schema = schema
         self._aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        self._writer: Any = None
+        self._writer: BatchWriter
 
     def __enter__(self) -> Self:
         with translated(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_orphans(self._path)
-            self._writer = self._open()
+            self._writer = new_writer(self._aside, self._path.suffix, self._schema)
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -167,44 +132,6 @@ class FileSink:
         finally:
             self._aside.unlink(missing_ok=True)
 
-    def _open(self) -> Any:  # noqa: ANN401 -- one of three pyarrow writers, all with write_batch
-        match self._path.suffix:
-            case ".parquet":
-                # Dictionaries pay for text alone: numbers that rarely repeat take twice the time
-                # and more room with them.
-                texts = [field.name for field in self._schema if _is_text(field.type)]
-                return pq.ParquetWriter(self._aside, self._schema, use_dictionary=texts or False)
-            case ".csv":
-                return _CsvWriter(self._aside, self._schema)
-            case _:
-                return pa.ipc.new_file(str(self._aside), self._schema)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind))
-
-
-class _CsvWriter:
-    """pyarrow's csv writer takes `write_batch` only without dictionaries; this decodes them."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._plain = pa.schema(
-            [
-                (
-                    field.name,
-                    field.type.value_type if pa.types.is_dictionary(field.type) else field.type,
-                )
-                for field in schema
-            ]
-        )
-        self._writer = pacsv.CSVWriter(path, self._plain)
-
-    def write_batch(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_batch(batch.cast(self._plain))
-
-    def close(self) -> None:
-        self._writer.close()
-
 
 def path_of(uri: str, root: Path) -> Path:
     """The file a URI or path names; relative ones are below `root`."""
@@ -212,21 +139,6 @@ def path_of(uri: str, root: Path) -> Path:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     return root / uri
-
-
-def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A csv file writes null and empty text alike: both are null, as they are to DuckDB."""
-    columns = [
-        pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
-        if pa.types.is_string(column.type)
-        else column
-        for column in batch.columns
-    ]
-    return pa.record_batch(columns, schema=batch.schema)
-
-
-def _kinds() -> str:
-    return f"valid suffixes: {', '.join(SUFFIXES)}"
 
 
 @contextmanager

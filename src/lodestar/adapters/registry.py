@@ -19,10 +19,10 @@ FEATURE_TABLES = {
     "files": "lodestar.adapters.feature_files:FileFeatureTables.from_config",
     "postgres": "lodestar.adapters.postgres_config:feature_tables",
 }
-# URI scheme → (URI, project) → what reads such data; "" is a path
+# URI scheme → (data section, project, URI) → what reads such data; "" is a path
 URI_READERS = {
-    "": "lodestar.adapters.files:FileReader.from_uri",
-    "file": "lodestar.adapters.files:FileReader.from_uri",
+    "": "lodestar.adapters.files:FileReader.from_config",
+    "file": "lodestar.adapters.files:FileReader.from_config",
 }
 # URI scheme → (data section, project) → what writes there
 WRITERS = {

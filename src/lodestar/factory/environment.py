@@ -106,7 +106,7 @@ class EnvironmentFactory:
     def reader(self, uri: str) -> SpineReader:
         """Rows of a data URI."""
         found: SpineReader = adapter(URI_READERS, scheme_of(uri), what="the URI scheme")(
-            uri, self._project
+            self._data, self._project, uri
         )
         return found
 
