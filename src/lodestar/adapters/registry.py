@@ -13,6 +13,8 @@ __all__ = ["FEATURE_TABLES", "SQL_READERS", "URI_READERS", "WRITERS", "adapter",
 SQL_READERS = {
     "duckdb": "lodestar.adapters.duckdb:DuckDBReader.from_config",
     "postgres": "lodestar.adapters.postgres_config:reader",
+    "snowflake": "lodestar.adapters.snowflake_config:reader",
+    "bigquery": "lodestar.adapters.bigquery_config:reader",
 }
 # config `feature_store.offline` → (data section, project) → what holds the tables of features/*.yaml
 FEATURE_TABLES = {
@@ -23,12 +25,16 @@ FEATURE_TABLES = {
 URI_READERS = {
     "": "lodestar.adapters.files:FileReader.from_config",
     "file": "lodestar.adapters.files:FileReader.from_config",
+    "snowflake": "lodestar.adapters.snowflake_config:table_reader",
+    "bq": "lodestar.adapters.bigquery_config:table_reader",
 }
 # URI scheme → (data section, project) → what writes there
 WRITERS = {
     "": "lodestar.adapters.files:FileWriter.from_config",
     "file": "lodestar.adapters.files:FileWriter.from_config",
     "postgres": "lodestar.adapters.postgres_config:writer",
+    "snowflake": "lodestar.adapters.snowflake_config:writer",
+    "bq": "lodestar.adapters.bigquery_config:writer",
 }
 
 

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from lodestar.settings.section import Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
+from lodestar.settings.warehouses import BigQuery, Snowflake
 
 __all__ = [
     "Batch",
@@ -46,12 +47,14 @@ class Postgres(Section):
 
 
 class Data(Section):
-    """Where the loader's SQL runs: over files below `root`, or in a server."""
+    """Where the loader's SQL runs: over files below `root`, in a server, or in a warehouse."""
 
     adapter: Name
     root: Name
     snapshots: Name
     postgres: Postgres | None = None
+    snowflake: Snowflake | None = None
+    bigquery: BigQuery | None = None
 
 
 class RedisStore(Section):
