@@ -23,16 +23,26 @@ import pyarrow.parquet as pq
 import snowflake.connector
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google.cloud import bigquery
+from google.oauth2 import service_account
 
+from lodestar.adapters.bigquery import BigQueryReader
 from lodestar.adapters.snowflake import SnowflakeReader
 from lodestar.adapters.snowflake_names import given_name, stored_name
 from lodestar.adapters.table_rows import kinds_of
 from lodestar.schema import canonical_schema
 from lodestar.settings.section import EnvText
-from lodestar.settings.warehouses import Snowflake
+from lodestar.settings.warehouses import BigQuery, Snowflake
 from lodestar.sql import parse_query
 
-__all__ = ["EmulatedSnowflake", "SnowflakeSchema", "snowflake_emulator"]
+__all__ = [
+    "BigQueryDataset",
+    "EmulatedBigQuery",
+    "EmulatedSnowflake",
+    "SnowflakeSchema",
+    "bigquery_emulator",
+    "snowflake_emulator",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 EMULATORS = ROOT / "tests" / "emulators"
@@ -257,3 +267,139 @@ class SnowflakeSchema:
         """The names of the schema's tables."""
         sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = "
         return sorted(given_name(name) for (name,) in self.run(f"{sql}'{self.name}'"))
+
+
+@dataclass
+class EmulatedBigQuery:
+    """A server that stands for BigQuery, and a service account's file that it knows."""
+
+    address: str
+    credentials_file: Path
+    project: str = "acme-shop"
+
+    def faults(self, **faults: object) -> None:
+        """Set what goes wrong from now on, and forget what was said."""
+        httpx.post(f"{self.address}/control", json=faults).raise_for_status()
+
+    def said(self) -> list[dict[str, Any]]:
+        """Queries and loads since then."""
+        found: list[dict[str, Any]] = httpx.get(f"{self.address}/control").json()
+        return found
+
+
+@contextmanager
+def bigquery_emulator(folder: Path) -> Iterator[EmulatedBigQuery]:
+    """Start one, without datasets."""
+    key = new_key()
+    variables = {
+        "EMULATED_ACCOUNT": json.dumps({"public_key": public_pem(key)}),
+        "PYTHONPATH": str(ROOT),
+    }
+    script = EMULATORS / "bigquery" / "server.py"
+    with served(script, variables, folder / "bigquery.log") as address:
+        path = folder / "service-account.json"
+        path.write_text(json.dumps(account_file(key, address)))
+        yield EmulatedBigQuery(address, path)
+
+
+def account_file(key: rsa.RSAPrivateKey, address: str) -> dict[str, str]:
+    """What Google gives out for a service account's key."""
+    return {
+        "type": "service_account",
+        "project_id": EmulatedBigQuery.project,
+        "private_key_id": "1",
+        "private_key": private_pem(key),
+        "client_email": "lodestar@acme-shop.example",
+        "client_id": "1",
+        "token_uri": f"{address}/token",
+    }
+
+
+@dataclass
+class BigQueryDataset:
+    """A dataset of its own for one test, and how to fill and read it plainly."""
+
+    server: EmulatedBigQuery
+    name: str = field(default_factory=lambda: f"test_{secrets.token_hex(6)}")
+
+    def __post_init__(self) -> None:
+        with self.client() as client:
+            client.create_dataset(self.name)
+
+    def config(self, **changes: object) -> BigQuery:
+        """What an adapter connects with."""
+        values = {
+            "project": self.server.project,
+            "dataset": self.name,
+            "credentials_file": str(self.server.credentials_file),
+            "storage_api": False,
+            "endpoint_url": self.server.address,
+            "job_timeout": 30,
+            "request_timeout": 20,
+            "retry_timeout": 20,
+            "application_name": "lodestar test",
+        }
+        given = {**values, **changes}
+        return BigQuery.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
+
+    def reader(
+        self,
+        sql: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        dialect: str = "postgres",
+        **changes: object,
+    ) -> BigQueryReader:
+        """Read by a query."""
+        query = parse_query(sql, dialect, where="x.sql")
+        return BigQueryReader(self.config(**changes), ROOT, query, params or {})
+
+    @contextmanager
+    def client(self) -> Iterator[bigquery.Client]:
+        """The plain client."""
+        credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+            self.server.credentials_file
+        )
+        client = bigquery.Client(
+            project=self.server.project,
+            credentials=credentials,
+            client_options={"api_endpoint": self.server.address},
+        )
+        try:
+            yield client
+        finally:
+            client.close()  # type: ignore[no-untyped-call]
+
+    def put(self, table: pa.Table, name: str) -> None:
+        """Make a table of these rows, in order."""
+        kinds = {"bool": "BOOL", "int": "INT64", "float": "FLOAT64", "string": "STRING"}
+        kinds |= {"date": "DATE", "timestamp": "TIMESTAMP"}
+        types = {
+            name: kinds[kind] for name, kind in kinds_of(canonical_schema(table.schema)).items()
+        }
+        types |= {
+            column.name: "DATETIME"
+            for column in table.schema
+            if pa.types.is_timestamp(column.type) and column.type.tz is None
+        }
+        file = io.BytesIO()
+        pq.write_table(table, file, coerce_timestamps="us")
+        place = f"{self.server.project}.{self.name}.{name}"
+        settings = bigquery.LoadJobConfig(source_format="PARQUET")
+        with self.client() as client:
+            fields = [bigquery.SchemaField(column, kind) for column, kind in types.items()]
+            client.create_table(bigquery.Table(place, schema=fields))
+            client.load_table_from_file(file, place, rewind=True, job_config=settings).result()
+
+    def run(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement as the plain client does."""
+        with self.client() as client:
+            settings = bigquery.QueryJobConfig(default_dataset=f"{self.server.project}.{self.name}")
+            return [tuple(row.values()) for row in client.query(sql, job_config=settings).result()]
+
+    def tables(self) -> list[str]:
+        """The names of the dataset's tables."""
+        with self.client() as client:
+            return sorted(one.table_id for one in client.list_tables(self.name))

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["FrameSink", "FrameWriter", "SpineReader"]
+__all__ = ["FrameSink", "FrameWriter", "SaysCost", "SpineReader"]
 
 
 class SpineReader(Protocol):
@@ -22,6 +22,15 @@ class SpineReader(Protocol):
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows in batches of at most `chunk_rows`, in bounded memory."""
+        ...
+
+
+@runtime_checkable
+class SaysCost(Protocol):
+    """A reader whose rows cost money by the bytes that are read for them."""
+
+    def bytes_read(self) -> int:
+        """The most bytes that the query reads; it is not run, and its parameters need no values."""
         ...
 
 

@@ -85,7 +85,7 @@ class BigQuery(Section):
     `dataset` is what names of tables without one mean. `maximum_bytes_billed` is the most that one query
     may read. `retry_timeout` bounds a request with all its attempts, `job_timeout` a query or a load.
     `storage_api` reads results by the Storage API, which is faster, and needs the right
-    `bigquery.readsessions.create`. `endpoint_url` is where the API is, if not at Google's.
+    `bigquery.readsessions.create`. `endpoint_url` is where the REST API is, if not at Google's.
     """
 
     project: Name
@@ -99,3 +99,11 @@ class BigQuery(Section):
     storage_api: bool = True
     endpoint_url: Address | None = None
     application_name: Name = "lodestar"
+
+    @model_validator(mode="after")
+    def _one_endpoint_is_not_the_other(self) -> "BigQuery":
+        if self.endpoint_url is not None and self.storage_api:
+            raise ValueError(
+                "endpoint_url is the REST API's, and the Storage API has its own: set storage_api: false"
+            )
+        return self
