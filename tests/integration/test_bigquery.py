@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from tests.faults.injector.proxy import Proxy
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, account_file, new_key
@@ -364,3 +366,35 @@ def test_a_missing_driver_names_its_extra(
 def test_the_storage_api_has_an_endpoint_of_its_own(dataset: BigQueryDataset) -> None:
     with pytest.raises(ValueError, match="set storage_api: false"):
         dataset.config(storage_api=True)
+
+
+def test_the_samples_spine_with_its_window_of_times_runs_as_it_stands(
+    dataset: BigQueryDataset, sample_project: Path
+) -> None:
+    sessions = pq.read_table(sample_project / "data" / "sessions.parquet").slice(0, 500)
+    dataset.put(sessions, "sessions")
+    sql = (sample_project / "recipes" / "sql" / "loaders" / "user_session_spine.sql").read_text()
+    times = sessions.column("event_timestamp")
+    start, end = times[100].as_py(), times[400].as_py()
+    window = {"start_date": f"{start:%F %T.%f}", "end_date": f"{end:%F %T.%f}"}
+    wanted = sessions.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
+    read = dataset.reader(sql, window).read(chunk_rows=100).read_all()
+    assert read.num_rows == 300
+    assert read.column("session_id").to_pylist() == wanted.column("session_id").to_pylist()
+    assert (
+        read.column("event_timestamp").to_pylist() == wanted.column("event_timestamp").to_pylist()
+    )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "at >= CAST('1970-01-02' AS timestamp)",
+        "at >= TIMESTAMP '1970-01-02'",
+        "at BETWEEN CAST('1970-01-02' AS timestamp) AND CAST('1970-01-04' AS timestamp)",
+        "at >= CAST('1970-01-02' AS timestamptz)",
+    ],
+)
+def test_times_are_compared_as_other_databases_do(events: BigQueryDataset, condition: str) -> None:
+    read = events.reader(f"SELECT user_id FROM events WHERE {condition}").read(chunk_rows=9)
+    assert read.read_all().column("user_id").to_pylist() == ["b", "c"]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema, new_key, private_pem
 
@@ -349,3 +351,21 @@ def test_a_section_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         schema.config(**change)
+
+
+def test_the_samples_spine_with_its_window_of_times_runs_as_it_stands(
+    schema: SnowflakeSchema, sample_project: Path
+) -> None:
+    sessions = pq.read_table(sample_project / "data" / "sessions.parquet").slice(0, 500)
+    schema.put(sessions, "sessions")
+    sql = (sample_project / "recipes" / "sql" / "loaders" / "user_session_spine.sql").read_text()
+    times = sessions.column("event_timestamp")
+    start, end = times[100].as_py(), times[400].as_py()
+    window = {"start_date": f"{start:%F %T.%f}", "end_date": f"{end:%F %T.%f}"}
+    wanted = sessions.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
+    read = schema.reader(sql, window).read(chunk_rows=100).read_all()
+    assert read.num_rows == 300
+    assert read.column("session_id").to_pylist() == wanted.column("session_id").to_pylist()
+    assert (
+        read.column("event_timestamp").to_pylist() == wanted.column("event_timestamp").to_pylist()
+    )

@@ -10,6 +10,7 @@ import pyarrow as pa
 from lodestar.adapters.bigquery_errors import UnknownColumnError, UnknownTableError
 from lodestar.adapters.bigquery_names import canonical_types, quoted
 from lodestar.adapters.bigquery_session import Session
+from lodestar.adapters.bigquery_sql import in_bigquery
 from lodestar.errors import DataError, SchemaError, choices
 from lodestar.schema import canonical
 from lodestar.settings.warehouses import BigQuery
@@ -30,7 +31,7 @@ class BigQueryReader:
         self._project = project
         self._query = query
         self._params = dict(params)
-        self._sql = query.to("bigquery")
+        self._sql = in_bigquery(query)
 
     def schema(self) -> pa.Schema:
         """The query's columns, by a dry run."""

@@ -146,7 +146,7 @@ class Engine:
         except SqlglotError as error:
             raise Refusal(400, "invalidQuery", f"Syntax error: {str(error)[:60]}") from error
         places = self._resolved(tree, default)
-        wanted = self._parameters(tree, places)
+        wanted = self._parameters(tree, places)  # strict about times, as BigQuery is
         if given is not None:
             _require_types(wanted, given)
         read = 0
@@ -239,8 +239,6 @@ class Engine:
     ) -> dict[str, str]:
         """The type of each parameter, by what it is compared with or cast to; else INT64."""
         names = [node.name for node in tree.find_all(exp.Parameter)]
-        if not names:
-            return {}
         schema: dict[str, Any] = {}
         for project, dataset, table in places.values():
             schema.setdefault(f"{project}:{dataset}", {})[table] = {
@@ -250,6 +248,8 @@ class Engine:
             tree.copy(), schema=schema, dialect="duckdb", validate_qualify_columns=False
         )
         typed = annotate_types(qualified, schema, dialect="duckdb")
+        for node in typed.find_all(*_COMPARED):
+            _require_one_kind_of_time(node)
         found = dict.fromkeys(names, "INT64")
         columns = {
             name: kind
@@ -315,6 +315,18 @@ def _said_by(node: exp.Expr, columns: Mapping[str, str]) -> str | None:
         if known is not None and known.this in _PARAMETERS:
             return _PARAMETERS[known.this]
     return None
+
+
+def _require_one_kind_of_time(comparison: exp.Expr) -> None:
+    sides = [one for one in comparison.iter_expressions() if not isinstance(one, exp.Literal)]
+    kinds = {_PARAMETERS.get(one.type.this) for one in sides if one.type is not None}
+    times = sorted(kind for kind in kinds if kind in {"TIMESTAMP", "DATETIME", "DATE"})
+    if len(times) > 1:
+        raise Refusal(
+            400,
+            "invalidQuery",
+            f"No matching signature for operator for argument types: {', '.join(times)}",
+        )
 
 
 def _require_types(wanted: Mapping[str, str], given: Mapping[str, str]) -> None:
