@@ -18,7 +18,7 @@ from tests.warm import WarmCommands, warm_commands
 from lodestar.adapters.feast_project import METRICS_FOLDERS
 from lodestar.samples.project import create_project
 
-pytest_plugins = ("tests.servers", "tests.object_stores")
+pytest_plugins = ("tests.servers", "tests.object_stores", "tests.warehouse_servers")
 
 # Before any library loads OpenMP, whose threads else spin on cores that the suite's others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,8 +13,14 @@ import pyarrow as pa
 from lodestar.adapters.postgres_catalog import columns_of, quoted
 from lodestar.adapters.postgres_session import PostgresConnection, Session, opened
 from lodestar.adapters.postgres_values import refuse_unwritable
-from lodestar.errors import DataError, SchemaError, UsageError
-from lodestar.schema import FrameSchema, canonical, canonical_schema
+from lodestar.adapters.table_rows import (
+    kinds_of,
+    refuse_other_columns,
+    require_text_columns,
+    require_values,
+)
+from lodestar.errors import SchemaError, UsageError
+from lodestar.schema import canonical, canonical_schema
 
 __all__ = ["PostgresSink", "PostgresWriter"]
 
@@ -68,9 +74,7 @@ class PostgresWriter:
                     f"PostgreSQL has no room for a column named {name!r}",
                     hint=f"a name has 1 to {_LONGEST_NAME} bytes",
                 )
-        for name in replace or ():
-            if name not in target.names or target.field(name).type != pa.string():
-                raise SchemaError(f"there is no text column {name!r} to replace rows by")
+        require_text_columns(target, replace or ())
         return PostgresSink(self._connection, _table(destination), target, dict(replace or {}))
 
 
@@ -112,7 +116,7 @@ class PostgresSink:
                 ((schema,),) = self._session.rows(_SCHEMA, [self._table.sql])
                 self._table = _Table(schema, self._table.name)
             self._exists()
-            types = {field.name: _TYPES[kind][0] for field, kind in self._kinds()}
+            types = {name: _TYPES[kind][0] for name, kind in kinds_of(self._schema).items()}
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
             self._session.rows(f"CREATE TABLE {self._staging} ({columns})")
             self._stack = stack.pop_all()
@@ -126,10 +130,7 @@ class PostgresSink:
         """
         rows = canonical(batch, self._schema)
         refuse_unwritable(rows, first_row=self._rows)
-        for name, value in self._replace.items():
-            wanted = pa.repeat(value, rows.num_rows)
-            if not rows.column(name).equals(wanted):
-                raise DataError(f"a row to write has another {name} than {value!r}")
+        require_values(rows, self._replace)
         self._session.add(rows, str(self._table.schema), self._aside)
         self._rows += rows.num_rows
 
@@ -176,29 +177,9 @@ class PostgresSink:
         if kind[0][0] not in {"r", "p"}:
             raise SchemaError(f"{self._table.sql} is no table that rows can be added to")
         found = columns_of(self._session, self._table.sql)
-        ours = {field.name: _TYPES[name] for field, name in self._kinds()}
-        differences = [
-            *(f"- {name}: missing" for name in ours if name not in found),
-            *(f"+ {name}: not written" for name in found if name not in ours),
-            *(
-                f"~ {name}: {found[name]} there, {types[0]} here"
-                for name, types in ours.items()
-                if name in found and found[name] not in types
-            ),
-        ]
-        if differences:
-            raise SchemaError(
-                f"the table {self._table.sql} has other columns than the rows:\n  "
-                + "\n  ".join(differences),
-                hint="write to another table, or rename this one",
-            )
+        ours = {name: _TYPES[kind] for name, kind in kinds_of(self._schema).items()}
+        refuse_other_columns(self._table.sql, found, ours)
         return True
-
-    def _kinds(self) -> Iterable[tuple[pa.Field, str]]:
-        """The columns with the names of their canonical types."""
-        table = self._schema.empty_table()
-        kinds = [column.type for column in FrameSchema.of(table).columns]
-        return zip(self._schema, kinds, strict=True)
 
 
 def _table(destination: str) -> _Table:

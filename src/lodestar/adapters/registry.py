@@ -39,6 +39,8 @@ SQL_READERS = Registry(
     {
         "duckdb": "lodestar.adapters.duckdb:DuckDBReader.from_config",
         "postgres": "lodestar.adapters.postgres_config:reader",
+        "snowflake": "lodestar.adapters.snowflake_config:reader",
+        "bigquery": "lodestar.adapters.bigquery_config:reader",
     },
     "lodestar.sql_readers",
 )
@@ -58,6 +60,8 @@ URI_READERS = Registry(
         "gs": "lodestar.adapters.gcs:reader",
         "az": "lodestar.adapters.azure:reader",
         "abfs": "lodestar.adapters.azure:reader",
+        "snowflake": "lodestar.adapters.snowflake_config:table_reader",
+        "bq": "lodestar.adapters.bigquery_config:table_reader",
     },
     "lodestar.uri_readers",
 )
@@ -71,6 +75,8 @@ WRITERS = Registry(
         "az": "lodestar.adapters.azure:writer",
         "abfs": "lodestar.adapters.azure:writer",
         "postgres": "lodestar.adapters.postgres_config:writer",
+        "snowflake": "lodestar.adapters.snowflake_config:writer",
+        "bq": "lodestar.adapters.bigquery_config:writer",
     },
     _FILE_WRITERS,
     "lodestar.table_writers",

@@ -186,12 +186,14 @@ class EnvironmentFactory:
 
 
 def _named(data: Data, work: str) -> Data:
-    """The section, its sessions' name with what they are for."""
-    if data.postgres is None or not work:
-        return data
-    name = f"{data.postgres.application_name} {work}"
-    postgres = data.postgres.model_copy(update={"application_name": name})
-    return data.model_copy(update={"postgres": postgres})
+    """The section, the name of its servers' sessions with what they are for."""
+    servers = {"postgres": data.postgres, "snowflake": data.snowflake, "bigquery": data.bigquery}
+    named = {
+        key: one.model_copy(update={"application_name": f"{one.application_name} {work}"})
+        for key, one in servers.items()
+        if one is not None and work
+    }
+    return data.model_copy(update=named)
 
 
 def _catalog(views: Mapping[str, Any]) -> FeatureCatalog:

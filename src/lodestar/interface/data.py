@@ -6,7 +6,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["FrameSink", "FrameWriter", "MayBeMissing", "SpineReader"]
+__all__ = ["FrameSink", "FrameWriter", "MayBeMissing", "SaysCost", "SpineReader"]
 
 
 class SpineReader(Protocol):
@@ -31,6 +31,15 @@ class MayBeMissing(Protocol):
 
     def exists(self) -> bool:
         """Whether it is; raises where there is no telling."""
+        ...
+
+
+@runtime_checkable
+class SaysCost(Protocol):
+    """A reader whose rows cost money by the bytes that are read for them."""
+
+    def bytes_read(self) -> int:
+        """The most bytes that the query reads; it is not run, and its parameters need no values."""
         ...
 
 

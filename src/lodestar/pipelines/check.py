@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lodestar.factory.recipe import Factory
+from lodestar.interface.data import SaysCost
 from lodestar.pipelines.train import roles_of
 from lodestar.settings.loading import Settings
 
@@ -11,7 +12,10 @@ __all__ = ["CheckedRecipe", "check"]
 
 @dataclass(frozen=True)
 class CheckedRecipe:
-    """A recipe that would train, as far as can be told without its rows."""
+    """A recipe that would train, as far as can be told without its rows.
+
+    `bytes_read` is what a warehouse says that the query reads at most; None where that costs nothing.
+    """
 
     recipe: str
     task: str
@@ -20,6 +24,7 @@ class CheckedRecipe:
     columns: int | None
     parameters: tuple[str, ...]
     notes: tuple[str, ...]
+    bytes_read: int | None = None
 
 
 def check(settings: Settings) -> CheckedRecipe:
@@ -36,6 +41,8 @@ def check(settings: Settings) -> CheckedRecipe:
     schema = spine.reader.schema()
     roles = roles_of(settings.recipe, schema)
     factory.augmenter().check(schema)
+    cost = spine.reader.bytes_read() if isinstance(spine.reader, SaysCost) else None
+    costs = () if cost is None else (f"each run of the query reads at most {in_bytes(cost)}",)
     return CheckedRecipe(
         recipe=settings.loaded.name,
         task=settings.recipe.data_interface.task_type,
@@ -43,5 +50,15 @@ def check(settings: Settings) -> CheckedRecipe:
         features=len(roles.inputs),
         columns=len(schema),
         parameters=parameters,
-        notes=(*spine.notes, *(() if factory.tunes else factory.hyperparameters.notes)),
+        notes=(*spine.notes, *costs, *(() if factory.tunes else factory.hyperparameters.notes)),
+        bytes_read=cost,
     )
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes in the unit that people are billed by."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:  # noqa: PLR2004 -- the unit's
+        size /= 1024
+        units.pop(0)
+    return f"{size:,.0f} {units[0]}" if units[0] == "B" else f"{size:,.1f} {units[0]}"

@@ -10,6 +10,7 @@ from lodestar.settings.monitoring import Drift, PerformanceMonitoring
 from lodestar.settings.section import EnvText, Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
 from lodestar.settings.stores import GCS, S3, Azure
+from lodestar.settings.warehouses import BigQuery, Snowflake
 
 __all__ = [
     "Batch",
@@ -58,7 +59,7 @@ def _hidden(value: object) -> object:
 
 
 class Data(Section):
-    """Where the loader's SQL runs: over files below `root`, or in a server; and the object stores.
+    """Where the loader's SQL runs: files below `root`, a server, a warehouse; and the object stores.
 
     `options` is for adapters that other packages add, by the name of the scheme or engine. What comes
     from a variable is a `SecretStr` in it.
@@ -68,6 +69,8 @@ class Data(Section):
     root: Name
     snapshots: Name
     postgres: Postgres | None = None
+    snowflake: Snowflake | None = None
+    bigquery: BigQuery | None = None
     s3: S3 = S3()
     gcs: GCS = GCS()
     azure: Azure = Azure()

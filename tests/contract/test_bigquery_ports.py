@@ -1,0 +1,62 @@
+"""The BigQuery adapter under the data ports' contracts, with the real client, on a small server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tests.warehouses import BigQueryDataset, EmulatedBigQuery
+
+from lodestar.adapters.bigquery import BigQueryReader, BigQueryTableReader
+from lodestar.adapters.bigquery_writer import BigQueryWriter
+from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+
+
+class InDatasetOfItsOwn:
+    @pytest.fixture(autouse=True)
+    def _dataset(self, bigquery_server: EmulatedBigQuery) -> Iterator[None]:
+        self.dataset = BigQueryDataset(bigquery_server)
+        yield
+        bigquery_server.faults()
+
+
+class TestBigQueryReader(InDatasetOfItsOwn, SpineReaderContract):
+    def reader(self, table: pa.Table) -> BigQueryReader:
+        self.dataset.put(table, "spine")
+        return self.dataset.reader("SELECT * FROM spine", retry_timeout=1)
+
+    def broken(self, table: pa.Table) -> BigQueryReader:
+        """A page in the middle of the rows is cut off, at each attempt."""
+        reader = self.reader(table)
+        self.dataset.server.faults(cut_after=table.num_rows // 2)
+        return reader
+
+
+class TestBigQueryTableReader(InDatasetOfItsOwn, SpineReaderContract):
+    def reader(self, table: pa.Table) -> BigQueryTableReader:
+        self.dataset.put(table, "spine")
+        place = (self.dataset.server.project, self.dataset.name, "spine")
+        return BigQueryTableReader(self.dataset.config(retry_timeout=1), Path(), place)
+
+    def broken(self, table: pa.Table) -> BigQueryTableReader:
+        """A page in the middle of the rows is cut off, at each attempt."""
+        reader = self.reader(table)
+        self.dataset.server.faults(cut_after=table.num_rows // 2)
+        return reader
+
+
+class TestBigQueryWriter(InDatasetOfItsOwn, FrameWriterContract):
+    def writer(self) -> BigQueryWriter:
+        return BigQueryWriter(self.dataset.config(), Path())
+
+    def destination(self) -> str:
+        return f"bq://{self.dataset.server.project}.{self.dataset.name}.predictions"
+
+    def content(self) -> pa.Table | None:
+        if "predictions" not in self.dataset.tables():
+            return None
+        return self.dataset.reader("SELECT * FROM predictions").read(chunk_rows=1_000).read_all()
+
+    def leftovers(self) -> list[Path]:
+        """Tables, which are no files; a test prints their names alike."""
+        return [Path(name) for name in self.dataset.tables() if name != "predictions"]
