@@ -1,9 +1,7 @@
 """Files as sources and destinations: parquet, csv and arrow, streamed in, published atomically."""
 
 import contextlib
-import errno
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from lodestar.errors import DataError, ExternalError, UsageError, choices
+from lodestar.adapters.file_errors import translated
+from lodestar.adapters.parquet_parts import ParquetPart, group_batches, parquet_parts
+from lodestar.errors import DataError, UsageError, choices
 from lodestar.schema import canonical, canonical_schema
 from lodestar.settings.config import Data
 
 __all__ = ["SUFFIXES", "FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
-READ_BUFFER = 1 << 16  # bytes per column
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FileReader:
@@ -68,6 +66,12 @@ class FileReader:
 
         return pa.RecordBatchReader.from_batches(target, stream())
 
+    def parts(self, *, chunk_rows: int, part_rows: int) -> list[ParquetPart] | None:
+        """A parquet file's row groups, several to a part; other files are read from their beginning."""
+        if self._path.suffix != ".parquet":
+            return None
+        return parquet_parts(self._path, chunk_rows=chunk_rows, part_rows=part_rows)
+
     @contextmanager
     def _batches(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         openers: dict[str, Callable[[int], Any]] = {
@@ -80,18 +84,8 @@ class FileReader:
 
     @contextmanager
     def _parquet(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        # A small read buffer and one row group at a time: otherwise the reader keeps every column
-        # chunk of the file until the end. One thread: decoding is quick beside what is done with the
-        # rows, and every decoding thread keeps buffers of its own.
-        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BUFFER) as file:
-            groups = (
-                batch
-                for group in range(file.num_row_groups)
-                for batch in file.iter_batches(
-                    batch_size=chunk_rows, row_groups=[group], use_threads=False
-                )
-            )
-            yield file.schema_arrow, groups
+        with group_batches(self._path, chunk_rows) as found:
+            yield found
 
     @contextmanager
     def _csv(self, chunk_rows: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
@@ -227,33 +221,6 @@ def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _kinds() -> str:
     return f"valid suffixes: {', '.join(SUFFIXES)}"
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Word what the file system or a reader says as our errors."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-    except OSError as error:
-        number = error.errno or _number_in(str(error))
-        if number in _NO_SPACE:
-            raise ExternalError(
-                f"no space left to write {path}; what stood there before is unchanged",
-                hint="free some space, or write elsewhere with --output",
-            ) from error
-        reason = error.strerror or str(error).splitlines()[0]
-        if number is None:  # not from the system: a reader found what it cannot decode
-            raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-        raise ExternalError(f"{path}: {reason}") from error
-
-
-def _number_in(message: str) -> int | None:
-    """Pyarrow words the error number into its message."""
-    found = re.search(r"\[errno (\d+)\]", message)
-    return int(found.group(1)) if found else None
 
 
 def _sync(path: Path) -> None:

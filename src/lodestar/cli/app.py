@@ -89,6 +89,9 @@ def batch_inference(
     run_id: RunId,
     context_params: Params = None,
     output: Annotated[str | None, typer.Option(help="Where the predictions go.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Score only what an interrupted batch has left.")
+    ] = False,
     env: Env = None,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +106,9 @@ def batch_inference(
         from lodestar.pipelines.batch_inference import batch_inference as run
 
         with out.progress() as progress:
-            scored = run(environment, run_id, params, output=output, progress=progress)
+            scored = run(
+                environment, run_id, params, output=output, resume=resume, progress=progress
+            )
         out.show(BatchView(scored))
 
 

@@ -1,0 +1,124 @@
+"""A connection to a Ray cluster: the one of the config's address, or one on this machine for a while."""
+
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lodestar.errors import ExternalError, UnreachableError, UsageError, first_line
+from lodestar.settings.execution import RayCluster
+
+__all__ = ["connected", "workers_of"]
+
+INSTALL = "pip install 'lodestar-ml[ray]'"
+MEGABYTE = 1 << 20
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody outside
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will have it by itself; else it warns
+    "RAY_DEDUP_LOGS": "0",
+}
+# What has Ray listen on 127.0.0.1 alone, on every system; it is read when Ray is imported.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextmanager
+def connected(settings: RayCluster) -> Iterator[Any]:
+    """Ray, connected until the end of the block.
+
+    Raises:
+        UsageError: Ray is not installed, or this process is connected already.
+        UnreachableError: no cluster answers at the address in time.
+        ExternalError: the cluster is of another version, or does not start.
+    """
+    if settings.address is not None:
+        _require_open(settings.address, settings.timeout)
+    ray = _imported(settings)
+    if ray.is_initialized():
+        raise UsageError(
+            "this process is connected to a Ray cluster already", hint="call ray.shutdown() before"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Ray's own, about what it will do in years to come
+            ray.init(**_arguments(settings))
+        yield ray
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        raise ExternalError(
+            "the cluster is of another version: " + _on_one_line(error),
+            where=f"execution.ray.address {settings.address}",
+            hint="install the cluster's versions of Ray and Python here, or ours there",
+        ) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise UnreachableError(
+            f"the Ray cluster does not answer: {first_line(error)}",
+            where=f"execution.ray.address {settings.address}",
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def workers_of(ray: Any, settings: RayCluster) -> int:  # noqa: ANN401 -- the module
+    """How many workers there are to be.
+
+    Raises:
+        ExternalError: the cluster has no room for even one.
+    """
+    there = int(ray.cluster_resources().get("CPU", 0))
+    if there < settings.cpus_per_worker:
+        raise ExternalError(
+            f"the cluster has {there} processors, and a worker takes {settings.cpus_per_worker}",
+            hint="see execution.ray.cpus_per_worker",
+        )
+    return settings.workers or there // settings.cpus_per_worker
+
+
+def _imported(settings: RayCluster) -> Any:  # noqa: ANN401 -- a module
+    if "ray" not in sys.modules:
+        for name, value in (QUIET | ({} if settings.address else LOOPBACK)).items():
+            os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UsageError(
+            "execution.engine is ray, and the Python package ray is not installed", hint=INSTALL
+        ) from error
+    return ray
+
+
+def _arguments(settings: RayCluster) -> dict[str, Any]:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    if settings.address is not None:
+        return {"address": settings.address, **quiet}
+    store = settings.object_store_mb
+    return {
+        "address": "local",
+        "include_dashboard": False,
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "object_store_memory": None if store is None else store * MEGABYTE,
+        **quiet,
+    }
+
+
+def _require_open(address: str, timeout: float) -> None:
+    """See that somebody listens there: Ray itself would try for minutes, or end the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), min(timeout, 10)).close()
+    except (OSError, OverflowError) as error:
+        raise UnreachableError(
+            f"no Ray cluster answers: {first_line(error)}",
+            where=f"execution.ray.address {address}",
+            hint="start one with: ray start --head --port 6379",
+        ) from error
+
+
+def _on_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
