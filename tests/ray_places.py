@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lodestar.execution.ray_cluster import LOOPBACK, QUIET
+from lodestar.execution.ray_cluster import QUIET, alone
 
 __all__ = ["ray_nodes"]
 
@@ -13,7 +13,7 @@ __all__ = ["ray_nodes"]
 @contextmanager
 def ray_nodes(*cpus: int) -> Iterator[Any]:
     """A cluster whose head has no processors, and a node for each number of them."""
-    os.environ |= {**QUIET, **LOOPBACK}  # before Ray is imported for the first time
+    os.environ |= QUIET | alone()  # before Ray is imported for the first time
     from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "object_store_memory": 100 << 20}

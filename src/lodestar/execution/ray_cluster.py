@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import sys
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 from lodestar.errors import ExternalError, UnreachableError, UsageError, first_line
 from lodestar.settings.execution import RayCluster
 
-__all__ = ["connected", "workers_of"]
+__all__ = ["alone", "connected", "workers_of"]
 
 INSTALL = "pip install 'lodestar-ml[ray]'"
 MEGABYTE = 1 << 20
@@ -23,6 +24,7 @@ QUIET = {
 }
 # What has Ray listen on 127.0.0.1 alone, on every system; it is read when Ray is imported.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
 @contextmanager
@@ -54,6 +56,12 @@ def connected(settings: RayCluster) -> Iterator[Any]:
             where=f"execution.ray.address {settings.address}",
             hint="install the cluster's versions of Ray and Python here, or ours there",
         ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise ExternalError(
+            "the cluster does not let this command in: " + first_line(error),
+            where=f"execution.ray.address {settings.address}",
+            hint="set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
+        ) from error
     except (ConnectionError, TimeoutError) as error:
         raise UnreachableError(
             f"the Ray cluster does not answer: {first_line(error)}",
@@ -78,9 +86,29 @@ def workers_of(ray: Any, settings: RayCluster) -> int:  # noqa: ANN401 -- the mo
     return settings.workers or there // settings.cpus_per_worker
 
 
+def alone() -> dict[str, str]:
+    """Variables for a cluster of this command alone: on the loopback, behind a secret of its own."""
+    chosen = {MODE, TOKEN, TOKEN_FILE} & os.environ.keys()
+    secret = {} if chosen else {MODE: "token", TOKEN: secrets.token_hex(32)}
+    return LOOPBACK | secret
+
+
+def _variables(settings: RayCluster) -> dict[str, str]:
+    if settings.address is None:
+        return alone()
+    # Else Ray asks for minutes whoever listens there and is no Ray.
+    bounded = {
+        "RAY_NUM_REDIS_GET_RETRIES": "1",
+        "RAY_py_gcs_connect_timeout_s": str(settings.timeout),
+        "RAY_gcs_rpc_server_connect_timeout_s": str(min(settings.timeout, 5)),
+    }
+    host = settings.address.rpartition(":")[0]
+    return bounded | (LOOPBACK if host in {"127.0.0.1", "localhost"} else {})
+
+
 def _imported(settings: RayCluster) -> Any:  # noqa: ANN401 -- a module
     if "ray" not in sys.modules:
-        for name, value in (QUIET | ({} if settings.address else LOOPBACK)).items():
+        for name, value in (QUIET | _variables(settings)).items():
             os.environ.setdefault(name, value)
     try:
         import ray

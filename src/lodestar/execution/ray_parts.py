@@ -59,7 +59,14 @@ class _Seat:
 class RayParts:
     """Keeps `workers` seats filled; what a worker that is gone had to do goes to the others."""
 
-    def __init__(self, ray: Any, source: ScorerSource, settings: RayCluster) -> None:  # noqa: ANN401 -- the module
+    def __init__(
+        self,
+        ray: Any,  # noqa: ANN401 -- the module
+        source: ScorerSource,
+        settings: RayCluster,
+        *,
+        worker: type[PartWorker] = PartWorker,
+    ) -> None:
         self._ray = ray
         self._settings = settings
         self._bounds = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
@@ -71,7 +78,7 @@ class RayParts:
             memory=(settings.memory_mb or 0) * MEGABYTE,
             max_restarts=0,
             max_task_retries=0,
-        )(PartWorker)
+        )(worker)
         self._seats: list[_Seat] = []
         self._again: deque[_Given] = deque()
         self._ended_early = 0
