@@ -64,7 +64,7 @@ class KeptBatch:
         self._files = files
         self._tell = tell
         self._failed: list[FailedPart] = []
-        self._next = 0
+        self._seen = self._next = 0
         self.rows = 0
         self.unknown: dict[str, int] = {}
         self.filled: dict[str, int] = {}
@@ -94,7 +94,7 @@ class KeptBatch:
         self._write_next(write)
         if self._failed:
             raise self._incomplete()
-        if self._next != len(self._files):
+        if self._seen != len(self._files):
             raise self._others("there are more of them kept than there are now")
 
     def _missing(self, tasks: Iterator[PartTask], shown: "_Shown") -> Iterator[PartTask]:
@@ -105,9 +105,11 @@ class KeptBatch:
                 raise self._others(f"{task} has other rows now")
             else:
                 shown.done(task.rows.rows, again=True)
+            self._seen = task.number + 1
 
     def _write_next(self, write: Callable[[Mapping[str, pa.RecordBatch]], None]) -> None:
-        while self._next in self._files:
+        # What is kept and was not yet held against the rows of now is not known to belong to them.
+        while self._next < self._seen and self._next in self._files:
             part = self._files[self._next]
             for frames in self._files.read(self._next):
                 write(frames)

@@ -3,20 +3,22 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from tests.conftest import Lodestar
 from tests.ray_places import ray_nodes
+from tests.scoring_projects import SIZES, scoring_project
 
 from lodestar.errors import ExternalError, UnreachableError, UsageError
 from lodestar.execution.ray_cluster import connected
 from lodestar.execution.ray_parts import RayParts
 from lodestar.execution.ray_worker import PartWorker
-from lodestar.interface.parts import FailedPart, PartTask, ScoredPart
+from lodestar.interface.parts import FailedPart, PartTask, ScoredPart, ScorerSource
 from lodestar.settings.execution import RayCluster
-from lodestar.testing.parts import DeedSource, deeds, tasks_of
+from lodestar.testing.parts import DeedSource, PartExecutorContract, deeds, tasks_of
 
 Ray: TypeAlias = Any  # the module, which tests import late
 Cluster: TypeAlias = Any
@@ -32,6 +34,12 @@ def cluster() -> Iterator[Ray]:
 def ray(cluster: Cluster) -> Iterator[Ray]:
     with connected(RayCluster(address=cluster.address)) as module:
         yield module
+
+
+class TestParts(PartExecutorContract):
+    @pytest.fixture
+    def executor_of(self, ray: Ray) -> Callable[[ScorerSource], RayParts]:
+        return lambda source: RayParts(ray, source, RayCluster())
 
 
 def outcomes(
@@ -193,3 +201,33 @@ def test_without_ray_asked_for_nothing_imports_it() -> None:
         "import lodestar.execution.ray_parts; assert 'ray' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_batch_on_a_cluster_is_the_same_file_and_is_gone_on_with_here(
+    lodestar: Lodestar, sample_project: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    scoring = scoring_project(lodestar, sample_project, tmp_path / "project")
+    config = f"execution: {{engine: ray, ray: {{address: '{cluster.address}'}}}}\n{SIZES}"
+    (scoring.project / "config/ray.yaml").write_text(config, encoding="utf-8")
+
+    def on_ray(recipe: str, output: str) -> tuple[str, ...]:
+        words = ("batch-inference", "--run-id", scoring.runs[recipe], "--env", "ray", "--json")
+        return (*words, "--output", str(scoring.written(output)))
+
+    for recipe in ("wine", "breast_cancer"):  # read by the workers; run as SQL and handed to them
+        whole = scoring.score(recipe, "whole.parquet")
+        done = lodestar(*on_ray(recipe, "ray.parquet"), cwd=scoring.project).succeeded()
+        assert done.json["rows"] == whole.rows
+        assert done.stderr == ""
+        expected = scoring.written("whole.parquet").read_bytes()
+        assert scoring.written("ray.parquet").read_bytes() == expected
+    right = scoring.data("wine").read_bytes()
+    scoring.spoil("wine", 777)
+    failed = lodestar(*on_ray("wine", "kept.parquet"), cwd=scoring.project)
+    failed.refused(3, "1 of 8 parts cannot be scored", "part 1 (rows 500 to 999)", "in row 777")
+    assert len(scoring.kept()) == 7
+    scoring.data("wine").write_bytes(right)
+    scoring.score("wine", "whole.parquet")
+    scoring.score("wine", "kept.parquet", resume=True)
+    same = scoring.written("kept.parquet").read_bytes()
+    assert same == scoring.written("whole.parquet").read_bytes()
