@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,14 +12,20 @@ import pytest
 from tests.conftest import Lodestar
 from tests.ray_places import ray_nodes
 from tests.scoring_projects import SIZES, scoring_project
+from tests.searching import between, problem_of, searched, searching, whole
 
+from lodestar.core.tuning.problem import TrialProblem
+from lodestar.core.tuning.result import SearchLimits, TuningResult
+from lodestar.core.tuning.search import SearchProgress
 from lodestar.errors import ExternalError, UnreachableError, UsageError
 from lodestar.execution.ray_cluster import connected
 from lodestar.execution.ray_parts import RayParts
+from lodestar.execution.ray_trials import RayTrials
 from lodestar.execution.ray_worker import PartWorker
 from lodestar.interface.parts import FailedPart, PartTask, ScoredPart, ScorerSource
 from lodestar.settings.execution import RayCluster
 from lodestar.testing.parts import DeedSource, PartExecutorContract, deeds, tasks_of
+from lodestar.testing.trials import DEADLY, TrialExecutorContract, deed_problem
 
 Ray: TypeAlias = Any  # the module, which tests import late
 Cluster: TypeAlias = Any
@@ -40,6 +47,16 @@ class TestParts(PartExecutorContract):
     @pytest.fixture
     def executor_of(self, ray: Ray) -> Callable[[ScorerSource], RayParts]:
         return lambda source: RayParts(ray, source, RayCluster())
+
+
+def trials(ray: Ray, problem: TrialProblem, workers: int) -> RayTrials:
+    return RayTrials(ray, problem, RayCluster(), workers=workers)
+
+
+class TestTrials(TrialExecutorContract):
+    @pytest.fixture
+    def trials_of(self, ray: Ray) -> Callable[[TrialProblem], "closing[RayTrials]"]:
+        return lambda problem: closing(trials(ray, problem, 2))
 
 
 def outcomes(
@@ -231,3 +248,64 @@ def test_a_batch_on_a_cluster_is_the_same_file_and_is_gone_on_with_here(
     scoring.score("wine", "kept.parquet", resume=True)
     same = scoring.written("kept.parquet").read_bytes()
     assert same == scoring.written("whole.parquet").read_bytes()
+
+
+def search_on(
+    ray: Ray,
+    problem: TrialProblem,
+    space: dict[str, Any],
+    limits: SearchLimits,
+    workers: int,
+    listener: Callable[[SearchProgress], None] = lambda progress: None,
+) -> TuningResult:
+    name = problem.learner.family.rounds_name(space)
+    with closing(trials(ray, problem, workers)) as executor:
+        search = searching(
+            executor, space, problem.metric, limits, rounds_name=name, listener=listener
+        )
+        return search.run()
+
+
+def test_a_search_with_one_worker_is_that_of_this_machine(ray: Ray) -> None:
+    space = {"n_estimators": whole(5, 40), "max_depth": whole(2, 5), "n_jobs": 1}
+    limits = SearchLimits(n_trials=6, seconds=120, candidates=2, splits=2)
+    here = searched(problem_of(), space, limits)
+    there = search_on(ray, problem_of(), space, limits, workers=1)
+    assert [(r.state, r.params, r.value) for r in there.history] == [
+        (r.state, r.params, r.value) for r in here.history
+    ]
+    assert there.best_params == here.best_params
+    assert there.best_score == here.best_score
+
+
+def test_a_search_with_dying_workers_has_its_exact_budget(ray: Ray) -> None:
+    space = {"deed": "sometimes", "x": between(0.0, 1.0)}
+    limits = SearchLimits(n_trials=10, seconds=120, candidates=1, splits=1)
+    result = search_on(ray, deed_problem(), space, limits, workers=2)
+    assert [record.number for record in result.history] == list(range(10))
+    failed = [record for record in result.history if record.state == "failed"]
+    assert failed
+    assert all(record.params["x"] > DEADLY for record in failed)
+    assert result.best_params["x"] <= DEADLY
+
+
+def test_a_search_whose_node_dies_loses_what_ran_there(cluster: Cluster, ray: Ray) -> None:
+    node = list(cluster.worker_nodes)[-1]
+    removed: list[Cluster] = []
+
+    def listener(progress: SearchProgress) -> None:
+        if progress.done >= 4 and not removed:
+            removed.append(node)
+            cluster.remove_node(node, allow_graceful=False)
+
+    space = {"seconds": 0.3, "x": between(0.0, 1.0)}
+    limits = SearchLimits(n_trials=12, seconds=120, candidates=1, splits=1)
+    try:
+        result = search_on(ray, deed_problem(), space, limits, 2, listener)
+    finally:
+        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+        cluster.wait_for_nodes()
+    assert removed
+    assert [record.number for record in result.history] == list(range(12))
+    failed = [record for record in result.history if record.state == "failed"]
+    assert len(failed) <= 1

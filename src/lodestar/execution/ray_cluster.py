@@ -13,7 +13,7 @@ from typing import Any
 from lodestar.errors import ExternalError, UnreachableError, UsageError, first_line
 from lodestar.settings.execution import RayCluster
 
-__all__ = ["alone", "connected", "workers_of"]
+__all__ = ["MEGABYTE", "alone", "connected", "reason_of", "workers_of"]
 
 INSTALL = "pip install 'lodestar-ml[ray]'"
 MEGABYTE = 1 << 20
@@ -150,3 +150,10 @@ def _require_open(address: str, timeout: float) -> None:
 
 def _on_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def reason_of(error: Exception) -> str:
+    """What Ray says, on one line and without the places in its own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "killed" in line or "died" in line]
+    return (told or lines or [first_line(error)])[0][:300]

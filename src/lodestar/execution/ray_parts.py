@@ -12,9 +12,8 @@ from lodestar.errors import (
     ExternalError,
     LodestarError,
     UnreachableError,
-    first_line,
 )
-from lodestar.execution.ray_cluster import MEGABYTE, connected, workers_of
+from lodestar.execution.ray_cluster import MEGABYTE, connected, reason_of, workers_of
 from lodestar.execution.ray_worker import PartWorker, identity
 from lodestar.interface.parts import FailedPart, PartTask, ScoredPart, ScorerSource
 from lodestar.settings.execution import RayCluster
@@ -154,7 +153,7 @@ class RayParts:
             self._ended_early += 1
             if self._ended_early >= STARTS:
                 raise ExternalError(
-                    f"{STARTS} workers ended before they could score: {_reason(error)}",
+                    f"{STARTS} workers ended before they could score: {reason_of(error)}",
                     hint="Lodestar must be installed on every node, and a worker needs memory",
                 ) from error
             self._replace(seat)
@@ -248,17 +247,10 @@ class RayParts:
 
 def _full(error: Exception) -> ExternalError:
     return ExternalError(
-        f"there is no room in Ray's object store for the rows of a part: {_reason(error)}",
+        f"there is no room in Ray's object store for the rows of a part: {reason_of(error)}",
         hint="set a smaller batch.part_rows, or more of execution.ray.object_store_mb",
     )
 
 
 def _ended(error: Exception) -> ExternalError:
-    return ExternalError(f"each worker that scores it ends: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """What Ray says, on one line and without the places in its own code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line or "killed" in line or "died" in line]
-    return (told or lines or [first_line(error)])[0][:300]
+    return ExternalError(f"each worker that scores it ends: {reason_of(error)}")
