@@ -5,7 +5,8 @@ LodestarError                 1  a bug of ours, when raised bare
 ├── UsageError                2  the command line
 ├── SettingsError             2  recipe or config: every problem of the files at once
 ├── DataError                 3  the rows themselves
-│   └── SchemaError           3  columns gone, new or of another type
+│   ├── SchemaError           3  columns gone, new or of another type
+│   └── IncompleteError       3  parts of a batch failed; the others are kept
 ├── ExternalError             4  an outside system is unreachable or refuses
 │   └── UnreachableError      4  the tracking server does not answer
 ├── NotAllowedError           5  this environment does not do that
@@ -22,6 +23,7 @@ __all__ = [
     "ArtifactError",
     "DataError",
     "ExternalError",
+    "IncompleteError",
     "LodestarError",
     "NotAllowedError",
     "Problem",
@@ -97,6 +99,10 @@ class DataError(LodestarError):
 
 class SchemaError(DataError):
     """The columns are not the ones that the recipe or the artifact was made for."""
+
+
+class IncompleteError(DataError):
+    """Some parts of a batch cannot be scored; all others were, and are kept to be gone on with."""
 
 
 class ExternalError(LodestarError):

@@ -1,12 +1,9 @@
 """Files as sources and destinations: parquet, csv and arrow, streamed in, published atomically."""
 
 import contextlib
-import errno
 import os
-import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import pyarrow as pa
 
+from lodestar.adapters.file_errors import translated
 from lodestar.adapters.formats import (
     SUFFIXES,
     BatchWriter,
@@ -23,12 +21,11 @@ from lodestar.adapters.formats import (
     require_suffix,
     schema_of,
 )
-from lodestar.errors import DataError, ExternalError, choices
+from lodestar.adapters.parquet_parts import ParquetPart, parquet_parts
+from lodestar.errors import DataError, choices
 from lodestar.settings.config import Data
 
 __all__ = ["FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FileReader:
@@ -71,6 +68,12 @@ class FileReader:
         """Arrow's own format needs no buffers of its own where the file is mapped."""
         opened = pa.memory_map if self._path.suffix == ".arrow" else pa.OSFile
         return opened(str(self._path))
+
+    def parts(self, *, chunk_rows: int, part_rows: int) -> list[ParquetPart] | None:
+        """A parquet file's row groups, several to a part; other files are read from their beginning."""
+        if self._path.suffix != ".parquet":
+            return None
+        return parquet_parts(self._path, chunk_rows=chunk_rows, part_rows=part_rows)
 
 
 class FileWriter:
@@ -139,33 +142,6 @@ def path_of(uri: str, root: Path) -> Path:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     return root / uri
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Word what the file system or a reader says as our errors."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-    except OSError as error:
-        number = error.errno or _number_in(str(error))
-        if number in _NO_SPACE:
-            raise ExternalError(
-                f"no space left to write {path}; what stood there before is unchanged",
-                hint="free some space, or write elsewhere with --output",
-            ) from error
-        reason = error.strerror or str(error).splitlines()[0]
-        if number is None:  # not from the system: a reader found what it cannot decode
-            raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-        raise ExternalError(f"{path}: {reason}") from error
-
-
-def _number_in(message: str) -> int | None:
-    """Pyarrow words the error number into its message."""
-    found = re.search(r"\[errno (\d+)\]", message)
-    return int(found.group(1)) if found else None
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Formats of rows in a file, wherever it lies: parquet, csv and arrow, read in chunks and written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ __all__ = [
     "Chunks",
     "chunks",
     "new_writer",
+    "parquet_chunks",
     "require_suffix",
     "schema_of",
 ]
@@ -98,7 +99,7 @@ def _opened(
 ) -> AbstractContextManager[Chunks]:
     match suffix:
         case ".parquet":
-            return _parquet(source, chunk_rows, _FAR if far else _NEAR)
+            return parquet_chunks(source, chunk_rows, far=far)
         case ".csv":
             return _csv(source)
         case _:
@@ -137,15 +138,23 @@ def _largest_group(metadata: pq.FileMetaData) -> int:
 
 
 @contextmanager
-def _parquet(source: pa.NativeFile, chunk_rows: int, fetching: _Fetching) -> Iterator[Chunks]:
+def parquet_chunks(
+    source: pa.NativeFile,
+    chunk_rows: int,
+    groups: Sequence[int] | None = None,
+    *,
+    far: bool = False,
+) -> Iterator[Chunks]:
+    """The chunks of some row groups, or of all; none reaches from one group into the next."""
     # One row group at a time: otherwise the reader keeps every column chunk of the file until the
     # end. One thread: decoding is quick beside what is done with the rows, and every decoding thread
     # keeps buffers of its own.
     metadata = pq.read_metadata(source)
-    with pq.ParquetFile(source, metadata=metadata, **fetching.options(metadata)) as file:
+    options = (_FAR if far else _NEAR).options(metadata)
+    with pq.ParquetFile(source, metadata=metadata, **options) as file:
         batches = (
             batch
-            for group in range(file.num_row_groups)
+            for group in (range(file.num_row_groups) if groups is None else groups)
             for batch in file.iter_batches(
                 batch_size=chunk_rows, row_groups=[group], use_threads=False
             )

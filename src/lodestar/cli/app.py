@@ -108,6 +108,9 @@ def batch_inference(
     context_params: Params = None,
     output: Annotated[str | None, typer.Option(help="Where the predictions go.")] = None,
     fail_on_drift: FailOnDrift = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Score only what an interrupted batch has left.")
+    ] = False,
     env: Env = None,
     as_json: Json = False,
 ) -> None:
@@ -122,7 +125,9 @@ def batch_inference(
         from lodestar.pipelines.batch_inference import batch_inference as run
 
         with out.progress() as progress:
-            scored = run(environment, run_id, params, output=output, progress=progress)
+            scored = run(
+                environment, run_id, params, output=output, resume=resume, progress=progress
+            )
         out.show(BatchView(scored))
         if fail_on_drift and scored.drift is not None and scored.drift.verdict == "drift":
             raise typer.Exit(WORSE)

@@ -85,12 +85,13 @@ class Augmenter:
         run_mode: RunMode = "batch",
         now: datetime | None = None,
         filled: MutableMapping[str, int] | None = None,
+        first_row: int = 0,
     ) -> Iterator[pa.RecordBatchReader]:
         """Rows out = rows in, in order, with the features behind their columns.
 
         `batch` joins them as they were known at each row's timestamp; `serving` takes those of
         `now`. Rows that have every selected feature already pass through. `filled` counts, per feature,
-        the rows in which a policy's value stands in.
+        the rows in which a policy's value stands in. `first_row` numbers passing rows in errors.
 
         Raises:
             SchemaError: the rows lack features that nothing adds, or keys to add them by.
@@ -99,7 +100,7 @@ class Augmenter:
         binding = self._binding
         if binding is None or set(self.features) <= set(rows.schema.names):
             self.check(rows.schema, run_mode=run_mode)
-            yield self._settled(rows, run_mode, filled)
+            yield self._settled(rows, run_mode, filled, first_row)
         elif run_mode == "batch":
             with binding.store.historical(
                 rows, _aged(binding), timestamp=binding.timestamp
@@ -147,12 +148,13 @@ class Augmenter:
         rows: pa.RecordBatchReader,
         run_mode: RunMode,
         filled: MutableMapping[str, int] | None,
+        first_row: int = 0,
     ) -> pa.RecordBatchReader:
         if self._policies.idle:
             return rows
 
         def batches() -> Iterator[pa.RecordBatch]:
-            first = 0
+            first = first_row
             for batch in rows:
                 yield self._policies.settled(
                     batch, stage=_stage(run_mode), first_row=first, filled=filled

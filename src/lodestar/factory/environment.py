@@ -1,6 +1,7 @@
 """From config to objects: all that an environment gives, whatever the recipe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.errors import UsageError
+from lodestar.execution.local_parts import LocalParts
 from lodestar.factory.features import FeatureSources
 from lodestar.interface.data import FrameWriter, MayBeMissing, SpineReader
 from lodestar.interface.features import (
@@ -29,6 +31,7 @@ from lodestar.interface.features import (
     OnlineStore,
     SelectedFeatures,
 )
+from lodestar.interface.parts import PartExecutor, ScorerSource
 from lodestar.settings.config import Data
 from lodestar.settings.features import FeatureCatalog, FeatureView
 from lodestar.settings.loading import Environment
@@ -127,6 +130,26 @@ class EnvironmentFactory:
         writer = adapter(WRITERS, scheme_of(destination), what="the URI scheme")
         found: FrameWriter = writer(self._data, self._project)
         return found
+
+    @property
+    def distributes(self) -> bool:
+        """Whether work is done by others than this process."""
+        return self._config.execution.engine != "local"
+
+    @contextmanager
+    def part_executor(self, source: ScorerSource) -> Iterator[PartExecutor]:
+        """Whatever scores the parts of a batch.
+
+        Raises:
+            ExternalError: what should do it is not there.
+        """
+        if not self.distributes:
+            yield LocalParts(source)
+            return
+        from lodestar.execution.ray_parts import ray_parts
+
+        with ray_parts(source, self._config.execution.ray) as executor:
+            yield executor
 
     @property
     def features(self) -> FeatureCatalog:

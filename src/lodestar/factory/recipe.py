@@ -277,7 +277,12 @@ class Factory(EnvironmentFactory):
     def executor(
         self, problem: TrialProblem, *, workers: int, threads: int
     ) -> AbstractContextManager[TrialExecutor]:
-        """What runs the search's trials."""
+        """What runs the search's trials; `workers` of -1 are as many as a cluster has room for."""
+        if self.distributes:
+            from lodestar.execution.ray_trials import ray_executor
+
+            count = None if workers == -1 else workers
+            return ray_executor(problem, self._config.execution.ray, workers=count)
         from lodestar.execution.local import local_executor
 
         return local_executor(problem, workers=workers, threads=threads)

@@ -51,7 +51,10 @@ class TrialOutcome:
 class TrialExecutor(Protocol):
     """Runs up to `capacity` trials at once; one that dies fails alone."""
 
-    capacity: int
+    @property
+    def capacity(self) -> int:
+        """How many; it may change while nodes come and go, and is never less than 1."""
+        ...
 
     def submit(self, task: TrialTask, *, seconds: float | None) -> None:
         """Start a trial; it stops by itself after so many seconds."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -47,16 +48,15 @@ def reference_of(
 
 
 class DriftWatch:
-    """Counts scored rows as they pass; `report` says what it comes to."""
+    """Adds up what was counted of scored parts; `report` says what it comes to."""
 
     def __init__(self, reference: Reference, limits: Limits) -> None:
         self._window = Window(reference)
         self._limits = limits
 
-    def add(self, rows: pa.RecordBatch, predictions: Mapping[str, pa.Array]) -> None:
-        """Count augmented rows and what the model says of them."""
-        columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-        self._window.add({**columns, **predictions}, rows.num_rows)
+    def take(self, counted: Mapping[str, Any]) -> None:
+        """Add the counts of a part (see `WatchedRows`)."""
+        self._window.merge(Window.from_json(self._window.reference, counted))
 
     def report(self) -> DriftReport:
         """Judge all that was counted."""

@@ -64,13 +64,12 @@ def _search(
 
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
     limits = _limits(settings, config)
-    workers = _workers(config)
-    threads = max(1, _cores() // workers)
+    workers, threads = _workers(factory, settings)
     space = factory.search_space()
 
     name = _study_name(settings, data_digest)
-    tell.stage(f"Searching, {workers} at a time")
-    if workers > _cores():
+    tell.stage("Searching on Ray" if factory.distributes else f"Searching, {workers} at a time")
+    if workers > _cores() and not factory.distributes:
         tell.note(f"more trials at a time ({workers}) than cores ({_cores()}): they share them")
     with (
         factory.study(name, problem.metric.direction, pruner_of(limits), resume=resume) as study,
@@ -143,9 +142,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _workers(config: HyperparameterTuning) -> int:
-    jobs = config.parallelization.n_jobs
-    return _cores() if jobs == -1 else jobs
+def _workers(factory: Factory, settings: Settings) -> tuple[int, int]:
+    """How many trials at a time, and how many threads each may use; -1 is whatever a cluster has."""
+    config = settings.environment.config
+    jobs = config.hyperparameter_tuning.parallelization.n_jobs
+    if factory.distributes:
+        return jobs, config.execution.ray.cpus_per_worker
+    workers = _cores() if jobs == -1 else jobs
+    return workers, max(1, _cores() // workers)
 
 
 @contextmanager

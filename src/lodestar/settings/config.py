@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lodestar.settings.dynamodb import DynamoDBStore
+from lodestar.settings.execution import Execution
 from lodestar.settings.monitoring import Drift, PerformanceMonitoring
 from lodestar.settings.section import EnvText, Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
@@ -229,9 +230,14 @@ class Output(Section):
 
 
 class Batch(Section):
-    """How many rows are held at a time while scoring."""
+    """How many rows are held at a time while scoring.
+
+    `part_rows` is about how many a worker takes at once, and how many are kept at once, where a batch
+    can be resumed; it is rounded to whole chunks.
+    """
 
     chunk_rows: Whole = Field(default=32_768, ge=1)
+    part_rows: Whole = Field(default=262_144, ge=1)
 
 
 class Pruning(Section):
@@ -285,6 +291,7 @@ class Config(Section):
     model: ModelPolicy
     output: Output
     batch: Batch = Batch()
+    execution: Execution = Execution()
     hyperparameter_tuning: HyperparameterTuning = HyperparameterTuning()
     feature_store: FeatureStore | None = None
     serving: Serving = Serving()

@@ -156,6 +156,24 @@ class CategoryCounts:
         self.counts += other.counts
         self._note(other.unseen)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "rows": self.rows,
+            "nulls": self.nulls,
+            "counts": self.counts.tolist(),
+            "unseen": dict(self.unseen),
+        }
+
+    @classmethod
+    def from_json(cls, sketch: CategorySketch, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        counts = cls(sketch)
+        counts.rows, counts.nulls = value["rows"], value["nulls"]
+        counts.counts = np.array(value["counts"], dtype=np.int64)
+        counts.unseen = dict(value["unseen"])
+        return counts
+
     def binned(self) -> FloatArray:
         """Rows per known value, and those with any other."""
         return np.append(self.counts, self.unknown).astype(np.float64)

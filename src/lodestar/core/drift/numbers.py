@@ -160,6 +160,29 @@ class NumberCounts:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.below += other.below
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; numbers come back bit for bit."""
+        there = self.low <= self.high
+        return {
+            "rows": self.rows,
+            "nulls": self.nulls,
+            "under": self.under,
+            "above": self.above,
+            "range": [self.low, self.high] if there else None,
+            "below": self.below.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, sketch: NumberSketch, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        counts = cls(sketch)
+        counts.rows, counts.nulls = value["rows"], value["nulls"]
+        counts.under, counts.above = value["under"], value["above"]
+        if value["range"] is not None:
+            counts.low, counts.high = value["range"]
+        counts.below = np.array(value["below"], dtype=np.int64)
+        return counts
+
     def binned(self) -> FloatArray:
         """Values per bin: the blurred ones, or one per known value and one for all others."""
         sketch, present = self.sketch, self.present

@@ -67,6 +67,17 @@ class NullCounts:
         self.rows += other.rows
         self.nulls += other.nulls
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {"rows": self.rows, "nulls": self.nulls}
+
+    @classmethod
+    def from_json(cls, sketch: NullSketch, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        counts = cls(sketch)
+        counts.rows, counts.nulls = value["rows"], value["nulls"]
+        return counts
+
 
 Sketch: TypeAlias = NumberSketch | CategorySketch | NullSketch
 WindowCounts: TypeAlias = NumberCounts | CategoryCounts | NullCounts
@@ -194,6 +205,22 @@ class Window:
         self.rows += other.rows
         for name, counts in self.counts.items():
             counts.merge(other.counts[name])  # type: ignore[arg-type]  # of the same column
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; the reference is not among them."""
+        columns = {name: counts.to_json() for name, counts in self.counts.items()}
+        return {"rows": self.rows, "columns": columns}
+
+    @classmethod
+    def from_json(cls, reference: Reference, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        window = cls(reference)
+        window.rows = value["rows"]
+        window.counts = {
+            name: counts.from_json(counts.sketch, value["columns"][name])  # type: ignore[arg-type]  # its own
+            for name, counts in window.counts.items()
+        }
+        return window
 
 
 def _read(item: Mapping[str, Any]) -> Sketch:

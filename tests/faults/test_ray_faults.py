@@ -1,0 +1,136 @@
+"""A command on its own Ray, killed or interrupted, or its workers are: nothing is lost or left over."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.conftest import Lodestar, ended
+from tests.scoring_projects import Scoring, copied, scoring_project
+
+pytestmark = pytest.mark.faults
+
+# Small parts, so that there is a middle of it.
+RAY = "execution: {engine: ray}\nbatch: {chunk_rows: 16, part_rows: 100}\n"
+HERE = "batch: {chunk_rows: 16, part_rows: 100}\n"
+OWN = ("raylet", "gcs_server", "ray::")
+
+
+@pytest.fixture(scope="module")
+def template(
+    lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scoring:
+    target = tmp_path_factory.mktemp("ray") / "project"
+    scoring = scoring_project(lodestar, sample_project, target)
+    (target / "config/ray.yaml").write_text(RAY, encoding="utf-8")
+    (target / "config/here.yaml").write_text(HERE, encoding="utf-8")
+    return scoring
+
+
+@pytest.fixture
+def scoring(template: Scoring, tmp_path: Path) -> Scoring:
+    return copied(template, tmp_path / "project")
+
+
+def started(lodestar: Lodestar, scoring: Scoring) -> "subprocess.Popen[str]":
+    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", "ray")
+    place = str(scoring.written("ray.parquet"))
+    return lodestar.start(*words, "--output", place, cwd=scoring.project)
+
+
+def until_kept(scoring: Scoring, command: "subprocess.Popen[str]", count: int) -> None:
+    while len(scoring.kept()) < count:
+        assert command.poll() is None, ended(command)
+        time.sleep(0.02)
+
+
+def family(command: "subprocess.Popen[str]") -> list[psutil.Process]:
+    return psutil.Process(command.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process], within: float = 120) -> bool:
+    """Ray's agents look every now and then whether they are still needed."""
+    _, alive = psutil.wait_procs(processes, timeout=within)
+    return not alive
+
+
+@pytest.fixture
+def whole(scoring: Scoring) -> Iterator[bytes]:
+    scoring.score("breast_cancer", "whole.parquet", env="here")
+    yield scoring.written("whole.parquet").read_bytes()
+    assert not list((scoring.project / ".lodestar/batches").glob("*/part-*"))
+
+
+def test_a_killed_command_leaves_no_process_and_its_parts_are_gone_on_with(
+    lodestar: Lodestar, scoring: Scoring, whole: bytes
+) -> None:
+    command = started(lodestar, scoring)
+    until_kept(scoring, command, 3)
+    processes = family(command)
+    assert any(process.name().startswith(OWN) for process in processes)
+    command.kill()
+    ended(command)
+    assert gone(processes)
+    kept = scoring.kept()
+    assert 3 <= len(kept) < 114
+    assert not scoring.written("ray.parquet").exists()
+    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", "ray")
+    place = str(scoring.written("ray.parquet"))
+    done = lodestar(*words, "--resume", "--output", place, cwd=scoring.project).succeeded()
+    assert f"going on with a batch of which {len(kept)} parts are there" in done.stderr
+    assert scoring.written("ray.parquet").read_bytes() == whole
+
+
+def test_an_interrupted_command_says_what_it_keeps(
+    lodestar: Lodestar, scoring: Scoring, whole: bytes
+) -> None:
+    command = started(lodestar, scoring)
+    until_kept(scoring, command, 3)
+    processes = family(command)
+    command.send_signal(signal.SIGINT)
+    said = ended(command)
+    assert said.code == 130, said.stderr
+    assert "scored parts are kept: batch-inference --resume goes on" in said.stderr
+    assert gone(processes)
+    scoring.score("breast_cancer", "ray.parquet", env="here", resume=True)
+    # The config of `here` has the same sizes, so that it is the same batch.
+    assert scoring.written("ray.parquet").read_bytes() == whole
+
+
+def test_workers_that_are_killed_one_after_another_lose_nothing(
+    lodestar: Lodestar, scoring: Scoring, whole: bytes
+) -> None:
+    command = started(lodestar, scoring)
+    killed = 0
+    for count in (2, 20, 40):
+        until_kept(scoring, command, count)
+        workers = [p for p in family(command) if p.name().startswith("ray::PartWorker")]
+        for worker in workers[:1]:
+            os.kill(worker.pid, signal.SIGKILL)
+            killed += 1
+    said = ended(command)
+    assert said.code == 0, said.stderr
+    assert killed == 3
+    assert scoring.written("ray.parquet").read_bytes() == whole
+
+
+def test_everything_listens_on_this_machine_alone(
+    lodestar: Lodestar, scoring: Scoring, whole: bytes
+) -> None:
+    command = started(lodestar, scoring)
+    until_kept(scoring, command, 1)
+    addresses = set()
+    for process in family(command):
+        try:
+            listening = process.net_connections()
+        except psutil.NoSuchProcess:
+            continue
+        addresses |= {c.laddr.ip for c in listening if c.status == psutil.CONN_LISTEN and c.laddr}
+    assert ended(command).code == 0
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert scoring.written("ray.parquet").read_bytes() == whole
