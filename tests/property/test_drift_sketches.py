@@ -73,6 +73,22 @@ def test_text_in_any_split_and_merged_in_any_order_gives_the_same(
     assert told(whole) == told(merged)
 
 
+@given(
+    trained=st.lists(st.integers(0, 5) | st.none(), max_size=60),
+    later=st.lists(st.integers(-1, 7) | st.none(), max_size=60),
+)
+def test_classes_that_are_numbers_are_counted_as_their_text_is(
+    trained: list[int | None], later: list[int | None]
+) -> None:
+    sketch = CategorySketch.of(pa.array(trained, pa.int64()))
+    numbers, texts = sketch.counter(), sketch.counter()
+    numbers.add(pa.array(later, pa.int64()))
+    texts.add(pa.array(later, pa.int64()).cast(pa.string()))
+    assert (numbers.rows, numbers.nulls) == (texts.rows, texts.nulls)
+    assert numbers.counts.tolist() == texts.counts.tolist()
+    assert numbers.unseen == texts.unseen
+
+
 def test_the_values_that_are_named_do_not_depend_on_order_even_where_there_are_too_many() -> None:
     sketch = CategorySketch.of(pa.array(["known"] * 9))
     names = [f"new {at % 500}" for at in range(2_000)]

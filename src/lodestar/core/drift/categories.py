@@ -133,6 +133,9 @@ class CategoryCounts:
 
     def add(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count more rows."""
+        if self.sketch.salt is None and not pa.types.is_string(column.type):
+            self._add_labels(column)
+            return
         texts = _texts(column)
         self.rows += len(texts)
         self.nulls += texts.null_count
@@ -148,6 +151,22 @@ class CategoryCounts:
             self._note(
                 {item["values"].as_py(): item["counts"].as_py() for item in others.value_counts()}
             )
+
+    def _add_labels(self, column: pa.Array | pa.ChunkedArray) -> None:
+        """Count classes that are no text: their few different values alone are made text."""
+        self.rows += len(column)
+        self.nulls += column.null_count
+        pairs = column.drop_null().value_counts()
+        texts, counts = pairs.field("values").cast(pa.string()), pairs.field("counts").to_numpy()
+        found = pc.index_in(texts, value_set=self._known).to_pylist()
+        others = {}
+        for text, place, count in zip(texts.to_pylist(), found, counts.tolist(), strict=True):
+            if place is None:
+                others[text] = count
+            else:
+                self.counts[place] += count
+        if self.sketch.complete:
+            self._note(others)
 
     def merge(self, other: Self) -> None:
         """Add another window of the same sketch."""
