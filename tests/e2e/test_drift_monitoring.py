@@ -122,17 +122,21 @@ def test_the_tags_are_mlflows_own(studio: Trained) -> None:
     assert told["lodestar.drift.source"] == "monitor data/moved.parquet"
 
 
-def test_batches_in_any_chunks_give_the_same_report(lodestar: Lodestar, studio: Trained) -> None:
+def test_batches_in_any_chunks_and_kept_parts_give_the_same_report(
+    lodestar: Lodestar, studio: Trained
+) -> None:
     found = []
-    for rows in (7, 65_536):
+    for rows, options in ((7, ()), (65_536, ()), (50, ("--resume",))):
         name = f"chunk{rows}"
-        (studio.project / f"config/{name}.yaml").write_text(f"batch: {{chunk_rows: {rows}}}\n")
+        (studio.project / f"config/{name}.yaml").write_text(
+            f"batch: {{chunk_rows: {rows}, part_rows: 200}}\n"
+        )
         done = lodestar(
-            *("batch-inference", "--run-id", studio.run_id, "--env", name, "--json"),
+            *("batch-inference", "--run-id", studio.run_id, "--env", name, "--json", *options),
             cwd=studio.project,
         )
         found.append(done.succeeded().json["drift"])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_drift_that_is_off_is_not_watched(lodestar: Lodestar, studio: Trained) -> None:
