@@ -19,6 +19,7 @@ from measure import (
     ROOT,
     Cost,
     compile_bytecode,
+    end_tidily,
     interleaved,
     median,
     print_machine,
@@ -65,6 +66,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from tests.object_stores import AzureBox, GcsBox, S3Box, azurite, gcs_emulator, moto
 
+    end_tidily()
     print_machine()
     compile_bytecode()
     stores = {"s3": (moto, S3Box), "gs": (gcs_emulator, GcsBox), "az": (azurite, AzureBox)}

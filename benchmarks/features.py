@@ -24,6 +24,7 @@ from feature_joins import CHILDREN, TABLES
 from measure import (
     Cost,
     compile_bytecode,
+    end_tidily,
     interleaved,
     median,
     print_machine,
@@ -80,6 +81,7 @@ def main() -> None:
         return
     # As our own command sets it; it is the same for all ways.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    end_tidily()
     print_machine()
     compile_bytecode()
     with workspace() as folder:

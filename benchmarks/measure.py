@@ -5,6 +5,7 @@ start into a child's peak, so data are made, and libraries imported, in children
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ __all__ = [
     "ROOT",
     "Cost",
     "compile_bytecode",
+    "end_tidily",
     "interleaved",
     "median",
     "print_machine",
@@ -43,6 +45,11 @@ class Cost:
     stdout: str = ""
 
 
+def end_tidily() -> None:
+    """Told to end, this process ends the servers and children that it has started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def run(command: Sequence[str], folder: Path, *, expected: int = 0) -> Cost:
     """Run a command in `folder`; a child's peak is the largest of its own children's and its own.
 
@@ -52,7 +59,11 @@ def run(command: Sequence[str], folder: Path, *, expected: int = 0) -> Cost:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import redis
 import uvloop
-from measure import ROOT, print_machine, print_table, print_verdict
+from measure import ROOT, end_tidily, print_machine, print_table, print_verdict
 from pydantic import SecretStr
 
 from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
@@ -81,6 +81,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="fewer reads")
     reads = QUICK if options.parse_args().quick else READS
+    end_tidily()
     print_machine()
     with tempfile.TemporaryDirectory(prefix="lodestar-bench-") as name, _redis(Path(name)) as port:
         bench = _filled(Path(name), port)

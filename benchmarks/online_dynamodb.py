@@ -27,7 +27,7 @@ from urllib.request import urlopen
 import boto3
 import pyarrow as pa
 import uvloop
-from measure import ROOT, print_machine, print_table, print_verdict
+from measure import ROOT, end_tidily, print_machine, print_table, print_verdict
 from online import NOON, SEED, Way, answered, rows_of, timed
 from pydantic import SecretStr
 
@@ -65,6 +65,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="fewer reads")
     reads = QUICK if options.parse_args().quick else READS
+    end_tidily()
     print_machine()
     # Feast takes credentials from here alone; moto takes any.
     os.environ.update(AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark")  # noqa: S106 -- as above

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from measure import (
     Cost,
     compile_bytecode,
+    end_tidily,
     interleaved,
     median,
     print_machine,
@@ -62,6 +63,7 @@ def main() -> None:
         CHILDREN[given.child[0]](*given.child[1:])
         return
     rows, rounds = (50_000, 1) if given.quick else (1_000_000, 5)
+    end_tidily()
     print_machine()
     compile_bytecode()
     with tempfile.TemporaryDirectory(prefix="lodestar-bench-") as name, _server(Path(name)):

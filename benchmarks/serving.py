@@ -10,7 +10,6 @@ is printed, 500 answers of every way are held against a batch, bit by bit, one a
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from measure import (
     LODESTAR,
     ROOT,
     compile_bytecode,
+    end_tidily,
     print_machine,
     print_table,
     print_verdict,
@@ -116,8 +116,7 @@ def main() -> None:
 
         serving_project.CHILDREN[given.child[0]](*given.child[1:])
         return
-    # Told to end, it ends the servers that it has started.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_tidily()
     print_machine()
     compile_bytecode()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
