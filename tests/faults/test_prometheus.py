@@ -22,8 +22,8 @@ from lodestar.infra.endpoint import HOST, Endpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 PLACE = files("lodestar.deploy") / "prometheus"
-# What a model without features of its own, without a shadow and without swaps has nothing of.
-EMPTY = "shed|missing|stale|unknown|shadow|swaps|rollbacks|online_failures|4..|5.."
+# What a model without features of its own, a shadow, swaps or a full window of rows has nothing of.
+EMPTY = "shed|missing|stale|unknown|shadow|swaps|rollbacks|online_failures|drift|4..|5.."
 PATIENCE = 120.0
 
 

@@ -36,6 +36,10 @@ FIRES = {
     | {f'lodestar_features_stale_total{{{WHO}, feature="ltv"}}': "0+20x60"},
     "LodestarUnknownCategories": ROWS
     | {f'lodestar_unknown_categories_total{{{WHO}, column="brand"}}': "0+20x60"},
+    "LodestarDrift": {
+        f'lodestar_drifted_columns{{{WHO}, run_id="a"}}': "2x60",
+        f'lodestar_model_info{{{WHO}, run_id="a", role="champion"}}': "1x60",
+    },
     "LodestarRolledBack": {
         f'lodestar_rollbacks_total{{{WHO}, reason="errors"}}': "0x55 1x5",
     },
@@ -63,6 +67,10 @@ QUIET = {
     f'lodestar_rollbacks_total{{{WHO}, reason="errors"}}': "3x60",
     f'lodestar_swaps_total{{{WHO}, cause="swap", result="done"}}': "0+1x60",
     f"lodestar_prediction_log_dropped_total{{{WHO}}}": "7x60",
+    f'lodestar_drifted_columns{{{WHO}, run_id="a"}}': "0x60",
+    f'lodestar_model_info{{{WHO}, run_id="a", role="champion"}}': "1x60",
+    f'lodestar_drifted_columns{{{WHO}, run_id="gone"}}': "3x60",
+    f'lodestar_model_info{{{WHO}, run_id="gone", role="champion"}}': "0x60",
 }
 
 
@@ -94,7 +102,7 @@ def folder(lodestar: Lodestar, tmp_path: Path) -> Path:
 
 def test_prometheus_takes_the_files(folder: Path) -> None:
     promtool("check", "config", "prometheus.yaml", cwd=folder)
-    assert "12 rules found" in promtool("check", "rules", "alerts.yaml", cwd=folder)
+    assert "13 rules found" in promtool("check", "rules", "alerts.yaml", cwd=folder)
 
 
 def test_each_rule_fires_on_what_it_is_there_for_and_none_on_a_good_day(

@@ -86,6 +86,8 @@ def _panels(ask: _Queries) -> Sequence[_Panel]:
     missing = ask.rate("features_missing_total", "feature")
     stale = ask.rate("features_stale_total", "feature")
     unknown = ask.rate("unknown_categories_total", "column")
+    drifted = f"max by (run_id) ({ask.now('drifted_columns')})"
+    psi = f"topk(10, max by (column) ({ask.now('drift_psi')}))"
     otherwise = ask.share("shadow_rows_total", 'result="different"')
     return (
         _Panel("Requests", "reqps", {"{{status}}": ask.rate("requests_total", "status")}),
@@ -97,6 +99,8 @@ def _panels(ask: _Queries) -> Sequence[_Panel]:
         _Panel("Predictions", "short", ask.quantiles("prediction", 0.25, 0.5, 0.75)),
         _Panel("By label", "short", {"{{label}}": ask.rate("predictions_total", "label")}),
         _Panel("Shadow: rows answered otherwise", "percentunit", {"share": otherwise}),
+        _Panel("Drifted columns", "short", {"{{run_id}}": drifted}),
+        _Panel("Stability index, the ten largest", "short", {"{{column}}": psi}),
         _Panel("Features missing, a second", "short", {"{{feature}}": missing}),
         _Panel("Features older than max_age, a second", "short", {"{{feature}}": stale}),
         _Panel("Categories new to the model, a second", "short", {"{{column}}": unknown}),
