@@ -183,6 +183,9 @@ def rows_of(
 
 async def upload(request: Request) -> Response:
     """A load job with its file, in one piece or to be resumed."""
+    SAID.append({"upload": request.query_params["uploadType"]})
+    while FAULTS.get("hold_upload"):  # noqa: ASYNC110 -- a test ends it by a request
+        await asyncio.sleep(0.02)
     if request.query_params["uploadType"] == "resumable":
         name = secrets.token_hex(8)
         UPLOADS[name] = (await request.json(), Path(tempfile.mkstemp(suffix=".parquet")[1]))

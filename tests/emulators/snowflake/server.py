@@ -10,6 +10,7 @@ locks (DuckDB refuses a second writer where Snowflake lets it wait), time travel
 table is a plain one that goes with its session: others see it until then.
 """
 
+import asyncio
 import base64
 import gzip
 import json
@@ -93,6 +94,8 @@ async def query(request: Request) -> Response:
     body = await sent(request)
     text = body["sqlText"]
     SAID.append({"sql": text, "bindings": body.get("bindings"), "describe": "describeOnly" in body})
+    while text.startswith(FAULTS.get("hold", "nothing")):  # noqa: ASYNC110 -- a test ends it by a request
+        await asyncio.sleep(0.02)
     if text.startswith(FAULTS.get("fail", "nothing")):
         return failed("000603", "SQL execution internal error")
     if _WAREHOUSE.match(text):
