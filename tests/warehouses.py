@@ -321,10 +321,12 @@ class BigQueryDataset:
 
     server: EmulatedBigQuery
     name: str = field(default_factory=lambda: f"test_{secrets.token_hex(6)}")
+    made: bool = False
 
     def __post_init__(self) -> None:
-        with self.client() as client:
-            client.create_dataset(self.name)
+        if not self.made:
+            with self.client() as client:
+                client.create_dataset(self.name)
 
     def config(self, **changes: object) -> BigQuery:
         """What an adapter connects with."""

@@ -103,13 +103,15 @@ async def query(request: Request) -> Response:
     elif found := _TEMPORARY.match(text):
         TEMPORARY.setdefault(fake.to_token(request), []).append(found[1])
         body["sqlText"] = text.replace("TEMPORARY ", "", 1)
+    # `write_pandas` writes a stage in both kinds of quotes, which fakesnow takes for a URL.
+    body["sqlText"] = re.sub(r"'(@\"\w+\")'", r"\1", body["sqlText"])
     answer = await fake.query_request(saying(request, body))
     said = json.loads(answer.body)
     if not said["success"]:
         return JSONResponse(in_its_words(said), answer.status_code)
     data = said["data"]
     if "stageInfo" in data:
-        data["overwrite"] = "OVERWRITE = TRUE" in text
+        data["overwrite"] = True  # the plain way of its stage cannot ask for less
         data["stageInfo"] |= {"region": "local", "endPoint": "", "isClientSideEncrypted": False}
         data["stageInfo"] |= {"storageAccount": None, "path": "", "ftp": None}
     elif data.get("rowsetBase64") and data["total"] > CHUNK_ROWS:
