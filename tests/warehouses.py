@@ -275,6 +275,7 @@ class EmulatedBigQuery:
 
     address: str
     credentials_file: Path
+    storage: str = ""
     project: str = "acme-shop"
 
     def faults(self, **faults: object) -> None:
@@ -299,7 +300,8 @@ def bigquery_emulator(folder: Path) -> Iterator[EmulatedBigQuery]:
     with served(script, variables, folder / "bigquery.log") as address:
         path = folder / "service-account.json"
         path.write_text(json.dumps(account_file(key, address)))
-        yield EmulatedBigQuery(address, path)
+        storage = httpx.get(f"{address}/place").json()["storage"]
+        yield EmulatedBigQuery(address, path, storage)
 
 
 def account_file(key: rsa.RSAPrivateKey, address: str) -> dict[str, str]:
