@@ -275,6 +275,7 @@ class EmulatedBigQuery:
 
     address: str
     credentials_file: Path
+    storage: str = ""
     project: str = "acme-shop"
 
     def faults(self, **faults: object) -> None:
@@ -299,7 +300,8 @@ def bigquery_emulator(folder: Path) -> Iterator[EmulatedBigQuery]:
     with served(script, variables, folder / "bigquery.log") as address:
         path = folder / "service-account.json"
         path.write_text(json.dumps(account_file(key, address)))
-        yield EmulatedBigQuery(address, path)
+        storage = httpx.get(f"{address}/place").json()["storage"]
+        yield EmulatedBigQuery(address, path, storage)
 
 
 def account_file(key: rsa.RSAPrivateKey, address: str) -> dict[str, str]:
@@ -321,10 +323,12 @@ class BigQueryDataset:
 
     server: EmulatedBigQuery
     name: str = field(default_factory=lambda: f"test_{secrets.token_hex(6)}")
+    made: bool = False
 
     def __post_init__(self) -> None:
-        with self.client() as client:
-            client.create_dataset(self.name)
+        if not self.made:
+            with self.client() as client:
+                client.create_dataset(self.name)
 
     def config(self, **changes: object) -> BigQuery:
         """What an adapter connects with."""

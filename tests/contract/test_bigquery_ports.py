@@ -11,6 +11,9 @@ from lodestar.adapters.bigquery import BigQueryReader, BigQueryTableReader
 from lodestar.adapters.bigquery_writer import BigQueryWriter
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract
 
+# google-cloud-bigquery calls google-cloud-bigquery-storage in a way that the latter means to give up.
+_BY_GOOGLE = "ignore:Retrieving Arrow record batches directly:PendingDeprecationWarning"
+
 
 class InDatasetOfItsOwn:
     @pytest.fixture(autouse=True)
@@ -27,6 +30,22 @@ class TestBigQueryReader(InDatasetOfItsOwn, SpineReaderContract):
 
     def broken(self, table: pa.Table) -> BigQueryReader:
         """A page in the middle of the rows is cut off, at each attempt."""
+        reader = self.reader(table)
+        self.dataset.server.faults(cut_after=table.num_rows // 2)
+        return reader
+
+
+@pytest.mark.filterwarnings(_BY_GOOGLE)
+class TestBigQueryReaderByTheStorageApi(InDatasetOfItsOwn, SpineReaderContract):
+    def reader(self, table: pa.Table) -> BigQueryReader:
+        self.dataset.put(table, "spine")
+        storage = self.dataset.server.storage
+        return self.dataset.reader(
+            "SELECT * FROM spine", storage_api=True, storage_endpoint_url=storage
+        )
+
+    def broken(self, table: pa.Table) -> BigQueryReader:
+        """The stream ends in an error in the middle of the rows."""
         reader = self.reader(table)
         self.dataset.server.faults(cut_after=table.num_rows // 2)
         return reader

@@ -5,6 +5,7 @@ import json
 import logging
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from lodestar.infra.endpoint import free_port
 from lodestar.settings.config import Data
 from lodestar.sql import parse_query
 
+# google-cloud-bigquery calls google-cloud-bigquery-storage in a way that the latter means to give up.
+_BY_GOOGLE = "ignore:Retrieving Arrow record batches directly:PendingDeprecationWarning"
 JANUARY, FEBRUARY = {"batch_key": "january"}, {"batch_key": "february"}
 
 
@@ -320,6 +323,35 @@ def test_a_result_that_ends_early_is_not_taken_for_whole(dataset: BigQueryDatase
         reader.read(chunk_rows=1_000).read_all()
 
 
+@pytest.mark.filterwarnings(_BY_GOOGLE)
+def test_the_storage_api_streams_results_and_tables_in_order(dataset: BigQueryDataset) -> None:
+    dataset.put(pa.table({"row": range(30_000)}), "many")
+    config = dataset.config(storage_api=True, storage_endpoint_url=dataset.server.storage)
+    data = Data(adapter="bigquery", root="data", snapshots="data", bigquery=config)
+    query = parse_query("SELECT row FROM many ORDER BY row", "postgres", where="x.sql")
+    uri = f"bq://{dataset.server.project}.{dataset.name}.many"
+    for reader in (
+        adapter(SQL_READERS, "bigquery", what="data.adapter")(data, Path(), query, {}),
+        adapter(URI_READERS, "bq", what="the URI scheme")(data, Path(), uri),
+    ):
+        dataset.server.faults()
+        read = reader.read(chunk_rows=1_000).read_all()
+        assert read.column("row").to_pylist() == list(range(30_000))
+        assert [one for one in dataset.server.said() if "stream" in one]
+        dataset.server.faults(forgotten_after=15_000)
+        with pytest.raises(ExternalError, match="sent 15,000 of 30,000 rows"):
+            reader.read(chunk_rows=1_000).read_all()
+
+
+def test_reading_has_a_time_too(dataset: BigQueryDataset) -> None:
+    dataset.put(pa.table({"row": range(30_000)}), "many")
+    with dataset.reader("SELECT * FROM many", read_timeout=1).read(chunk_rows=1_000) as batches:
+        batches.read_next_batch()
+        time.sleep(1.1)
+        with pytest.raises(ExternalError, match="took longer than 1 s"):
+            batches.read_all()
+
+
 def test_a_connection_that_breaks_for_a_moment_is_no_matter(dataset: BigQueryDataset) -> None:
     dataset.put(pa.table({"row": range(30_000)}), "many")
     port = int(dataset.server.address.rpartition(":")[2])
@@ -364,7 +396,7 @@ def test_a_missing_driver_names_its_extra(
 
 
 def test_the_storage_api_has_an_endpoint_of_its_own(dataset: BigQueryDataset) -> None:
-    with pytest.raises(ValueError, match="set storage_api: false"):
+    with pytest.raises(ValueError, match="set storage_endpoint_url too"):
         dataset.config(storage_api=True)
 
 

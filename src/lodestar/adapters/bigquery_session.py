@@ -3,11 +3,12 @@
 import concurrent.futures
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Self
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -41,6 +42,7 @@ class Session:
             location=config.location,
             client_options=options,
         )
+        self._left = ExitStack()
         self._again = self._driver.DEFAULT_RETRY.with_timeout(config.retry_timeout).with_delay(
             initial=0.5, maximum=10.0
         )
@@ -49,7 +51,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        with self._left:
+            self._client.close()
 
     def dry_run(self, sql: str) -> Any:  # noqa: ANN401 -- the client's job
         """A job that does not run: it knows the columns, the bytes and the types of the parameters."""
@@ -195,15 +198,21 @@ class Session:
 
     def _batches(self, rows: Any) -> Iterator[pa.RecordBatch]:  # noqa: ANN401 -- the client's
         came = 0
-        with self._worded():
-            batches = rows.to_arrow_iterable(
-                bqstorage_client=self._storage,
-                max_queue_size=QUEUED_PAGES,
-                max_stream_count=1,  # more of them mix the rows' order
-            )
-            for batch in batches:
-                came += batch.num_rows
-                yield batch
+        try:
+            with self._worded():
+                for batch in rows.to_arrow_iterable(
+                    bqstorage_client=self._storage,
+                    max_queue_size=QUEUED_PAGES,
+                    max_stream_count=1,  # more of them mix the rows' order
+                    timeout=self._config.read_timeout,
+                ):
+                    came += batch.num_rows
+                    yield batch
+        except concurrent.futures.TimeoutError:
+            raise ExternalError(
+                f"reading the rows from BigQuery took longer than {self._config.read_timeout} s",
+                hint="raise data.bigquery.read_timeout, or let the SQL give fewer rows",
+            ) from None
         if came != rows.total_rows:
             raise ExternalError(
                 f"BigQuery sent {came:,} of {rows.total_rows:,} rows",
@@ -214,8 +223,16 @@ class Session:
     def _storage(self) -> Any:  # noqa: ANN401 -- the client of another API; None without it
         if not self._config.storage_api:
             return None
-        storage = _driver("google.cloud.bigquery_storage")
-        return storage.BigQueryReadClient(credentials=self._credentials)
+        storage = _driver("google.cloud.bigquery_storage_v1")
+        address = urlsplit(self._config.storage_endpoint_url or "")
+        if address.scheme == "http":  # without TLS no token is sent either
+            services = "google.cloud.bigquery_storage_v1.services.big_query_read.transports"
+            channel = _driver("grpc").insecure_channel(address.netloc)
+            transport = _driver(services).BigQueryReadGrpcTransport(channel=channel)
+            return self._left.enter_context(storage.BigQueryReadClient(transport=transport))
+        options = {"api_endpoint": address.netloc} if address.netloc else None
+        client = storage.BigQueryReadClient(credentials=self._credentials, client_options=options)
+        return self._left.enter_context(client)
 
     @property
     def _labels(self) -> dict[str, str]:

@@ -1,21 +1,19 @@
 """One session with PostgreSQL: made with a deadline, driven by its own thread, its errors ours."""
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import SecretStr
 
+from lodestar.adapters.driver_thread import DriverThread
 from lodestar.adapters.postgres_errors import (
     connecting_failed,
     is_passing,
@@ -61,7 +59,7 @@ class Session:
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._timeout = connection.statement_timeout
-        self._thread = _Thread()
+        self._thread = DriverThread("PostgreSQL", GRACE)
         self._driver: Any = None
 
     def connect(self, connection: PostgresConnection, *, writes: bool) -> None:
@@ -182,54 +180,6 @@ def opened(connection: PostgresConnection, *, writes: bool = False) -> Iterator[
         yield session
     finally:
         session.close()
-
-
-class _Thread:
-    """Runs one call after another; who waits for one waits no longer than asked."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="postgres", daemon=True)
-        self._hangs = False
-        self._thread.start()
-
-    def call(self, work: Callable[[], T], seconds: float) -> T:
-        if self._hangs:
-            raise _no_answer(seconds)
-        answer: Future[T] = Future()
-        self._calls.put((work, answer))
-        try:
-            return answer.result(seconds)
-        except TimeoutError:
-            if answer.done():  # the call's own
-                raise
-            raise _no_answer(seconds) from None
-        finally:
-            # Also when the user has interrupted: nobody waits for this one any more.
-            self._hangs = not answer.done()
-
-    def call_later(self, work: Callable[[], Any]) -> None:
-        self._calls.put((work, Future()))
-
-    def end(self) -> None:
-        self._calls.put(None)
-        self._thread.join(0 if self._hangs else GRACE)
-
-    def _run(self) -> None:
-        while (item := self._calls.get()) is not None:
-            work, answer = item
-            try:
-                answer.set_result(work())
-            except BaseException as error:  # noqa: BLE001 -- it is raised where it is waited for
-                answer.set_exception(error)
-            del item, work, answer
-
-
-def _no_answer(seconds: float) -> ExternalError:
-    return ExternalError(
-        f"PostgreSQL has not answered within {seconds:.0f} s",
-        hint="the server or the network hangs; see that it runs, then try again",
-    )
 
 
 def _conninfo(connection: PostgresConnection, seconds: int, *, writes: bool) -> str:

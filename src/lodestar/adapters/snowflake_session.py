@@ -1,13 +1,15 @@
 """One session with Snowflake: logged in within a time, tagged with its work, its errors ours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 
+from lodestar.adapters.driver_thread import DriverThread
 from lodestar.adapters.snowflake_errors import driver_failed, login_failed
 from lodestar.adapters.snowflake_names import quoted, stored_name
 from lodestar.errors import ExternalError, UsageError
@@ -15,21 +17,36 @@ from lodestar.settings.warehouses import Snowflake
 
 __all__ = ["Session", "opened"]
 
+T = TypeVar("T")
 # The client waits this much longer than the server lets a statement run.
 GRACE = 5
 GOODBYE = 5  # seconds that a logout may take
 
 
 class Session:
-    """One login. Statements commit by themselves, unless a transaction was begun."""
+    """One login. Statements commit by themselves, unless a transaction was begun.
+
+    The driver waits for ever for a chunk of a result on a network that hangs, and blocks in C; so it
+    has a thread of its own.
+    """
 
     def __init__(self, config: Snowflake, project: Path) -> None:
         self._config = config
         self._driver = _driver()
+        options = _options(config, project)
+        self._thread = DriverThread("Snowflake", GOODBYE)
+        # A request with all its attempts, and a statement with its waiting for a warehouse.
+        self._patience = config.statement_timeout + config.network_timeout + GRACE
+        self._connection: Any = None
         try:
-            self._connection = self._driver.connect(**_options(config, project))
+            self._connection = self._thread.call(
+                partial(self._driver.connect, **options), config.login_timeout + GRACE
+            )
         except self._driver.Error as error:
             raise login_failed(error) from None
+        finally:
+            if self._connection is None:
+                self._thread.end()
 
     def wake(self) -> None:
         """See to the warehouse, as the config says.
@@ -48,14 +65,21 @@ class Session:
 
     def rows(self, sql: str, values: Sequence[str | None] = ()) -> list[tuple[Any, ...]]:
         """Run a statement with `:1`, `:2`, … bound; the few rows that it gives."""
-        with self._cursor() as cursor:
-            cursor.execute(sql, tuple(values) or None)
-            return list(cursor.fetchall())
+
+        def work() -> list[tuple[Any, ...]]:
+            with self._connection.cursor() as cursor:
+                return list(cursor.execute(sql, tuple(values) or None).fetchall())
+
+        return self._call(work)
 
     def describe(self, sql: str, values: Sequence[str | None] = ()) -> list[Any]:
         """The columns that a query would give, as the driver describes them; it is not run."""
-        with self._cursor() as cursor:
-            return list(cursor.describe(sql, tuple(values) or None) or ())
+
+        def work() -> list[Any]:
+            with self._connection.cursor() as cursor:
+                return list(cursor.describe(sql, tuple(values) or None) or ())
+
+        return self._call(work)
 
     def stream(self, sql: str, values: Sequence[str | None] = ()) -> Iterator[pa.RecordBatch]:
         """Run a query; its rows as the server's chunks come, a few of which are held.
@@ -63,10 +87,14 @@ class Session:
         Raises:
             ExternalError: fewer rows came than there are.
         """
-        with self._cursor() as cursor:
-            cursor.execute(sql, tuple(values) or None)
+        cursor = self._call(self._connection.cursor)
+        try:
+            self._call(partial(cursor.execute, sql, tuple(values) or None))
             wanted, came = cursor.rowcount, 0
-            for table in cursor.fetch_arrow_batches(force_microsecond_precision=True):
+            tables = self._call(
+                partial(cursor.fetch_arrow_batches, force_microsecond_precision=True)
+            )
+            while (table := self._call(partial(next, tables, None))) is not None:
                 came += table.num_rows
                 yield from table.to_batches()
             if came != wanted:
@@ -74,6 +102,8 @@ class Session:
                     f"Snowflake sent {came:,} of {wanted:,} rows",
                     hint="nothing was kept of them; try again",
                 )
+        finally:
+            self._thread.call_later(cursor.close)
 
     def put(self, file: IO[bytes], name: str, stage: str) -> None:
         """Upload a file to a stage.
@@ -81,10 +111,14 @@ class Session:
         Raises:
             ExternalError: it did not get there.
         """
-        with self._cursor() as cursor:
-            where = f"'file:///{name}' @{stage} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
-            cursor.execute(f"PUT {where}", file_stream=file)
-            told = [str(row[6]) for row in cursor.fetchall()]
+        where = f"'file:///{name}' @{stage} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+
+        def work() -> list[str]:
+            with self._connection.cursor() as cursor:
+                cursor.execute(f"PUT {where}", file_stream=file)
+                return [str(row[6]) for row in cursor.fetchall()]
+
+        told = self._call(work)
         if told != ["UPLOADED"]:
             raise ExternalError(
                 f"the stage of Snowflake did not take the rows: {', '.join(told) or 'nothing said'}",
@@ -92,17 +126,13 @@ class Session:
             )
 
     def close(self) -> None:
-        """Log out, which undoes what was not committed."""
-        try:
-            self._connection.close()
-        except self._driver.Error as error:
-            raise driver_failed(error, timeout=self._config.statement_timeout) from None
+        """Log out, which undoes what was not committed; wait no longer than a little."""
+        self._thread.call_later(self._connection.close)
+        self._thread.end()
 
-    @contextmanager
-    def _cursor(self) -> Iterator[Any]:
+    def _call(self, work: Callable[[], T]) -> T:
         try:
-            with self._connection.cursor() as cursor:
-                yield cursor
+            return self._thread.call(work, self._patience)
         except self._driver.Error as error:
             raise driver_failed(error, timeout=self._config.statement_timeout) from None
 

@@ -83,9 +83,10 @@ class BigQuery(Section):
 
     Credentials are Google's default chain's, or those of a service account's `credentials_file`.
     `dataset` is what names of tables without one mean. `maximum_bytes_billed` is the most that one query
-    may read. `retry_timeout` bounds a request with all its attempts, `job_timeout` a query or a load.
-    `storage_api` reads results by the Storage API, which is faster, and needs the right
-    `bigquery.readsessions.create`. `endpoint_url` is where the REST API is, if not at Google's.
+    may read. `retry_timeout` bounds a request with all its attempts, `job_timeout` a query or a load,
+    `read_timeout` the reading of all its rows. `storage_api` reads them by the Storage API, which is
+    faster, and needs the right `bigquery.readsessions.create`. `endpoint_url` and
+    `storage_endpoint_url` are where the REST API and that one are, if not at Google's.
     """
 
     project: Name
@@ -96,14 +97,16 @@ class BigQuery(Section):
     job_timeout: Whole = Field(default=600, ge=1)
     request_timeout: Whole = Field(default=60, ge=1, le=3600)
     retry_timeout: Whole = Field(default=120, ge=1, le=3600)
+    read_timeout: Whole = Field(default=3600, ge=1)
     storage_api: bool = True
     endpoint_url: Address | None = None
+    storage_endpoint_url: Address | None = None
     application_name: Name = "lodestar"
 
     @model_validator(mode="after")
     def _one_endpoint_is_not_the_other(self) -> "BigQuery":
-        if self.endpoint_url is not None and self.storage_api:
+        if self.endpoint_url and self.storage_api and self.storage_endpoint_url is None:
             raise ValueError(
-                "endpoint_url is the REST API's, and the Storage API has its own: set storage_api: false"
+                "endpoint_url is the REST API's: set storage_endpoint_url too, or storage_api: false"
             )
         return self

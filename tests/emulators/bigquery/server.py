@@ -3,10 +3,13 @@
 Jobs that query (dry runs, parameters, a cap of billed bytes) and jobs that load parquet (in one piece
 or several), results in pages, tables and datasets; tokens for a service account. DuckDB does the work.
 
-Left out: the Storage API, everything about slots, locations, access rights, scripts, transactions,
-views, partitions, clustering, nested and repeated columns, jobs that take time. What a query reads is
-made up: eight bytes for each value of its tables, whichever columns it names. A type of a parameter is
-inferred from a comparison or a cast alone. Tests can ask for throttling, broken pages, what was said.
+The Storage API reads a result or a table by one stream, without asking who it is.
+
+Left out: everything about slots, locations, access rights, scripts, transactions, views, partitions,
+clustering, nested and repeated columns, jobs that take time; the Storage API's filters, other formats
+and further streams. What a query reads is made up: eight bytes for each value of its tables, whichever
+columns it names. A type of a parameter is inferred from a comparison or a cast alone. Tests can ask for
+throttling, broken pages, what was said.
 """
 
 import asyncio
@@ -15,14 +18,25 @@ import os
 import secrets
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import grpc
 import jwt
 import pyarrow as pa
 import uvicorn
+from google.cloud.bigquery_storage_v1.types import (
+    ArrowRecordBatch,
+    ArrowSchema,
+    CreateReadSessionRequest,
+    ReadRowsRequest,
+    ReadRowsResponse,
+    ReadSession,
+    ReadStream,
+)
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -39,6 +53,10 @@ RESULTS: dict[str, tuple[pa.Table, list[dict[str, str]]]] = {}
 UPLOADS: dict[str, tuple[dict[str, Any], Path]] = {}
 SAID: list[dict[str, Any]] = []
 FAULTS: dict[str, Any] = {}
+STREAM_ROWS = 5_000
+STREAMS: dict[str, pa.Table] = {}
+SERVERS: list[grpc.Server] = []
+STORAGE_PORT: list[int] = []
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -183,6 +201,9 @@ def rows_of(
 
 async def upload(request: Request) -> Response:
     """A load job with its file, in one piece or to be resumed."""
+    SAID.append({"upload": request.query_params["uploadType"]})
+    while FAULTS.get("hold_upload"):  # noqa: ASYNC110 -- a test ends it by a request
+        await asyncio.sleep(0.02)
     if request.query_params["uploadType"] == "resumable":
         name = secrets.token_hex(8)
         UPLOADS[name] = (await request.json(), Path(tempfile.mkstemp(suffix=".parquet")[1]))
@@ -316,6 +337,70 @@ def guarded(handler: Handler) -> Handler:
     return answer
 
 
+def new_session(request: CreateReadSessionRequest, context: grpc.ServicerContext) -> ReadSession:
+    """A read of a query's rows, or of a table's, by one stream."""
+    *_, project, _, dataset, _, name = request.read_session.table.split("/")
+    with ENGINE.lock:
+        if dataset == "_anonymous":
+            rows = RESULTS[name.removeprefix("anon")][0]
+        else:
+            place = f'"{project}:{dataset}"."{name}"'
+            rows = ENGINE.database.sql(f"SELECT * FROM {place}").to_arrow_table()  # noqa: S608
+    stream = f"{request.read_session.table}/streams/{secrets.token_hex(8)}"
+    STREAMS[stream] = rows
+    SAID.append({"stream": request.read_session.table})
+    return ReadSession(
+        name=stream,
+        arrow_schema=ArrowSchema(serialized_schema=bytes(rows.schema.serialize())),
+        streams=[ReadStream(name=stream)] if rows.num_rows else [],
+        table=request.read_session.table,
+    )
+
+
+def stream_rows(
+    request: ReadRowsRequest, context: grpc.ServicerContext
+) -> Iterator[ReadRowsResponse]:
+    """The rows from an offset on, in record batches of Arrow."""
+    rows = STREAMS[request.read_stream].slice(request.offset)
+    sent = request.offset
+    for batch in rows.to_batches(max_chunksize=STREAM_ROWS):
+        if sent >= FAULTS.get("cut_after", sent + 1):
+            context.abort(grpc.StatusCode.DATA_LOSS, "the test said so")
+        if sent >= FAULTS.get("forgotten_after", sent + 1):
+            return
+        sent += batch.num_rows
+        message = ArrowRecordBatch(serialized_record_batch=bytes(batch.serialize()))
+        yield ReadRowsResponse(
+            arrow_schema=ArrowSchema(serialized_schema=bytes(rows.schema.serialize())),
+            arrow_record_batch=message,
+            row_count=batch.num_rows,
+        )
+
+
+def storage() -> int:
+    """Serve the Storage API's reads, without TLS; the port."""
+    methods = {
+        "CreateReadSession": grpc.unary_unary_rpc_method_handler(
+            new_session, CreateReadSessionRequest.deserialize, ReadSession.serialize
+        ),
+        "ReadRows": grpc.unary_stream_rpc_method_handler(
+            stream_rows, ReadRowsRequest.deserialize, ReadRowsResponse.serialize
+        ),
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    name = "google.cloud.bigquery.storage.v1.BigQueryRead"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, methods)])
+    port: int = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    SERVERS.append(server)
+    return port
+
+
+async def place(request: Request) -> Response:
+    """Where the Storage API is."""
+    return JSONResponse({"storage": f"http://127.0.0.1:{STORAGE_PORT[0]}"})
+
+
 def main() -> None:
     """Serve on the socket that the parent listens on."""
     project = "/bigquery/v2/projects/{project}"
@@ -336,7 +421,9 @@ def main() -> None:
         Route("/uploads/{upload}", guarded(resumed), methods=["PUT"]),
         Route("/token", token, methods=["POST"]),
         Route("/control", control, methods=["GET", "POST"]),
+        Route("/place", place, methods=["GET"]),
     ]
+    STORAGE_PORT.append(storage())
     uvicorn.run(
         Starlette(routes=routes),
         fd=int(os.environ["EMULATOR_SOCKET"]),

@@ -10,6 +10,7 @@ locks (DuckDB refuses a second writer where Snowflake lets it wait), time travel
 table is a plain one that goes with its session: others see it until then.
 """
 
+import asyncio
 import base64
 import gzip
 import json
@@ -93,6 +94,8 @@ async def query(request: Request) -> Response:
     body = await sent(request)
     text = body["sqlText"]
     SAID.append({"sql": text, "bindings": body.get("bindings"), "describe": "describeOnly" in body})
+    while text.startswith(FAULTS.get("hold", "nothing")):  # noqa: ASYNC110 -- a test ends it by a request
+        await asyncio.sleep(0.02)
     if text.startswith(FAULTS.get("fail", "nothing")):
         return failed("000603", "SQL execution internal error")
     if _WAREHOUSE.match(text):
@@ -100,13 +103,15 @@ async def query(request: Request) -> Response:
     elif found := _TEMPORARY.match(text):
         TEMPORARY.setdefault(fake.to_token(request), []).append(found[1])
         body["sqlText"] = text.replace("TEMPORARY ", "", 1)
+    # `write_pandas` writes a stage in both kinds of quotes, which fakesnow takes for a URL.
+    body["sqlText"] = re.sub(r"'(@\"\w+\")'", r"\1", body["sqlText"])
     answer = await fake.query_request(saying(request, body))
     said = json.loads(answer.body)
     if not said["success"]:
         return JSONResponse(in_its_words(said), answer.status_code)
     data = said["data"]
     if "stageInfo" in data:
-        data["overwrite"] = "OVERWRITE = TRUE" in text
+        data["overwrite"] = True  # the plain way of its stage cannot ask for less
         data["stageInfo"] |= {"region": "local", "endPoint": "", "isClientSideEncrypted": False}
         data["stageInfo"] |= {"storageAccount": None, "path": "", "ftp": None}
     elif data.get("rowsetBase64") and data["total"] > CHUNK_ROWS:
