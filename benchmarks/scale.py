@@ -223,6 +223,9 @@ def make(path: str, rows: str) -> None:
 
 def ray_data(model_uri: str) -> None:
     """A job as Ray's own guide to offline inference has it: a class loads the model, once per worker."""
+    from lodestar.execution.ray_cluster import QUIET, alone
+
+    os.environ |= QUIET | alone()
     import mlflow
     import ray
 
@@ -240,7 +243,8 @@ def ray_data(model_uri: str) -> None:
     place = Path.cwd()
     shutil.rmtree("ray_data", ignore_errors=True)
     # One more slot than there are predictors, for what reads and writes.
-    ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)
+    slots = WORKERS + 1
+    ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False)
     rows = ray.data.read_parquet(f"{place}/data/rows.parquet")
     scored = rows.map_batches(
         Predictor,
