@@ -11,6 +11,21 @@ from tests.conftest import SMALL, Lodestar, copy_of
 from lodestar.pipelines.batch_inference import ScoredBatch, batch_inference
 from lodestar.settings.loading import load_config
 
+FILLED = """
+augmenter:
+  type: feature_store
+  features:
+    - feature_namespace: chemistry
+      features: [{name: alcohol, on_missing: -1}]
+"""
+
+CHEMISTRY = """\
+namespace: chemistry
+entity_keys: {sample_id: string}
+source: {table: chemistry}
+features: {alcohol: float}
+"""
+
 __all__ = ["GROUP", "ROWS", "SIZES", "Scoring", "copied", "scoring_project"]
 
 COPIES, GROUP = 20, 250
@@ -57,10 +72,14 @@ class Scoring:
 def scoring_project(lodestar: Lodestar, sample: Path, target: Path) -> Scoring:
     """Train in a copy of the sample project, and multiply the rows there."""
     project = copy_of(sample, target)
+    wine = (project / "recipes/wine.yaml").read_text(encoding="utf-8")
+    (project / "recipes/filled.yaml").write_text(wine + FILLED, encoding="utf-8")
+    (project / "features/chemistry.yaml").write_text(CHEMISTRY, encoding="utf-8")
     runs = {}
-    for recipe in ("wine", "breast_cancer"):
+    for recipe in ("wine", "breast_cancer", "filled"):
         done = lodestar("train", "-r", recipe, *SMALL, "--json", cwd=project).succeeded()
         runs[recipe] = str(done.json["run_id"])
+    for recipe in ("wine", "breast_cancer"):
         path = project / f"data/{recipe}.parquet"
         rows = pq.read_table(path)
         many = pa.concat_tables([rows] * COPIES)

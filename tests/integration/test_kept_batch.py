@@ -69,6 +69,16 @@ def test_a_poison_part_is_named_and_the_rest_kept_until_its_rows_are_right(
     assert same == scoring.written("whole.parquet").read_bytes()
 
 
+def test_what_policies_fill_is_the_same_and_counted_over_all_parts(scoring: Scoring) -> None:
+    for row in (10, 777, 778, 3000):
+        scoring.spoil("wine", row)
+    streamed = scoring.score("filled", "streamed.parquet")
+    kept = scoring.score("filled", "kept.parquet", resume=True)
+    assert kept.features_filled == streamed.features_filled == {"alcohol": 4}
+    same = scoring.written("kept.parquet").read_bytes()
+    assert same == scoring.written("streamed.parquet").read_bytes()
+
+
 @pytest.fixture
 def interrupted(scoring: Scoring) -> Scoring:
     """A batch of which one part is missing; its rows are right again."""

@@ -3,12 +3,17 @@
 import logging
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from lodestar.errors import ExternalError, UnreachableError, UsageError, first_line
 from lodestar.settings.execution import RayCluster
@@ -17,6 +22,8 @@ __all__ = ["MEGABYTE", "alone", "connected", "reason_of", "workers_of"]
 
 INSTALL = "pip install 'lodestar-ml[ray]'"
 MEGABYTE = 1 << 20
+FOLDER = "lodestar-ray-"
+LONGEST = 24  # of a folder in which the names of sockets still fit the system's 107 bytes
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody outside
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will have it by itself; else it warns
@@ -43,32 +50,65 @@ def connected(settings: RayCluster) -> Iterator[Any]:
         raise UsageError(
             "this process is connected to a Ray cluster already", hint="call ray.shutdown() before"
         )
+    with _folder() as folder:
+        try:
+            with _translated(ray, settings), warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # of Ray's own, about what it will do in years to come
+                ray.init(**_arguments(settings, folder))
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _translated(ray: Any, settings: RayCluster) -> Iterator[None]:  # noqa: ANN401 -- the module
+    where = None if settings.address is None else f"execution.ray.address {settings.address}"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Ray's own, about what it will do in years to come
-            ray.init(**_arguments(settings))
-        yield ray
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
-            raise
-        raise ExternalError(
-            "the cluster is of another version: " + _on_one_line(error),
-            where=f"execution.ray.address {settings.address}",
-            hint="install the cluster's versions of Ray and Python here, or ours there",
-        ) from error
+        yield
     except ray.exceptions.AuthenticationError as error:
         raise ExternalError(
             "the cluster does not let this command in: " + first_line(error),
-            where=f"execution.ray.address {settings.address}",
+            where=where,
             hint="set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
         ) from error
     except (ConnectionError, TimeoutError) as error:
         raise UnreachableError(
-            f"the Ray cluster does not answer: {first_line(error)}",
-            where=f"execution.ray.address {settings.address}",
+            f"the Ray cluster does not answer: {first_line(error)}", where=where
         ) from error
+    except (RuntimeError, OSError, ValueError) as error:
+        if "Version mismatch" in str(error):
+            raise ExternalError(
+                "the cluster is of another version: " + " ".join(str(error).split()),
+                where=where,
+                hint="install the cluster's versions of Ray and Python here, or ours there",
+            ) from error
+        raise ExternalError(f"Ray does not start: {first_line(error)}", where=where) from error
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Where a Ray of this command alone keeps sockets and logs; removed at the end."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > LONGEST:
+        base = Path("/tmp")  # noqa: S108 -- the folder below it is this user's alone
+    for left in base.glob(f"{FOLDER}*"):  # by commands that were killed
+        owner = left.name.removeprefix(FOLDER)
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = base / f"{FOLDER}{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ExternalError(
+            f"{folder}: {error.strerror}", hint="Ray's sockets and logs lie there; set TMPDIR"
+        ) from error
+    try:
+        yield folder
     finally:
-        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def workers_of(ray: Any, settings: RayCluster) -> int:  # noqa: ANN401 -- the module
@@ -121,13 +161,14 @@ def _imported(settings: RayCluster) -> Any:  # noqa: ANN401 -- a module
     return ray
 
 
-def _arguments(settings: RayCluster) -> dict[str, Any]:
+def _arguments(settings: RayCluster, folder: Path) -> dict[str, Any]:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
     if settings.address is not None:
         return {"address": settings.address, **quiet}
     store = settings.object_store_mb
     return {
         "address": "local",
+        "_temp_dir": str(folder),
         "include_dashboard": False,
         "num_cpus": len(os.sched_getaffinity(0)),
         "object_store_memory": None if store is None else store * MEGABYTE,
@@ -146,10 +187,6 @@ def _require_open(address: str, timeout: float) -> None:
             where=f"execution.ray.address {address}",
             hint="start one with: ray start --head --port 6379",
         ) from error
-
-
-def _on_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def reason_of(error: Exception) -> str:
