@@ -131,6 +131,10 @@ class GCSStore:
         )
         return [str(one["name"]) for one in json.loads(content).get("items", [])]
 
+    async def remove(self, place: Place) -> None:
+        """Its present generation."""
+        await self.call("DELETE", f"b/{_part(place.bucket)}/o/{_part(place.key)}")
+
     def upload(self, place: Place) -> MultipartUpload:
         """A resumable upload."""
         return _GCSUpload(self, place, self._config.kms_key_name)

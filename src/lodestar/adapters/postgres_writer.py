@@ -13,7 +13,7 @@ import pyarrow as pa
 from lodestar.adapters.postgres_catalog import columns_of, quoted
 from lodestar.adapters.postgres_session import PostgresConnection, Session, opened
 from lodestar.adapters.postgres_values import refuse_unwritable
-from lodestar.errors import DataError, SchemaError, UsageError
+from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
 from lodestar.schema import FrameSchema, canonical, canonical_schema
 
 __all__ = ["PostgresSink", "PostgresWriter"]
@@ -72,6 +72,17 @@ class PostgresWriter:
             if name not in target.names or target.field(name).type != pa.string():
                 raise SchemaError(f"there is no text column {name!r} to replace rows by")
         return PostgresSink(self._connection, _table(destination), target, dict(replace or {}))
+
+    def probe(self, place: str) -> str:
+        """Make a table in `postgres://schema`, write and read it, and undo the transaction."""
+        table = _table(f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}")
+        with opened(self._connection, writes=True) as session:
+            session.rows(f"CREATE TABLE {table.sql} (probe text)")
+            session.rows(f"INSERT INTO {table.sql} VALUES ($1)", [place])  # noqa: S608 -- quoted
+            found = session.rows(f"SELECT probe FROM {table.sql}")  # noqa: S608 -- quoted
+        if found != [(place,)]:
+            raise ExternalError("PostgreSQL does not give back what was written to it")
+        return "a table was made, written, read and undone"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from lodestar.factory.recipe import Factory
 from lodestar.pipelines.train import roles_of
 from lodestar.settings.loading import Settings
@@ -33,9 +35,10 @@ def check(settings: Settings) -> CheckedRecipe:
     query = factory.loader.query
     parameters = query.parameters if query else ()
     spine = factory.spine_columns(factory.loader)
-    schema = spine.reader.schema()
+    nothing = pa.RecordBatchReader.from_batches(spine.reader.schema(), [])
+    with factory.augmenter().augment(nothing) as rows:
+        schema = rows.schema
     roles = roles_of(settings.recipe, schema)
-    factory.augmenter().check(schema)
     return CheckedRecipe(
         recipe=settings.loaded.name,
         task=settings.recipe.data_interface.task_type,
