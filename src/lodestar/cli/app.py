@@ -2,7 +2,6 @@
 
 import gc
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ from lodestar.cli.deploy import deploy_app
 from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.features import add_feature_commands
 from lodestar.cli.infra import infra_app
+from lodestar.cli.making import add_init_command
 from lodestar.cli.monitoring import FailOnDrift, add_monitoring_commands
 from lodestar.cli.options import (
     Env,
@@ -45,6 +45,7 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
 app.add_typer(deploy_app, name="deploy")
+add_init_command(app)
 add_check_command(app)
 add_feature_commands(app)
 add_serving_commands(app)
@@ -58,19 +59,6 @@ FailOnDegradation = Annotated[
         help=f"Exit with {WORSE} where it is worse than baseline or champion.",
     ),
 ]
-
-
-@app.command()
-def init(
-    directory: Annotated[Path, typer.Argument(help="Where to make the project.")],
-    as_json: Json = False,
-) -> None:
-    """Make a project that trains at once, offline."""
-    with guarded(as_json=as_json) as out:
-        from lodestar.cli.present import InitView
-        from lodestar.samples.project import create_project
-
-        out.show(InitView(directory, create_project(directory)))
 
 
 @app.command()
