@@ -1,4 +1,4 @@
-"""Every stack's config is whole: it loads with its variables set, lists them all, and holds no secret."""
+"""Every stack's config loads with its variables set, lists them all, and holds no secret."""
 
 import re
 from collections.abc import Iterator

@@ -94,7 +94,7 @@ class OnlinePieces:
 
     def _declarations(self) -> Said:
         self._views = self._factory.features.views
-        return _fine(f"{len(self._views)} namespaces" if self._views else "none")
+        return _fine(", ".join(sorted(self._views)) or "no namespace")
 
     def _without_namespaces(self) -> Iterator[Piece]:
         if self._config.feature_store is None:
