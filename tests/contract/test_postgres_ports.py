@@ -49,6 +49,9 @@ class TestPostgresWriter(InSchemaOfItsOwn, FrameWriterContract):
     def destination(self) -> str:
         return f"postgres://{self.database.schema}.predictions"
 
+    def probed(self) -> str:
+        return f"postgres://{self.database.schema}"
+
     def content(self) -> pa.Table | None:
         if "predictions" not in self.database.tables():
             return None

@@ -15,6 +15,8 @@ from lodestar.adapters.s3 import reader as our_reader
 from lodestar.errors import ExternalError, UsageError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.progress import Silent
+from lodestar.pipelines.check_online import check_online
 from lodestar.settings.config import Data
 from lodestar.settings.loading import load_config
 from lodestar.sql import parse_query
@@ -115,6 +117,27 @@ def test_an_engine_of_a_package_runs_the_recipes_sql(
     query = parse_query("SELECT n, square FROM numbers ORDER BY n", "postgres", where="x.sql")
     rows = factory.spine(Loader("r", query, None), {}).reader.read(chunk_rows=2).read_all()
     assert rows.column("square").to_pylist() == [0, 1, 4, 9]
+
+
+def test_check_online_says_what_of_a_package_cannot_be_checked(
+    installed: Path, tmp_path: Path, sample_project: Path
+) -> None:
+    project = tmp_path / "project"
+    (project / "config").mkdir(parents=True)
+    base = (sample_project / "config/base.yaml").read_text(encoding="utf-8")
+    (project / "config/base.yaml").write_text(base, encoding="utf-8")
+    (project / "config/theirs.yaml").write_text(
+        "data: {adapter: squares, options: {squares: {rows: 4}, shelf: {folder: shelf}}}\n"
+        "output: {root: shelf://results}\n",
+        encoding="utf-8",
+    )
+    environment = load_config(project, "theirs", variables={})
+    checked = check_online(environment, None, within=60.0, tell=Silent())
+    found = {piece.name: piece for piece in checked.pieces}
+    assert found["data in squares"].state == "fine"
+    assert found["results"].state == "cannot be checked"
+    assert "ShelfWriter" in found["results"].said
+    assert checked.exit_code == 0
 
 
 def test_a_built_in_name_cannot_be_taken(installed: Path) -> None:

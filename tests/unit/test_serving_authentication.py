@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lodestar.errors import NotAllowedError, SettingsError
-from lodestar.serving.authentication import Gate, check_exposure
+from lodestar.serving.authentication import Gate
 from lodestar.serving.problems import ProblemError
+from lodestar.settings.permissions import check_exposure
 from lodestar.settings.serving import Authentication, Serving
 
 KEY = "k" * 40

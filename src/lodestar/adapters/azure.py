@@ -145,6 +145,10 @@ class AzureStore:
                 break
         return [name for name in found if not name.endswith("/")]
 
+    async def remove(self, place: Place) -> None:
+        """The blob; the account may keep it for a while, as it is set up to."""
+        await self.blob(place).delete_blob(**self.once)
+
     def upload(self, place: Place) -> MultipartUpload:
         """Blocks, and a list of them."""
         return _AzureUpload(self, place, self._config.encryption_scope)

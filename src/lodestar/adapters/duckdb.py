@@ -26,6 +26,11 @@ class DuckDBReader:
     """One query over the files below `root`; nothing outside `root` can be read or written."""
 
     def __init__(self, root: Path, query: Query, params: Mapping[str, str]) -> None:
+        if not (query.tables or root.is_dir()):
+            raise DataError(
+                f"there is no folder {root}, where the tables should be",
+                hint="see data.root in the config",
+            )
         self._root = root
         self._sql = query.to("duckdb")
         self._params = dict(params)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
+from secrets import token_hex
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,7 @@ from lodestar.adapters.online_rows import (
     watermark_of,
     watermark_text,
 )
+from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureView
@@ -100,6 +102,22 @@ class ItemStore:
             layout.watermark: text(watermark_text(view, until)),
         }
         self._calls.within("put_item", {"TableName": layout.table(view.namespace), "Item": item})
+
+    def probe(self, view: FeatureView) -> str:
+        """Put an item beside the namespace's watermark, get it, delete it."""
+        layout, value = self._layout, token_hex(8)
+        table = layout.table(view.namespace)
+        key = {layout.key: text(f"{layout.watermark_key}:check:{token_hex(8)}")}
+        item = {**key, layout.watermark: text(value)}
+        self._calls.within("put_item", {"TableName": table, "Item": item})
+        one = {"TableName": table, "Key": key}
+        try:
+            found = self._calls.within("get_item", {**one, "ConsistentRead": True}).get("Item")
+        finally:
+            self._calls.within("delete_item", one)
+        if found != item:
+            raise ExternalError(f"the table {table} does not give back what was written to it")
+        return f"an item of {table} was put, read and removed"
 
     def forget(self, namespaces: Sequence[str]) -> None:
         """Drop the watermarks of namespaces whose rows are no longer what they were."""

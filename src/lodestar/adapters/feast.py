@@ -227,6 +227,10 @@ class FeastOnlineStore:
         self._repository.record(view, until)
         self._online.set_watermark(view, until)
 
+    def probe(self, view: FeatureView) -> str:
+        """Try the online store out; what the registry says is another question."""
+        return self._online.probe(view)
+
     def close(self) -> None:
         """Close the connections to the online store and to the registry."""
         self._online.close()

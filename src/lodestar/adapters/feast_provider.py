@@ -79,6 +79,16 @@ class FeastProviderStore:
             self, selection, timeout=repository.timeout, threads=1, closing=repository.close
         )
 
+    def probe(self, view: FeatureView) -> str:
+        """Ask for an entity that nobody is; what Feast's own stores are given, they cannot remove.
+
+        Raises:
+            UsageError: the namespace is not in the registry.
+        """
+        nobody = tuple("" if kind == "string" else 0 for kind in view.entity_keys.values())
+        self._found(view, tuple(view.features)[:1], [nobody])
+        return "answers through Feast, which has no way to try writing"
+
     def close(self) -> None:
         """Nothing is left to do: the repository closes the connections."""
 

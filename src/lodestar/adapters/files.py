@@ -22,10 +22,12 @@ from lodestar.adapters.formats import (
     schema_of,
 )
 from lodestar.adapters.parquet_parts import ParquetPart, parquet_parts
-from lodestar.errors import DataError, choices
+from lodestar.errors import DataError, ExternalError, choices
 from lodestar.settings.config import Data
 
 __all__ = ["FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
+
+_PROBE = b"lodestar check --online"
 
 
 class FileReader:
@@ -97,6 +99,20 @@ class FileWriter:
         require_suffix(path.suffix, f"cannot write {path.name}: unknown kind of file")
         return FileSink(path, schema)
 
+    def probe(self, place: str) -> str:
+        """Write, read and remove a file in a folder, which is made for it and goes with it."""
+        folder = path_of(place, self._root)
+        path = folder / f".lodestar-check-{secrets.token_hex(8)}"
+        with contextlib.ExitStack() as stack, translated(path):
+            for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+                missing.mkdir()
+                stack.callback(_remove_if_empty, missing)
+            stack.callback(path.unlink, missing_ok=True)
+            path.write_bytes(_PROBE)
+            if path.read_bytes() != _PROBE:
+                raise ExternalError(f"{folder} does not give back what was written there")
+        return "a file was written, read and removed"
+
 
 class FileSink:
     """Writes beside the destination, then renames: readers see the old file or the whole new one."""
@@ -156,6 +172,12 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Somebody else may have put something there meanwhile."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _remove_orphans(path: Path) -> None:

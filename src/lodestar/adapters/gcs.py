@@ -139,6 +139,10 @@ class GCSStore:
         answer = await self.call("GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW)
         return [str(one["name"]) for one in json.loads(answer.content).get("items", [])]
 
+    async def remove(self, place: Place) -> None:
+        """Its present generation."""
+        await self.call("DELETE", f"b/{_part(place.bucket)}/o/{_part(place.key)}")
+
     def upload(self, place: Place) -> MultipartUpload:
         """A resumable upload."""
         return _GCSUpload(self, place, self._config.kms_key_name)

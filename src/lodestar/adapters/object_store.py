@@ -74,6 +74,10 @@ class ObjectStore(Protocol):
         """Some of the keys in the same folder."""
         ...
 
+    async def remove(self, place: Place) -> None:
+        """Remove the object."""
+        ...
+
     def upload(self, place: Place) -> MultipartUpload:
         """An upload that has not begun."""
         ...

@@ -1,6 +1,7 @@
 """Objects of a store as sources and destinations of rows, in the formats that files have."""
 
 import io
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from lodestar.adapters.object_errors import StoreError, Trouble
 from lodestar.adapters.object_files import ObjectRanges, PartsFile
 from lodestar.adapters.object_places import Place, place_of
 from lodestar.adapters.object_store import Asking, ObjectInfo, ObjectStore
-from lodestar.errors import DataError, LodestarError, first_line
+from lodestar.errors import DataError, ExternalError, LodestarError, first_line
 from lodestar.settings.stores import Transfer
 
 __all__ = ["ObjectReader", "ObjectWriter", "Stores"]
 
+_PROBE = b"lodestar check --online"
 READ_AHEAD = 8 << 20  # bytes; csv and arrow are read from the first to the last
 
 
@@ -117,6 +119,24 @@ class ObjectWriter:
         name = place.key.rpartition("/")[2]
         require_suffix(place.suffix, f"cannot write {name}: unknown kind of file")
         return ObjectSink(self._stores, place, schema)
+
+    def probe(self, place: str) -> str:
+        """Upload an object in a folder as results are uploaded, read it, remove it."""
+        one = place_of(f"{place.rstrip('/')}/.lodestar-check-{secrets.token_hex(8)}")
+        with self._stores.opened(one) as asking:
+            store = asking.store
+            upload = store.upload(one)
+            asking.ask(one, upload.begin)
+            asking.ask(one, upload.add, 0, _PROBE, last=True)
+            asking.ask(one, upload.complete)
+            try:
+                info = asking.ask(one, store.info, one)
+                found = asking.ask(one, store.fetch, one, info, 0, len(_PROBE))
+            finally:
+                asking.ask(one, store.remove, one)
+        if found != _PROBE:
+            raise ExternalError(f"{place} does not give back what was written there")
+        return "an object was written, read and removed"
 
 
 class ObjectSink:

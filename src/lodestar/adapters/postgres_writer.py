@@ -19,7 +19,7 @@ from lodestar.adapters.table_rows import (
     require_text_columns,
     require_values,
 )
-from lodestar.errors import SchemaError, UsageError
+from lodestar.errors import ExternalError, SchemaError, UsageError
 from lodestar.schema import canonical, canonical_schema
 
 __all__ = ["PostgresSink", "PostgresWriter"]
@@ -76,6 +76,17 @@ class PostgresWriter:
                 )
         require_text_columns(target, replace or ())
         return PostgresSink(self._connection, _table(destination), target, dict(replace or {}))
+
+    def probe(self, place: str) -> str:
+        """Make a table in `postgres://schema`, write and read it, and undo the transaction."""
+        table = _table(f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}")
+        with opened(self._connection, writes=True) as session:
+            session.rows(f"CREATE TABLE {table.sql} (probe text)")
+            session.rows(f"INSERT INTO {table.sql} VALUES ($1)", [place])  # noqa: S608 -- quoted
+            found = session.rows(f"SELECT probe FROM {table.sql}")  # noqa: S608 -- quoted
+        if found != [(place,)]:
+            raise ExternalError("PostgreSQL does not give back what was written to it")
+        return "a table was made, written, read and undone"
 
 
 @dataclass(frozen=True)

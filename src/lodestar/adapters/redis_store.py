@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ __all__ = ["ROWS_AT_ONCE", "RedisStore"]
 
 ROWS_AT_ONCE = 1_000
 ATTEMPTS = 20
+PROBE_SECONDS = 60
 
 
 class RedisStore(ABC):
@@ -69,6 +71,18 @@ class RedisStore(ABC):
         """Say so."""
         key = self._watermark_key(view)
         self._client.exchange([(key, ("SET", key, watermark_text(view, until)))])
+
+    def probe(self, view: FeatureView) -> str:
+        """Set a key beside the namespace's watermark, get it, delete it, in one round trip.
+
+        It expires by itself, should the connection break in between.
+        """
+        key, value = f"{self._watermark_key(view)}:check:{token_hex(8)}", token_hex(8)
+        commands = (("SET", key, value, "EX", PROBE_SECONDS), ("GET", key), ("DEL", key))
+        _, found, _ = self._client.exchange([(key, command) for command in commands])
+        if found != value.encode():
+            raise ExternalError("Redis does not give back what was written to it")
+        return "a value was set, read and removed"
 
     def close(self) -> None:
         """Close idle connections."""

@@ -163,6 +163,10 @@ class S3Store:
         )
         return [str(one["Key"]) for one in found.get("Contents", [])]
 
+    async def remove(self, place: Place) -> None:
+        """S3 says nothing of an object that is not there."""
+        await self.call("delete_object", place, Key=place.key)
+
     def upload(self, place: Place) -> MultipartUpload:
         """A multipart upload."""
         return _S3Upload(self, place)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from lodestar.artifact import tags
@@ -83,6 +83,17 @@ class RunStore:
         if waiting := len(self.waiting().runs):
             notes.append(f"{waiting} finished before and not uploaded: {self._upload_command}")
         return tuple(notes)
+
+    def probe(self, what: Literal["experiment", "artifacts"]) -> str:
+        """Try out the experiment, or where its artifacts are; nothing is left behind.
+
+        Raises:
+            ExternalError: it does not answer, or refuses.
+        """
+        from lodestar.artifact.store_probe import probe_artifacts, probe_experiment
+
+        tried = {"experiment": probe_experiment, "artifacts": probe_artifacts}[what]
+        return tried(self._tracking)
 
     def save(
         self,

@@ -2,15 +2,16 @@
 
 import gc
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lodestar.cli.checking import add_check_command
 from lodestar.cli.deploy import deploy_app
 from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.features import add_feature_commands
 from lodestar.cli.infra import infra_app
+from lodestar.cli.making import add_init_command
 from lodestar.cli.monitoring import FailOnDrift, add_monitoring_commands
 from lodestar.cli.options import (
     Env,
@@ -20,7 +21,6 @@ from lodestar.cli.options import (
     RecipeFile,
     RunId,
     the_environment,
-    the_project,
     the_settings,
 )
 from lodestar.cli.promotion import add_promotion_commands
@@ -45,6 +45,8 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
 app.add_typer(deploy_app, name="deploy")
+add_init_command(app)
+add_check_command(app)
 add_feature_commands(app)
 add_serving_commands(app)
 add_promotion_commands(app, runs_app)
@@ -57,19 +59,6 @@ FailOnDegradation = Annotated[
         help=f"Exit with {WORSE} where it is worse than baseline or champion.",
     ),
 ]
-
-
-@app.command()
-def init(
-    directory: Annotated[Path, typer.Argument(help="Where to make the project.")],
-    as_json: Json = False,
-) -> None:
-    """Make a project that trains at once, offline."""
-    with guarded(as_json=as_json) as out:
-        from lodestar.cli.present import InitView
-        from lodestar.samples.project import create_project
-
-        out.show(InitView(directory, create_project(directory)))
 
 
 @app.command()
@@ -165,46 +154,6 @@ def verify(run_id: RunId, env: Env = None, as_json: Json = False) -> None:
         from lodestar.pipelines.verify import verify as run
 
         out.show(VerifyView(run(environment, run_id)))
-
-
-@app.command()
-def check(
-    recipe_file: Annotated[
-        str | None, typer.Option("--recipe-file", "-r", help="One recipe (default: all).")
-    ] = None,
-    overrides: Overrides = None,
-    env: Env = None,
-    as_json: Json = False,
-) -> None:
-    """Check recipes before any training."""
-    with guarded(as_json=as_json) as out:
-        from lodestar.errors import LodestarError
-        from lodestar.settings.loading import Settings, recipe_names
-
-        names = [recipe_file] if recipe_file else recipe_names(the_project())
-        found: dict[str, Settings] = {}
-        failed: dict[str, LodestarError] = {}
-        for name in names:
-            try:
-                found[name] = the_settings(name, env, overrides)
-            except LodestarError as error:
-                failed[name] = error
-        checked = []
-        if found:
-            from lodestar.pipelines.check import check as run
-
-            for name, settings in found.items():
-                try:
-                    checked.append(run(settings))
-                except LodestarError as error:
-                    failed[name] = error
-        if len(names) == 1 and failed:
-            raise failed[names[0]]
-        from lodestar.cli.present import CheckView
-
-        out.show(CheckView(checked, failed))
-        if failed:
-            raise typer.Exit(next(iter(failed.values())).exit_code)
 
 
 @app.command()

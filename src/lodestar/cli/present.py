@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -44,7 +43,6 @@ __all__ = [
     "CheckView",
     "CompareView",
     "EvaluateView",
-    "InitView",
     "RunView",
     "RunsView",
     "TrainView",
@@ -52,28 +50,6 @@ __all__ = [
 ]
 
 SHORT = 12
-
-
-class InitView:
-    """A project was made."""
-
-    def __init__(self, directory: Path, files: Sequence[Path]) -> None:
-        self._directory = directory
-        self._files = files
-
-    def json(self) -> dict[str, Any]:
-        """Where, and which files."""
-        return {"directory": str(self._directory), "files": [str(file) for file in self._files]}
-
-    def print(self, console: Console) -> None:
-        """What to do next."""
-        console.print(f"[green]✓[/] {len(self._files)} files in {self._directory}")
-        print_next(
-            console,
-            (f"cd {self._directory}", ""),
-            ("lodestar train --recipe-file breast_cancer", "train the first recipe"),
-            ("lodestar check", "check all recipes"),
-        )
 
 
 class TrainView:

@@ -87,12 +87,16 @@ class EnvironmentFactory:
             note = f"{snapshot} stands in for the recipe's loader and features"
             return Spine(self.reader(snapshot), (note,))
         if loader.query is not None:
-            reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
-            bound = loader.query.bind(params)
-            return Spine(reader(self._data, self._project, loader.query, bound))
+            return Spine(self.sql_reader(loader.query, params))
         if params:
             raise UsageError("a data URI takes no --context-params", hint="leave them out")
         return Spine(self.reader(loader.uri or ""))
+
+    def sql_reader(self, query: Query, params: Mapping[str, str]) -> SpineReader:
+        """Rows of a query, run by whatever runs SQL here."""
+        reader = adapter(SQL_READERS, self._config.data.adapter, what="data.adapter")
+        found: SpineReader = reader(self._data, self._project, query, query.bind(params))
+        return found
 
     def spine_columns(self, loader: Loader) -> Spine:
         """The same spine for its columns alone, which need no parameters."""

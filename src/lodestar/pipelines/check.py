@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from lodestar.factory.recipe import Factory
 from lodestar.interface.data import SaysCost
 from lodestar.pipelines.train import roles_of
@@ -38,9 +40,10 @@ def check(settings: Settings) -> CheckedRecipe:
     query = factory.loader.query
     parameters = query.parameters if query else ()
     spine = factory.spine_columns(factory.loader)
-    schema = spine.reader.schema()
+    nothing = pa.RecordBatchReader.from_batches(spine.reader.schema(), [])
+    with factory.augmenter().augment(nothing) as rows:
+        schema = rows.schema
     roles = roles_of(settings.recipe, schema)
-    factory.augmenter().check(schema)
     cost = spine.reader.bytes_read() if isinstance(spine.reader, SaysCost) else None
     costs = () if cost is None else (f"each run of the query reads at most {in_bytes(cost)}",)
     return CheckedRecipe(

@@ -1,13 +1,14 @@
 """A project that trains at once, offline: config, recipes, SQL and data."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from lodestar.errors import ExternalError, UsageError
+from lodestar.samples.stacks import Stack
 
 __all__ = ["create_project", "write_sample_data"]
 
@@ -15,8 +16,8 @@ __all__ = ["create_project", "write_sample_data"]
 INSTALLED_AS = {"gitignore": ".gitignore"}
 
 
-def create_project(target: Path) -> tuple[Path, ...]:
-    """Write a project to `target` and return its files.
+def create_project(target: Path, stack: Stack | None = None) -> tuple[Path, ...]:
+    """Write a project to `target`, with the config of a stack if one is given, and return its files.
 
     All or nothing: it is built in a hidden directory first. A directory with other files in it is
     fine; one that has any of ours is not touched.
@@ -27,7 +28,7 @@ def create_project(target: Path) -> tuple[Path, ...]:
     """
     target = target.absolute()
     try:
-        return _create(target)
+        return _create(target, _templates(stack))
     except OSError as exc:
         raise ExternalError(
             f"cannot write the project: {exc.strerror or exc}",
@@ -48,11 +49,11 @@ def write_sample_data(root: Path) -> tuple[Path, ...]:
     return (*export_bundled(root), *write_shop(root))
 
 
-def _create(target: Path) -> tuple[Path, ...]:
-    _refuse_if_in_the_way(target, list(_templates()))
+def _create(target: Path, templates: Mapping[Path, bytes]) -> tuple[Path, ...]:
+    _refuse_if_in_the_way(target, list(templates))
     staging = _nearest_directory(target) / f".lodestar-init-{uuid4().hex}"
     try:
-        _write_templates(staging)
+        _write(staging, templates)
         write_sample_data(staging / "data")
         names = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
         _refuse_if_in_the_way(target, names)
@@ -62,11 +63,14 @@ def _create(target: Path) -> tuple[Path, ...]:
     return tuple(target / name for name in names)
 
 
-def _templates() -> dict[Path, bytes]:
+def _templates(stack: Stack | None) -> dict[Path, bytes]:
     """The project's files but for its data, by their path below the project."""
-    root = files("lodestar.samples") / "project"
+    roots = [files("lodestar.samples") / "project"]
+    if stack is not None and stack.folder is not None:
+        roots.append(stack.folder)
     return {
         Path(INSTALLED_AS.get(str(name), name)): content
+        for root in roots
         for name, content in sorted(_walk(root, PurePosixPath()))
     }
 
@@ -79,8 +83,8 @@ def _walk(folder: Traversable, below: PurePosixPath) -> Iterator[tuple[PurePosix
             yield below / entry.name, entry.read_bytes()
 
 
-def _write_templates(staging: Path) -> None:
-    for name, content in _templates().items():
+def _write(staging: Path, templates: Mapping[Path, bytes]) -> None:
+    for name, content in templates.items():
         path = staging / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

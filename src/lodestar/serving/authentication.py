@@ -2,39 +2,19 @@
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Callable, Mapping
 
-from lodestar.errors import NotAllowedError, SettingsError
+from lodestar.errors import SettingsError
 from lodestar.serving.problems import ProblemError
-from lodestar.settings.serving import Authentication, JsonWebTokens, Serving
+from lodestar.settings.serving import Authentication, JsonWebTokens
 
-__all__ = ["Gate", "check_exposure"]
+__all__ = ["Gate"]
 
 BEARER = b"bearer "
 ADMIN = "admin"
 TOKEN_DOTS = 2
 HMAC_KEY_BYTES = 32  # RFC 7518, 3.2: not shorter than the hash
 WHERE = "config:serving.authentication"
-EXAMPLE = """put keys, as sha256 in hex, into the environment's config:
-serving:
-  authentication:
-    api_keys: ["${LODESTAR_API_KEY_SHA256}"]   # printf %s KEY | sha256sum
-or serve on 127.0.0.1, behind a proxy that authenticates"""
-
-
-def check_exposure(settings: Serving) -> None:
-    """Refuse to listen where others can reach the API unless they must say who they are.
-
-    Raises:
-        NotAllowedError: the host is not this machine's own loopback, and no authentication is set.
-    """
-    if not settings.authentication.required and not _is_loopback(settings.host):
-        raise NotAllowedError(
-            f"serving on {settings.host} without authentication would let anyone ask",
-            where="config:serving.host",
-            hint=EXAMPLE,
-        )
 
 
 class Gate:
@@ -100,15 +80,6 @@ class Gate:
             known |= same
             is_admin |= same and its_admin
         return is_admin if known else None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, which may resolve to anything
-        return False
 
 
 def _token_check(settings: JsonWebTokens) -> "Callable[[bytes], bool | None]":

@@ -4,9 +4,9 @@ import socket
 from collections.abc import Callable, Mapping
 
 from lodestar.errors import ExternalError
-from lodestar.serving.authentication import check_exposure
 from lodestar.serving.process import run_worker
 from lodestar.serving.supervisor import Supervisor, environment
+from lodestar.settings.permissions import check_exposure
 from lodestar.settings.serving import Serving
 
 __all__ = ["serve"]

@@ -36,6 +36,7 @@ import pytest
 
 from lodestar.errors import LodestarError
 from lodestar.interface.data import FrameWriter, SpineReader
+from lodestar.interface.probing import ProbesPlace
 from lodestar.schema import canonical, canonical_schema
 
 __all__ = ["FrameWriterContract", "SpineReaderContract", "every_kind_of_value"]
@@ -146,7 +147,8 @@ class SpineReaderContract:
 class FrameWriterContract:
     """What every `FrameWriter` keeps; a subclass gives `writer`, `destination` and `content`.
 
-    Destinations of its own kind that keep no files override `leftovers`.
+    Destinations of its own kind that keep no files override `leftovers`. A writer that can be probed is
+    held to that too; where its destination does not lie in a folder, `probed` says what is.
     """
 
     def writer(self) -> FrameWriter:
@@ -164,6 +166,10 @@ class FrameWriterContract:
     def leftovers(self) -> Sequence[Path]:
         """List what lies around besides the destination."""
         raise NotImplementedError
+
+    def probed(self) -> str:
+        """Name what the destination lies in."""
+        return self.destination().rpartition("/")[0]
 
     def write(self, *tables: pa.Table) -> None:
         """Write tables, one after the other, in one go."""
@@ -252,6 +258,18 @@ class FrameWriterContract:
             with pytest.raises(ZeroDivisionError):
                 self._fail_half_way()
         assert self.content() == _numbered(30)
+        assert not self.leftovers()
+
+    def test_a_place_that_is_probed_is_as_it_was(self) -> None:
+        writer = self.writer()
+        if not isinstance(writer, ProbesPlace):
+            pytest.skip("it has no probe: check --online says that it cannot be checked")
+        assert writer.probe(self.probed())
+        assert self.content() is None
+        assert not self.leftovers()
+        self.write(_numbered(5))
+        assert writer.probe(self.probed())
+        assert self.content() == _numbered(5)
         assert not self.leftovers()
 
     def _fail_half_way(self) -> None:

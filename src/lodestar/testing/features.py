@@ -129,6 +129,12 @@ class FeatureTablesContract:
             assert one.read_all().num_rows == stored.table.num_rows
             assert other.read_all().num_rows == stored.table.num_rows
 
+    def test_what_does_not_fit_is_said_before_rows_are_asked_for(self) -> None:
+        stored = some_versions([("u", NOON, NOON, 1)])
+        tables = self.tables(Stored(stored.view, stored.table.drop_columns("city")))
+        with pytest.raises(SchemaError, match="'city'"):
+            tables.versions(stored.view, ("city",), TimeRange(None, datetime(1, 1, 1, tzinfo=UTC)))
+
     @pytest.mark.parametrize("missing", ["user_id", "event_timestamp", "created_timestamp", "city"])
     def test_a_missing_column_is_named_with_its_table_and_the_near_names(
         self, missing: str

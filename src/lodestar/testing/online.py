@@ -31,6 +31,7 @@ import pytest
 
 from lodestar.errors import SchemaError
 from lodestar.interface.features import OnlineRows, OnlineStore, SelectedFeatures
+from lodestar.interface.probing import ProbesNamespace
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online_memory import MemoryOnlineStore
 
@@ -160,6 +161,20 @@ class OnlineStoreContract:
         rows = [{"code": str(n), "at": NOON, "number": x} for n, x in enumerate(numbers)]
         read = self._kept(KINDS, rows, "0", "1", "2", "3").features.column("number")
         assert [repr(value) for value in read.to_pylist()] == ["0.0", "-0.0", "nan", "None"]
+
+    def test_a_namespace_that_is_probed_is_as_it_was(self) -> None:
+        store = self.store()
+        if not isinstance(store, ProbesNamespace):
+            pytest.skip("it has no probe: check --online says that it cannot be checked")
+        assert store.probe(PAIRS)
+        assert store.watermark(PAIRS) is None
+        rows = [{"left": 1, "right": 2, "at": NOON, "product": 2}]
+        store.write(PAIRS, iter([stored_rows(PAIRS, rows)]))
+        store.set_watermark(PAIRS, NOON)
+        assert store.probe(PAIRS)
+        assert store.watermark(PAIRS) == NOON
+        read = store.read(_keys(PAIRS, (1, 2), (0, 0)), every_feature_of(PAIRS))
+        assert read.features.column("product").to_pylist() == [2, None]
 
     def test_a_null_is_a_value_that_the_store_knows(self) -> None:
         rows = self._kept(KINDS, [{"code": "a", "at": NOON}], "a", "b")
