@@ -83,15 +83,13 @@ class Lab:
     folder: Path
     variables: Mapping[str, str] = field(repr=False)
 
-    def check(
-        self, recipe: str | None = None, *, within: float = 60.0, **changed: str
-    ) -> CheckedOnline:
+    def check(self, recipe: str | None = None, **changed: str) -> CheckedOnline:
         variables = {**self.variables, **changed}
         settings = None
         environment = load_config(self.folder, "lab", variables=variables)
         if recipe is not None:
             settings = load_settings(self.folder, recipe, environment="lab", variables=variables)
-        return check_online(environment, settings, within=within, tell=Silent())
+        return check_online(environment, settings, within=60.0, tell=Silent())
 
 
 @pytest.fixture(scope="module")
