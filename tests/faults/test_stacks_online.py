@@ -51,6 +51,7 @@ def test_on_premises_is_fine_on_real_servers_and_red_where_its_registry_lets_nob
         "LODESTAR_POSTGRES_URI": database.uri,
         "LODESTAR_FEAST_URI": database.uri,
         "LODESTAR_REDIS_URI": f"redis://:{cluster[0].password}@{nodes}",
+        "LODESTAR_STUDIES_URI": database.uri,
         "LODESTAR_SHARE": str(tmp_path / "share"),
         "LODESTAR_MLFLOW_URI": mlflow_server.uri.get_secret_value(),
         "LODESTAR_API_KEY_SHA256": "ab" * 32,
