@@ -18,7 +18,6 @@ from lodestar.adapters.point_in_time import PointInTimeJoin
 from lodestar.errors import ExternalError, NotAllowedError, SettingsError, UsageError
 from lodestar.factory.features import FeatureSources
 from lodestar.interface.features import SelectedFeatures, TimeRange
-from lodestar.interface.probing import ProbesNamespace
 from lodestar.interface.progress import Silent
 from lodestar.pipelines.features import NEVER
 from lodestar.settings.config import Data, FeatureStore
@@ -202,7 +201,7 @@ def test_its_tables_and_online_rows_can_be_tried_out_without_reading_a_row(
     with team.tables().versions(view, tuple(view.features), NEVER) as versions:
         assert versions.read_all().num_rows == 0
     store = team.online_store()
-    assert isinstance(store, ProbesNamespace)
+    assert isinstance(store, FeastOnlineStore)
     assert store.probe(view)
 
 
