@@ -54,6 +54,7 @@ feature_store:
              secret_access_key: "${SECRET}", table_prefix: "${PREFIX:none.}", timeout: 20.0}
 mlflow: {tracking_uri: "${MLFLOW}", experiment_name: "${EXPERIMENT}"}
 output: {root: "${OUT}"}
+hyperparameter_tuning: {enabled: true, storage: "${STUDIES:.lodestar/studies}"}
 serving: {host: "${HOST:127.0.0.1}"}
 """.replace("REGION", REGION)
 USERS = """\
@@ -72,7 +73,7 @@ data_interface: {task_type: classification, target_col: bought, entity_keys: [us
 ONLINE = "online rows of users"
 EVERY = {
     *("tracking store", "artifacts", "data in postgres", "feature declarations", "table of users"),
-    *("feature registry", ONLINE, "results", "snapshots", "serving"),
+    *("feature registry", ONLINE, "results", "snapshots", "studies", "serving"),
 }
 
 
@@ -83,15 +84,13 @@ class Lab:
     folder: Path
     variables: Mapping[str, str] = field(repr=False)
 
-    def check(
-        self, recipe: str | None = None, *, within: float = 60.0, **changed: str
-    ) -> CheckedOnline:
+    def check(self, recipe: str | None = None, **changed: str) -> CheckedOnline:
         variables = {**self.variables, **changed}
         settings = None
         environment = load_config(self.folder, "lab", variables=variables)
         if recipe is not None:
             settings = load_settings(self.folder, recipe, environment="lab", variables=variables)
-        return check_online(environment, settings, within=within, tell=Silent())
+        return check_online(environment, settings, within=60.0, tell=Silent())
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +301,22 @@ def test_a_recipe_whose_table_is_missing_is_red_by_itself(lab: Lab) -> None:
     checked = lab.check("visits")
     assert red(checked) == {"recipe visits"}, said(checked)
     assert "'visits'" in errors(checked, "recipe visits")
+
+
+def test_a_database_of_studies_is_opened_as_a_search_does(lab: Lab, postgres_uri: str) -> None:
+    def state(checked: CheckedOnline) -> str:
+        (found,) = [piece.state for piece in checked.pieces if piece.name == "studies"]
+        return found
+
+    assert state(lab.check()) == "not in this config"
+    with fresh_database(postgres_uri) as own:
+        assert state(lab.check(STUDIES=own.uri)) == "fine"
+        assert "studies" in own.tables()
+        wrong = own.uri.replace(f":{own.password}@", f":{CANARY}@")
+        checked = lab.check(STUDIES=wrong)
+    assert red(checked) == {"studies"}, said(checked)
+    assert checked.exit_code == 4
+    assert CANARY not in said(checked)
 
 
 def test_an_api_that_anyone_could_ask_is_red(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from lodestar.errors import ExternalError, NotAllowedError, SettingsError, Usage
 from lodestar.factory.features import FeatureSources
 from lodestar.interface.features import SelectedFeatures, TimeRange
 from lodestar.interface.progress import Silent
+from lodestar.pipelines.features import NEVER
 from lodestar.settings.config import Data, FeatureStore
 from lodestar.testing.online import every_feature_of, stored_rows
 
@@ -189,6 +190,19 @@ def test_history_of_postgresql_is_joined_by_our_own_engine(
 @pytest.mark.parametrize("namespace", ["by_table", "renamed"])
 def test_history_of_files_is_too_whoever_reads_them(on_files: Path, namespace: str) -> None:
     assert joined(on_files, namespace) == KNOWN
+
+
+@pytest.mark.parametrize("namespace", ["by_table", "renamed"])
+def test_its_tables_and_online_rows_can_be_tried_out_without_reading_a_row(
+    on_files: Path, namespace: str
+) -> None:
+    team = sources_of(on_files)
+    view = team.catalog.views[namespace]
+    with team.tables().versions(view, tuple(view.features), NEVER) as versions:
+        assert versions.read_all().num_rows == 0
+    store = team.online_store()
+    assert isinstance(store, FeastOnlineStore)
+    assert store.probe(view)
 
 
 def test_its_views_are_namespaces(on_postgres: Path) -> None:

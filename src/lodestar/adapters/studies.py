@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal
 
 import optuna
@@ -18,7 +19,7 @@ from lodestar.adapters.study_errors import busy, translated
 from lodestar.adapters.study_mirror import Mirrored
 from lodestar.errors import ExternalError, UsageError
 
-__all__ = ["opened_study"]
+__all__ = ["opened_study", "probe_database"]
 
 # Where a database's studies are locked, below the project.
 LOCKS = ".lodestar/studies"
@@ -61,6 +62,19 @@ def opened_study(
             kept = JournalStorage(_Journal(str(path), lock_obj=_Held()))
             study = _loaded(kept, name, pruner) if resume else _new(kept, name, direction, pruner)
         yield study
+
+
+def probe_database(storage: str, project: Path) -> str:
+    """Open a database of studies, which makes Optuna's tables where they are missing; in words.
+
+    Raises:
+        UsageError: the URL cannot be read.
+        ExternalError: it cannot be used.
+    """
+    folder = project / LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    with opened_database(storage, project, locks=folder, name=f"check {token_hex(4)}"):
+        return "the database opens, and has Optuna's tables"
 
 
 class _Held(BaseJournalFileLock):

@@ -135,6 +135,21 @@ class EnvironmentFactory:
         found: FrameWriter = writer(self._data, self._project)
         return found
 
+    def probe_studies(self) -> str | None:
+        """Try out the database of searches, in words; None where they are kept in files, or off.
+
+        Raises:
+            UsageError: its URL cannot be read.
+            ExternalError: it cannot be used.
+        """
+        section = self._config.hyperparameter_tuning
+        storage = section.storage.get_secret_value()
+        if not (section.enabled and "://" in storage):
+            return None
+        from lodestar.adapters.studies import probe_database
+
+        return probe_database(storage, self._project)
+
     @property
     def distributes(self) -> bool:
         """Whether work is done by others than this process."""

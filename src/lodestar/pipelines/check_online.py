@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -74,19 +74,22 @@ def _tried(piece: Piece, threads: DaemonThreads, within: float, tell: Progress) 
     future = threads.submit(piece.work)
     said, error, bug = Said("failed", ""), None, None
     try:
-        said = future.result(within)
+        said = _in_time(future, within)
     except LodestarError as found:
         error = found
     except Exception as found:  # noqa: BLE001 -- the edge: whatever it is, the other pieces are tried
-        if isinstance(found, TimeoutError | CancelledError) and not future.done():
-            error = ExternalError(
-                f"no answer within {within:g} s",
-                hint="see that it runs and can be reached from here; --within waits longer",
-            )
-        else:
-            bug = found
+        bug = found
     seconds = time.monotonic() - began
     words = said.words if error is None else error.what
     if bug is not None:
         words = f"{type(bug).__name__}, which is a bug: its trace is below"
     return CheckedPiece(piece.name, piece.where, said.state, words, seconds, error, bug)
+
+
+def _in_time(future: "Future[Said]", within: float) -> Said:
+    if not wait([future], within).done:
+        raise ExternalError(
+            f"no answer within {within:g} s",
+            hint="see that it runs and can be reached from here; --within waits longer",
+        )
+    return future.result()

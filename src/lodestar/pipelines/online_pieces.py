@@ -75,12 +75,13 @@ class OnlinePieces:
             yield Piece(f"online rows of {name}", "feature_store", partial(self._online, view))
 
     def of_results(self) -> Iterator[Piece]:
-        """Where results and snapshots go, and whom the API would answer."""
+        """Where results, snapshots and searches go, and whom the API would answer."""
         for name, key, place in (
             ("results", "output.root", self._config.output.root),
             ("snapshots", "data.snapshots", self._config.data.snapshots),
         ):
             yield Piece(name, key, partial(self._place, place))
+        yield Piece("studies", "hyperparameter_tuning.storage", self._studies)
         yield Piece("serving", "serving", self._serving)
 
     def _data(self) -> Said:
@@ -88,7 +89,7 @@ class OnlinePieces:
         reader = self._factory.sql_reader(query, {})
         with reader.read(chunk_rows=1) as batches:
             rows = batches.read_all().to_pylist()
-        if rows != [{"one": 1}]:
+        if [list(row.values()) for row in rows] != [[1]]:
             raise ExternalError(f"SELECT 1 AS one gives {rows}")
         return _fine("answers SELECT 1")
 
@@ -148,6 +149,12 @@ class OnlinePieces:
         if not isinstance(writer, ProbesPlace):
             return Said("cannot be checked", f"{type(writer).__name__} has no probe")
         return _fine(f"{place}: {writer.probe(place)}")
+
+    def _studies(self) -> Said:
+        words = self._factory.probe_studies()
+        if words is None:
+            return Said("not in this config", "the search is off, or keeps its studies in files")
+        return _fine(words)
 
     def _serving(self) -> Said:
         serving = self._config.serving
