@@ -74,6 +74,14 @@ def test_the_same_batch_again_replaces_its_own_rows_and_no_others(schema: Snowfl
     assert stored(schema) == [("january", 4.0), ("january", 5.0)]
 
 
+def test_names_of_any_kind_are_kept_and_plain_ones_need_no_quotes(schema: SnowflakeSchema) -> None:
+    names = ["user_id", "Mango", "with space", 'a"b', "group", "ünï"]
+    write(schema, pa.table({name: [name] for name in names}))
+    read = schema.reader("SELECT * FROM scores").read(chunk_rows=1).read_all()
+    assert read.to_pylist() == [{name: name for name in names}]
+    assert schema.run("SELECT user_id FROM SCORES") == [("user_id",)]
+
+
 def test_a_row_that_the_next_go_would_not_find_is_refused(schema: SnowflakeSchema) -> None:
     with pytest.raises(DataError, match="another batch_key than 'january'"):
         write(schema, scores(FEBRUARY, [1.0]), JANUARY)
