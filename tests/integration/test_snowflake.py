@@ -173,6 +173,17 @@ def test_names_are_those_of_the_recipe(events: SnowflakeSchema, sql: str, names:
     assert read.num_rows == 3
 
 
+def test_quoted_names_of_a_folding_dialect_are_those_that_snowflake_keeps(
+    events: SnowflakeSchema,
+) -> None:
+    events.reader('SELECT "user_id", "Order" FROM "events"').read(chunk_rows=10).read_all()
+    assert 'SELECT "USER_ID", "Order" FROM "EVENTS"' in events.server.statements()
+    events.server.faults()
+    own = events.reader('SELECT "USER_ID" FROM "EVENTS"', dialect="snowflake")
+    own.read(chunk_rows=10).read_all()
+    assert 'SELECT "USER_ID" FROM "EVENTS"' in events.server.statements()
+
+
 def test_an_unknown_table_or_column_is_named_with_its_neighbours(events: SnowflakeSchema) -> None:
     with pytest.raises(DataError, match=r"EVENT'.* does not exist") as caught:
         events.reader("SELECT * FROM event").schema()
