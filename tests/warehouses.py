@@ -90,7 +90,11 @@ def served(script: Path, variables: Mapping[str, str], log: Path) -> Iterator[st
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _await(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

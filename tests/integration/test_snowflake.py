@@ -74,6 +74,14 @@ def test_the_same_batch_again_replaces_its_own_rows_and_no_others(schema: Snowfl
     assert stored(schema) == [("january", 4.0), ("january", 5.0)]
 
 
+def test_names_of_any_kind_are_kept_and_plain_ones_need_no_quotes(schema: SnowflakeSchema) -> None:
+    names = ["user_id", "Mango", "with space", 'a"b', "group", "ünï"]
+    write(schema, pa.table({name: [name] for name in names}))
+    read = schema.reader("SELECT * FROM scores").read(chunk_rows=1).read_all()
+    assert read.to_pylist() == [{name: name for name in names}]
+    assert schema.run("SELECT user_id FROM SCORES") == [("user_id",)]
+
+
 def test_a_row_that_the_next_go_would_not_find_is_refused(schema: SnowflakeSchema) -> None:
     with pytest.raises(DataError, match="another batch_key than 'january'"):
         write(schema, scores(FEBRUARY, [1.0]), JANUARY)
@@ -163,6 +171,17 @@ def test_names_are_those_of_the_recipe(events: SnowflakeSchema, sql: str, names:
     read = events.reader(sql).read(chunk_rows=10).read_all()
     assert read.column_names == names
     assert read.num_rows == 3
+
+
+def test_quoted_names_of_a_folding_dialect_are_those_that_snowflake_keeps(
+    events: SnowflakeSchema,
+) -> None:
+    events.reader('SELECT "user_id", "Order" FROM "events"').read(chunk_rows=10).read_all()
+    assert 'SELECT "USER_ID", "Order" FROM "EVENTS"' in events.server.statements()
+    events.server.faults()
+    own = events.reader('SELECT "USER_ID" FROM "EVENTS"', dialect="snowflake")
+    own.read(chunk_rows=10).read_all()
+    assert 'SELECT "USER_ID" FROM "EVENTS"' in events.server.statements()
 
 
 def test_an_unknown_table_or_column_is_named_with_its_neighbours(events: SnowflakeSchema) -> None:

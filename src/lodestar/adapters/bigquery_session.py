@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from lodestar.adapters.bigquery_driver import credentials_of, driver
 from lodestar.adapters.bigquery_errors import call_failed, credentials_failed
 from lodestar.errors import ExternalError, UsageError
 from lodestar.settings.warehouses import BigQuery
@@ -20,7 +20,6 @@ __all__ = ["Session"]
 
 GRACE = 10  # seconds that we wait longer for a job than it may take
 QUEUED_PAGES = 2
-_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _NO_LABEL = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_LABEL = 63
 
@@ -33,8 +32,8 @@ class Session:
 
     def __init__(self, config: BigQuery, project: Path) -> None:
         self._config = config
-        self._driver = _driver("google.cloud.bigquery")
-        self._credentials = self._login(project)
+        self._driver = driver("google.cloud.bigquery")
+        self._credentials = credentials_of(config, project)
         options = {"api_endpoint": config.endpoint_url} if config.endpoint_url else None
         self._client = self._driver.Client(
             project=config.project,
@@ -223,12 +222,12 @@ class Session:
     def _storage(self) -> Any:  # noqa: ANN401 -- the client of another API; None without it
         if not self._config.storage_api:
             return None
-        storage = _driver("google.cloud.bigquery_storage_v1")
+        storage = driver("google.cloud.bigquery_storage_v1")
         address = urlsplit(self._config.storage_endpoint_url or "")
         if address.scheme == "http":  # without TLS no token is sent either
             services = "google.cloud.bigquery_storage_v1.services.big_query_read.transports"
-            channel = _driver("grpc").insecure_channel(address.netloc)
-            transport = _driver(services).BigQueryReadGrpcTransport(channel=channel)
+            channel = driver("grpc").insecure_channel(address.netloc)
+            transport = driver(services).BigQueryReadGrpcTransport(channel=channel)
             return self._left.enter_context(storage.BigQueryReadClient(transport=transport))
         options = {"api_endpoint": address.netloc} if address.netloc else None
         client = storage.BigQueryReadClient(credentials=self._credentials, client_options=options)
@@ -258,34 +257,12 @@ class Session:
             ) from error
         return made
 
-    def _login(self, project: Path) -> Any:  # noqa: ANN401 -- the library's credentials
-        auth = _driver("google.auth")
-        errors = _driver("google.auth.exceptions")
-        if self._config.credentials_file is None:
-            try:
-                found, _ = auth.default(scopes=_SCOPES)
-            except errors.GoogleAuthError as error:
-                raise credentials_failed(error) from None
-            return found
-        path = project / self._config.credentials_file
-        accounts = _driver("google.oauth2.service_account")
-        try:
-            return accounts.Credentials.from_service_account_file(str(path), scopes=_SCOPES)
-        except OSError as error:
-            reason = error.strerror or "it cannot be read"
-        except (ValueError, errors.GoogleAuthError):  # these quote what they could not read
-            reason = "it is no file of a service account's"
-        raise UsageError(
-            f"data.bigquery.credentials_file {path}: {reason}",
-            hint="give the path of the JSON file that Google made for the account's key",
-        )
-
     @contextmanager
     def _worded(self) -> Iterator[None]:
         """The client's errors as ours; without their causes, which name requests and hold tokens."""
-        api = _driver("google.api_core.exceptions")
-        auth = _driver("google.auth.exceptions")
-        requests = _driver("requests.exceptions")
+        api = driver("google.api_core.exceptions")
+        auth = driver("google.auth.exceptions")
+        requests = driver("requests.exceptions")
         try:
             yield
         except (auth.DefaultCredentialsError, auth.RefreshError) as error:
@@ -295,16 +272,3 @@ class Session:
             raise call_failed(cause, project=self._config.project) from None
         except (api.GoogleAPIError, auth.TransportError, requests.RequestException) as error:
             raise call_failed(error, project=self._config.project) from None
-
-
-def _driver(name: str) -> Any:  # noqa: ANN401 -- a module that is loaded when chosen
-    """Import a driver; only that it is not installed is ours to explain."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise ExternalError(
-            f"BigQuery needs the package {error.name}, which is not installed",
-            hint="pip install 'lodestar-ml[bigquery]'",
-        ) from error

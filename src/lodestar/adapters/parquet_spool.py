@@ -21,8 +21,9 @@ class ParquetSpool:
     Use it in a `with` block; the files go with it, or with the process.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, *, part_bytes: int = PART_BYTES) -> None:
         self._schema = schema
+        self._part_bytes = part_bytes
         self._files: list[IO[bytes]] = []
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
@@ -45,7 +46,7 @@ class ParquetSpool:
         try:
             writer = self._writer or self._begin()
             writer.write_batch(rows)
-            if self._files[-1].tell() > PART_BYTES:
+            if self._files[-1].tell() > self._part_bytes:
                 self._end()
         except OSError as error:
             raise _unwritable(error) from error

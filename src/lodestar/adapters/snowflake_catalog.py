@@ -10,9 +10,8 @@ _MOST = 10_000
 
 
 def databases(session: Session) -> list[str]:
-    """The databases that our role sees."""
-    place = "information_schema.databases"
-    return [str(name) for (name,) in session.rows(f"SELECT database_name FROM {place}")]  # noqa: S608 -- constant
+    """The databases that our role sees; asked so, no current one is needed."""
+    return [str(row[1]) for row in session.rows("SHOW TERSE DATABASES")]
 
 
 def tables(session: Session, database: str, here: str) -> list[str]:

@@ -45,7 +45,7 @@ def check(settings: Settings) -> CheckedRecipe:
         schema = rows.schema
     roles = roles_of(settings.recipe, schema)
     cost = spine.reader.bytes_read() if isinstance(spine.reader, SaysCost) else None
-    costs = () if cost is None else (f"each run of the query reads at most {in_bytes(cost)}",)
+    costs = () if cost is None else (f"each run of the query reads at most {_in_bytes(cost)}",)
     return CheckedRecipe(
         recipe=settings.loaded.name,
         task=settings.recipe.data_interface.task_type,
@@ -58,7 +58,7 @@ def check(settings: Settings) -> CheckedRecipe:
     )
 
 
-def in_bytes(count: int) -> str:
+def _in_bytes(count: int) -> str:
     """A number of bytes in the unit that people are billed by."""
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:  # noqa: PLR2004 -- the unit's

@@ -50,9 +50,6 @@ async def login(request: Request) -> Response:
     SAID.append({"login": data["LOGIN_NAME"], **query, "parameters": data["SESSION_PARAMETERS"]})
     if refusal is not None:
         return failed(*refusal)
-    known = KNOWN.get("databases")
-    if known is not None and query.get("databaseName", "").upper() not in known:
-        data["SESSION_PARAMETERS"] |= {"FAKESNOW_DB_PATH": None}
     answer = json.loads((await fake.login_request(request)).body)
     answer["data"] |= {
         "masterToken": secrets.token_hex(8),
