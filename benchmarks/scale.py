@@ -64,7 +64,7 @@ def main() -> None:
             spark = given.spark_python or _spark_python(Path(environments))
         run_id, peer = _prepare(folder, given.rows)
         ways = _ways(folder, run_id, peer, spark, given.without)
-        started = _measured(folder, ways, START_ROWS, 1)
+        started = _measured(folder, ways, START_ROWS, given.rounds)
         _print_table(START_ROWS, started, {})
         peaks: dict[str, dict[int, float]] = {name: {} for name in ways}
         for rows in given.rows:
@@ -171,8 +171,10 @@ def _memory(pid: int) -> float:
 
 
 def _print_table(rows: int, took: Mapping[str, Took], started: Mapping[str, Took]) -> None:
-    def speed(name: str) -> float:
-        return rows / max(took[name].wall - (started[name].wall if started else 0), 1e-9)
+    def speed(name: str) -> str:
+        """Without start-up; nothing where that is most of it, for then the noise of both is left."""
+        scoring = took[name].wall - started[name].wall
+        return f"{rows / scoring:,.0f}" if scoring > started[name].wall else "-"
 
     header = ["way", "wall s", "peak MB", "rows/s whole"]
     lines = [
@@ -180,9 +182,9 @@ def _print_table(rows: int, took: Mapping[str, Took], started: Mapping[str, Took
         for name, one in took.items()
     ]
     if started:
-        header += ["rows/s scoring", "× local"]
+        header += ["× local", "rows/s scoring"]
         for line, name in zip(lines, took, strict=True):
-            line += [f"{speed(name):,.0f}", f"{speed(name) / speed(LOCAL):.2f}"]
+            line += [f"{took[LOCAL].wall / took[name].wall:.2f}", speed(name)]
     print_table(f"{rows:,} rows: medians; scoring = without start-up", header, lines)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.conftest import Lodestar, ended
 from tests.scoring_projects import Scoring, copied, scoring_project
@@ -134,3 +136,44 @@ def test_everything_listens_on_this_machine_alone(
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert scoring.written("ray.parquet").read_bytes() == whole
+
+
+def test_a_full_object_store_says_what_to_do_and_a_disk_with_room_is_used_in_its_place(
+    lodestar: Lodestar, scoring: Scoring
+) -> None:
+    rows = pq.read_table(scoring.data("breast_cancer"))
+    many = pa.concat_tables([rows] * 40)
+    assert many.nbytes > 100 << 20  # more than the store, in one part
+    pq.write_table(many, scoring.data("breast_cancer"))
+    tight = "execution: {engine: ray, ray: {object_store_mb: 80}}\nbatch: {part_rows: 500000}\n"
+    (scoring.project / "config/tight.yaml").write_text(tight, encoding="utf-8")
+    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", "tight")
+    place = ("--output", str(scoring.written("tight.parquet")))
+    # From here on Ray takes the disk for full.
+    full = {"RAY_local_fs_capacity_threshold": "0.01"}
+    done = ended(lodestar.start(*words, *place, cwd=scoring.project, env=full))
+    done.refused(4, "there is no room in Ray's object store", "batch.part_rows")
+    assert not scoring.written("tight.parquet").exists()
+    ended(lodestar.start(*words, *place, cwd=scoring.project)).succeeded()
+    assert pq.read_metadata(scoring.written("tight.parquet")).num_rows == len(many)
+
+
+def test_a_training_that_searches_on_ray_finds_what_it_finds_here(
+    lodestar: Lodestar, scoring: Scoring
+) -> None:
+    # Whether a trial is watched depends on how long the last ones took, on either engine.
+    search = "hyperparameter_tuning: {enabled: true, timeout: 600, pruning: {enabled: false}}\n"
+    engine = "execution: {engine: ray}\n"
+    (scoring.project / "config/search.yaml").write_text(search, encoding="utf-8")
+    (scoring.project / "config/search_ray.yaml").write_text(search + engine, encoding="utf-8")
+    found = []
+    for name in ("search", "search_ray"):
+        words = ("train", "-r", "breast_cancer", "--env", name, "--json")
+        command = lodestar.start(
+            *words, "--set", "hyperparameter_tuning.n_trials=5", cwd=scoring.project
+        )
+        said = ended(command).succeeded().json
+        found.append({key: value for key, value in said["tuning"].items() if key != "seconds"})
+        found[-1]["metrics"] = said["metrics"]
+    assert found[0] == found[1]
+    assert found[0]["completed"] + found[0]["pruned"] == 5

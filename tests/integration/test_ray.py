@@ -67,7 +67,9 @@ def outcomes(
     cpus_per_worker: int = 1,
     timeout: int = 60,
 ) -> list[ScoredPart | FailedPart]:
-    chosen = RayCluster(attempts=attempts, cpus_per_worker=cpus_per_worker, timeout=timeout)
+    chosen = RayCluster(
+        workers=1, attempts=attempts, cpus_per_worker=cpus_per_worker, timeout=timeout
+    )
     with RayParts(ray, source or DeedSource(), chosen) as executor:
         return list(executor.scored(iter(tasks)))
 
@@ -138,7 +140,7 @@ class Older(PartWorker):
 def test_a_node_with_another_lodestar_is_named(ray: Ray) -> None:
     with (
         pytest.raises(ExternalError, match=r"a node of the cluster has Lodestar 0\.0\.1") as caught,
-        RayParts(ray, DeedSource(), RayCluster(), worker=Older) as executor,
+        RayParts(ray, DeedSource(), RayCluster(workers=1), worker=Older) as executor,
     ):
         list(executor.scored(iter(tasks_of(1))))
     assert caught.value.hint == "install the same version on all of them"
@@ -160,6 +162,7 @@ except LodestarError as error:
 """
 
 
+@pytest.mark.faults
 def test_a_cluster_of_another_ray_is_refused_in_words(cluster: Cluster, ray: Ray) -> None:
     del ray
     words = [sys.executable, "-c", CONNECT, cluster.address, "2.0.0"]
@@ -182,7 +185,7 @@ def test_a_cluster_that_is_not_there_is_an_error_at_once() -> None:
     assert caught.value.where == f"execution.ray.address {address}"
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_somebody_else_at_the_address_is_an_error_in_time() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -268,7 +271,8 @@ def search_on(
 
 def test_a_search_with_one_worker_is_that_of_this_machine(ray: Ray) -> None:
     space = {"n_estimators": whole(5, 40), "max_depth": whole(2, 5), "n_jobs": 1}
-    limits = SearchLimits(n_trials=6, seconds=120, candidates=2, splits=2)
+    # Whether a trial is watched depends on how long the last ones took, on either engine.
+    limits = SearchLimits(n_trials=6, seconds=120, candidates=2, splits=2, pruning=False)
     here = searched(problem_of(), space, limits)
     there = search_on(ray, problem_of(), space, limits, workers=1)
     assert [(r.state, r.params, r.value) for r in there.history] == [
@@ -278,6 +282,7 @@ def test_a_search_with_one_worker_is_that_of_this_machine(ray: Ray) -> None:
     assert there.best_score == here.best_score
 
 
+@pytest.mark.faults
 def test_a_search_with_dying_workers_has_its_exact_budget(ray: Ray) -> None:
     space = {"deed": "sometimes", "x": between(0.0, 1.0)}
     limits = SearchLimits(n_trials=10, seconds=120, candidates=1, splits=1)
@@ -289,6 +294,7 @@ def test_a_search_with_dying_workers_has_its_exact_budget(ray: Ray) -> None:
     assert result.best_params["x"] <= DEADLY
 
 
+@pytest.mark.faults
 def test_a_search_whose_node_dies_loses_what_ran_there(cluster: Cluster, ray: Ray) -> None:
     node = list(cluster.worker_nodes)[-1]
     removed: list[Cluster] = []
