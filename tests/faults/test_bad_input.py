@@ -95,7 +95,7 @@ def test_every_problem_of_recipe_and_config_is_told_at_once(
         (["data_interface.positive_class=nobody"], 3, ["nobody", "cultivar_1"]),
         (["split.method=group", "split.group_col=vineyard"], 3, ["vineyard", "split.group_col"]),
         (["loader.source_uri=data/wines.parquet"], 3, ["wines.parquet", "wine.parquet"]),
-        (["loader.source_uri=s3://bucket/wine.parquet"], 2, ["'s3'", "file"]),
+        (["loader.source_uri=ftp://host/wine.parquet"], 2, ["'ftp'", "file"]),
         (["config.environment.serving=maybe"], 2, ["environment.serving", "blocked"]),
     ],
 )

@@ -465,7 +465,7 @@ def test_a_dynamodb_that_is_not_there_is_said_at_once() -> None:
 def test_a_region_that_is_none_is_named_with_the_near_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    store = DynamoDBOnlineStore(section(url, region="eu-centrl-1", timeout=2.0))
+    store = DynamoDBOnlineStore(section(url, region="eu-centrl-1", timeout=20.0))
     with refused(ExternalError, "eu-centrl-1", "eu-central-1"):
         ages(store, "a")
 
