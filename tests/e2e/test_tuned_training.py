@@ -86,7 +86,7 @@ def test_the_tuned_artifact_verifies_and_its_method_is_told(
     assert method["preprocessing_fit_scope"] == "train_only"
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_the_same_seed_finds_bitwise_the_same(
     lodestar: Lodestar, tuned: Trained, project: Path, workers: int
 ) -> None:
@@ -380,7 +380,7 @@ def test_rows_split_by_time_have_one_common_split_and_the_note_says_so(
     assert "there is one split and no other to compare on" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_more_workers_than_cores_are_allowed_and_said(lodestar: Lodestar, project: Path) -> None:
     jobs = ("--set", "config.hyperparameter_tuning.parallelization.n_jobs=2")
     train = ("train", "-r", "breast_cancer", *QUICK, *DEPTH, *ROUNDS, *jobs)

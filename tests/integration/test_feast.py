@@ -336,6 +336,7 @@ class ThroughFeast(OnlineStoreContract):
 
 
 @pytest.mark.slow
+@pytest.mark.faults  # a schema and a registry for every test
 class TestFeastOverPostgres(ThroughFeast):
     @pytest.fixture(autouse=True)
     def _repository(self, server: Redis, tmp_path: Path, postgres_uri: str) -> Iterator[None]:

@@ -86,6 +86,7 @@ def test_what_a_killed_worker_had_to_do_is_done_by_the_next(ray: Ray, tmp_path: 
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.faults
 def test_a_part_that_ends_its_workers_is_given_up_and_the_rest_is_scored(ray: Ray) -> None:
     found = outcomes(ray, deeds("", "killed", *[""] * 4), attempts=2)
     (failed,) = [part for part in found if isinstance(part, FailedPart)]

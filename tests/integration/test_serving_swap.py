@@ -207,7 +207,10 @@ def test_a_model_whose_predictions_drift_away_is_taken_back(place: Place) -> Non
     assert asking.answers[-1].body["run_id"] == one
 
 
-@pytest.mark.parametrize(("mood", "reason"), [("failing", "errors"), ("slow", "latency")])
+@pytest.mark.parametrize(
+    ("mood", "reason"),
+    [("failing", "errors"), pytest.param("slow", "latency", marks=pytest.mark.faults)],
+)
 def test_a_model_that_turns_bad_is_taken_back(
     place: Place, tmp_path: Path, mood: str, reason: str
 ) -> None:
