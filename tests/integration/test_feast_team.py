@@ -20,7 +20,8 @@ from lodestar.factory.features import FeatureSources
 from lodestar.interface.features import SelectedFeatures, TimeRange
 from lodestar.interface.progress import Silent
 from lodestar.pipelines.features import NEVER
-from lodestar.settings.config import Data, FeatureStore
+from lodestar.settings.config import Data
+from lodestar.settings.feature_store import FeatureStore
 from lodestar.testing.online import every_feature_of, stored_rows
 
 NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)

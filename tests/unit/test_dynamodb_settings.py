@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from lodestar.settings.config import FeatureStore
 from lodestar.settings.dynamodb import DynamoDBStore
+from lodestar.settings.feature_store import FeatureStore
 
 REDIS = {"uri": "redis://127.0.0.1:6379/0"}
 FEAST = {"project": "shop", "registry": "sqlite:///registry.db"}

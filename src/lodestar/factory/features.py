@@ -13,8 +13,9 @@ from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.registry import FEATURE_TABLES, adapter
 from lodestar.errors import SettingsError, UsageError, choices
 from lodestar.interface.features import FeatureTables, OnlineStore, TimeRange
-from lodestar.settings.config import Data, FeatureStore, Postgres
+from lodestar.settings.config import Data, Postgres
 from lodestar.settings.dynamodb import DynamoDBStore
+from lodestar.settings.feature_store import FeatureStore
 from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
 
 if TYPE_CHECKING:
