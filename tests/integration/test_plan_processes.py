@@ -45,6 +45,15 @@ made = scorer.score(json.load(sys.stdin)).predictions
 print(json.dumps([scorer.name, made.values.tolist(), made.probabilities.tobytes().hex(),
                   sorted(set(sys.modules) & set(%r))]))
 """
+COUNT = """
+from lodestar.artifact.sketches import read_sketches
+from lodestar.core.drift.judge import judge
+from lodestar.core.drift.sketches import Window
+window = Window(read_sketches(folder))
+features = [column.name for column in window.reference.columns if column.role == "feature"]
+window.add({name: [1.0] * 300 for name in features}, 300)
+print(json.dumps([len(judge(window).drifted), sorted(set(sys.modules) & set(%r))]))
+"""
 
 
 def child(script: str, artifact: Path, path: Path, given: object = None) -> Any:  # noqa: ANN401 -- JSON
@@ -80,3 +89,11 @@ def test_a_kept_plan_needs_none_of_what_learns(classifier: Path, tmp_path: Path)
     assert name == "native"
     read = child(READ % HEAVY, classifier, tmp_path / "plan", given=rows)
     assert read == ["native", values, bits, []]
+
+
+def test_what_a_server_counts_for_drift_needs_none_of_it_either(
+    classifier: Path, tmp_path: Path
+) -> None:
+    drifted, imported = child(COUNT % HEAVY, classifier, tmp_path)
+    assert drifted > 0
+    assert imported == []

@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from lodestar.core.drift.categories import CategoryCounts, CategorySketch
 from lodestar.core.drift.numbers import NumberCounts, NumberSketch
-from lodestar.core.drift.sketches import Reference, Window
+from lodestar.core.drift.sketches import Reference, SketchedColumn, Window
 from lodestar.core.stability import StabilityIndex, stability_index
 
 FLOATS = st.floats(-1e300, 1e300) | st.just(math.nan) | st.none()
@@ -202,3 +203,29 @@ def test_a_window_of_all_kinds_merges_as_a_whole() -> None:
         if isinstance(counts, NumberCounts) and isinstance(other, NumberCounts):
             assert numbers_told(counts) == numbers_told(other)
             assert counts.low >= (counts.sketch.low or 0) - 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained", "later"),
+    [
+        (pa.float64(), [0.5, 1.5, None, 2.5] * 9, [1.0, float("nan"), None, 7.0, -3.0]),
+        (pa.int64(), [1, 2, 3, None] * 9, [1, 3, None, 9]),
+        (pa.bool_(), [True, False, None] * 9, [True, None, False, True]),
+        (pa.string(), ["x", "y", None] * 9, ["x", "new", None, "y", "new"]),
+    ],
+)
+@pytest.mark.parametrize("how", ["plain", "label", "sensitive"])
+def test_pythons_own_values_are_counted_as_arrows(
+    kind: pa.DataType, trained: list[Any], later: list[Any], how: str
+) -> None:
+    column = SketchedColumn.of(
+        "a",
+        pa.array(trained, kind),
+        label=how == "label" and not pa.types.is_floating(kind),  # no class is a fraction
+        sensitive="salt" if how == "sensitive" else None,
+    )
+    reference = Reference((column,))
+    windows = [Window(reference), Window(reference)]
+    windows[0].add({"a": pa.array(later, kind)}, len(later))
+    windows[1].add({"a": later}, len(later))
+    assert windows[0].to_json() == windows[1].to_json()

@@ -121,22 +121,26 @@ class DriftWindows:
         self._began = datetime.now(UTC)
         self._ends = self._clock() + self._seconds
 
-    def _columns(self, rows: Sequence[Answered]) -> dict[str, pa.Array]:
-        columns = {
-            field.name: _array(values, field.type)
+    def _columns(self, rows: Sequence[Answered]) -> dict[str, pa.Array | Sequence[Any]]:
+        columns: dict[str, pa.Array | Sequence[Any]] = {
+            field.name: _counted(values, field.type)
             for field, values in zip(
                 self._schema.arrow(), zip(*(row.inputs for row in rows), strict=True), strict=True
             )
         }
-        columns["prediction"] = pa.array([row.prediction for row in rows])
+        columns["prediction"] = [row.prediction for row in rows]
         for label in self._labels:
             shares = [(row.probabilities or {}).get(label) for row in rows]
-            columns[f"probability_{label}"] = pa.array(shares, pa.float64())
+            columns[f"probability_{label}"] = shares
         return columns
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Plain values with the type of training; where whole numbers came for floats they are such."""
-    if pa.types.is_floating(kind):
-        values = [None if value is None else float(value) for value in values]
-    return pa.array(values, kind)
+def _counted(values: Sequence[Any], kind: pa.DataType) -> "pa.Array | Sequence[Any]":
+    """What is counted: making Arrow arrays imports pandas, 40 MB that a server need not have."""
+    plain = (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_string(kind)
+    )
+    return values if plain else pa.array(values, kind)

@@ -2,8 +2,10 @@
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -119,7 +121,14 @@ class CategoryCounts:
         self.rows = self.nulls = 0
         self.counts = np.zeros(len(sketch.values), np.int64)
         self.unseen: dict[str, int] = {}
-        self._known = pa.array(sketch.values, pa.string())
+
+    @cached_property
+    def _known(self) -> pa.Array:
+        return pa.array(self.sketch.values, pa.string())
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {value: place for place, value in enumerate(self.sketch.values)}
 
     @property
     def present(self) -> int:
@@ -151,6 +160,21 @@ class CategoryCounts:
             self._note(
                 {item["values"].as_py(): item["counts"].as_py() for item in others.value_counts()}
             )
+
+    def add_plain(self, values: Sequence[str | bool | int | None]) -> None:
+        """Count more rows, given as Python's own values."""
+        found = Counter(_text(value) for value in values if value is not None)
+        self.rows += len(values)
+        self.nulls += len(values) - found.total()
+        salt, others = self.sketch.salt, dict[str, int]()
+        for text, count in found.items():
+            place = self._places.get(text) if salt is None else _bucket(text, salt)
+            if place is None:
+                others[text] = count
+            else:
+                self.counts[place] += count
+        if self.sketch.complete:
+            self._note(others)
 
     def _add_labels(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count classes that are no text: their few different values alone are made text."""
@@ -207,6 +231,11 @@ class CategoryCounts:
 
 def _checksum(value: str) -> tuple[int, str]:
     return zlib.crc32(value.encode("utf-8", "surrogatepass")), value
+
+
+def _text(value: str | bool | int) -> str:
+    """As Arrow makes text of it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:

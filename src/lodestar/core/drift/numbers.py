@@ -5,7 +5,7 @@ they are split into chunks; and a chunk is sorted, which takes numpy a few nanos
 not looked up value by value, which takes ten times that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -134,12 +134,19 @@ class NumberCounts:
 
     def add(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count more rows."""
-        self.rows += len(column)
-        ordered = numbers_of(column)
-        ordered = np.sort(ordered)
+        self._count(len(column), numbers_of(column))
+
+    def add_plain(self, values: Sequence[float | None]) -> None:
+        """Count more rows, given as Python's own numbers."""
+        there = [value for value in values if value is not None]
+        self._count(len(values), np.array(there, dtype=np.float64))
+
+    def _count(self, rows: int, numbers: FloatArray) -> None:
+        self.rows += rows
+        ordered = np.sort(numbers)
         if len(ordered) and np.isnan(ordered[-1]):
             ordered = ordered[: np.searchsorted(ordered, np.inf, side="right")]
-        self.nulls += len(column) - len(ordered)
+        self.nulls += rows - len(ordered)
         if not len(ordered):
             return
         self.low = min(self.low, float(ordered[0]))

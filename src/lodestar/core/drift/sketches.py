@@ -1,6 +1,6 @@
 """What training leaves of its columns, so that later rows can be compared without the training data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
@@ -61,6 +61,11 @@ class NullCounts:
         """Count more rows."""
         self.rows += len(column)
         self.nulls += _nulls(column)
+
+    def add_plain(self, values: Sequence[Any]) -> None:
+        """Count more rows, given as Python's own values."""
+        self.rows += len(values)
+        self.nulls += sum(value is None or value != value for value in values)  # noqa: PLR0124 -- NaN
 
     def merge(self, other: Self) -> None:
         """Add another window of the same sketch."""
@@ -193,12 +198,18 @@ class Window:
             column.name: column.sketch.counter() for column in reference.columns
         }
 
-    def add(self, columns: Mapping[str, pa.Array], rows: int) -> None:
-        """Count `rows` more rows; columns that nobody watches are left alone."""
+    def add(self, columns: Mapping[str, "pa.Array | Sequence[Any]"], rows: int) -> None:
+        """Count `rows` more rows; columns that nobody watches are left alone.
+
+        Numbers, texts and truth values may come as Python's own.
+        """
         self.rows += rows
         for name, counts in self.counts.items():
-            if name in columns:
-                counts.add(columns[name])
+            values = columns.get(name)
+            if isinstance(values, pa.Array | pa.ChunkedArray):
+                counts.add(values)
+            elif values is not None:
+                counts.add_plain(values)
 
     def merge(self, other: Self) -> None:
         """Add the rows of another window of the same reference."""
