@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from tests.conftest import SMALL, Trained
 from tests.served_projects import served_run, write_served_config
 from tests.serving_places import Served
+from tests.swapping import eventually
 
 from lodestar.deploy.dashboard import expressions
 from lodestar.infra.endpoint import HOST, Endpoint
@@ -24,7 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 PLACE = files("lodestar.deploy") / "prometheus"
 # What a model without features of its own, a shadow, swaps or a full window of rows has nothing of.
 EMPTY = "shed|missing|stale|unknown|shadow|swaps|rollbacks|online_failures|drift|4..|5.."
-PATIENCE = 120.0
 
 
 class Prometheus:
@@ -45,13 +45,6 @@ class Prometheus:
     def firing(self) -> set[str]:
         alerts = self.asked("alerts")["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
-
-
-def eventually(look: Callable[[], Any]) -> None:
-    ends = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < ends, "it did not happen in time"
-        time.sleep(0.5)
 
 
 @pytest.fixture

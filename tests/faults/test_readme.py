@@ -4,20 +4,19 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.conftest import ROOT, Lodestar
+from tests.swapping import eventually
 
 from lodestar.infra.endpoint import HOST, Endpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
 SECTION = "## From the laptop to the team"
 RUN, PORT = "93fb8c37", "8000"
-READY_WITHIN = 60.0
 
 
 def commands(section: str) -> list[str]:
@@ -68,16 +67,16 @@ class Shell:
 
     def _serve(self, line: str) -> None:
         self.server = subprocess.Popen(["bash", "-c", line], cwd=self._folder, env=self._variables)
-        ends = time.monotonic() + READY_WITHIN
-        while True:
+        server = self.server
+
+        def is_ready() -> bool:
+            assert server.poll() is None, "it has ended"
             try:
-                httpx.get(f"http://{HOST}:{self._port}/health/ready").raise_for_status()
-            except httpx.HTTPError:
-                assert self.server.poll() is None
-                assert time.monotonic() < ends, "not ready in time"
-                time.sleep(0.1)
-            else:
-                return
+                return httpx.get(f"http://{HOST}:{self._port}/health/ready").is_success
+            except httpx.HTTPError:  # it starts
+                return False
+
+        eventually(is_ready)
 
 
 @pytest.fixture

@@ -66,6 +66,6 @@ def test_what_cannot_be_served_is_told_and_does_not_end_the_training(
     told = Told()
     prove_ahead(environment, done.json["run_id"], told)
     (note,) = told.notes
-    assert "serve-api will not start with this run" in note
+    assert "is not proven" in note
     assert "contents.json" in note
     assert plans(project) == []

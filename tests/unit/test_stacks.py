@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, SecretStr
-from ruamel.yaml import YAML
 
 from lodestar.deploy.targets import TARGETS
 from lodestar.errors import SettingsError, UsageError
 from lodestar.samples.project import create_project
 from lodestar.samples.stacks import STACKS, Stack, stack_named
-from lodestar.settings.config import Config, Data
+from lodestar.settings.config import Config
 from lodestar.settings.loading import load_config
 from lodestar.settings.yaml_source import VARIABLE
 
@@ -69,14 +68,6 @@ def read_variables(stack: Stack) -> dict[str, str | None]:
     return {name: default or None for name, default in VARIABLE.findall(text)}
 
 
-def require_sections(stack: Stack) -> None:
-    """The adapters of warehouses are made on a branch of their own."""
-    data = YAML(typ="safe").load(config_text(stack))["data"]
-    missing = sorted(set(data) - set(Data.model_fields))
-    if missing:
-        pytest.skip(f"the config has no section data.{missing[0]} yet")
-
-
 def values_of(section: BaseModel) -> Iterator[object]:
     for name in type(section).model_fields:
         value = getattr(section, name)
@@ -105,7 +96,6 @@ def test_a_stack_that_is_none_is_told_with_those_that_are() -> None:
 def test_the_config_loads_with_its_variables_and_has_all_that_serving_needs(
     project: Path, stack: Stack
 ) -> None:
-    require_sections(stack)
     config = loaded(project, stack)
     assert config.environment.serving == "allowed"
     assert config.serving.authentication.required
@@ -114,7 +104,6 @@ def test_the_config_loads_with_its_variables_and_has_all_that_serving_needs(
 
 
 def test_every_secret_comes_from_a_variable(project: Path, stack: Stack) -> None:
-    require_sections(stack)
     secrets = {
         value.get_secret_value()
         for value in values_of(loaded(project, stack))

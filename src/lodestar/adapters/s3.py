@@ -56,12 +56,8 @@ _CREDENTIALS = {
 }
 _CUT = {"ClientPayloadError", "IncompleteReadError", "ResponseStreamingError", "ReadTimeoutError"}
 _UNREACHABLE = {"HTTPClientError", "ClientError", "TimeoutError", "ConnectionError"}
-_UNCLEAR = {
-    "403",
-    "400",
-    "301",
-    "404",
-}  # a HEAD's answer has no body, so the code is only the status
+# A HEAD's answer has no body, so its code is only the status.
+_UNCLEAR = {"301", "400", "403", "404"}
 _FEW = 1_000
 
 

@@ -1,11 +1,9 @@
-"""Drift around a run: the sketches that training leaves, and streamed rows compared with them."""
+"""Streamed rows compared with the sketches that training has left, and the run told of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from lodestar.artifact import tags
 from lodestar.artifact.sketches import read_sketches
@@ -14,37 +12,13 @@ from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Limits
-from lodestar.core.outputs import prediction_columns
-from lodestar.core.trainer import TrainingResult
 from lodestar.errors import ArtifactError, ExternalError, first_line
 from lodestar.interface.progress import Progress
-from lodestar.pipelines.insight import Insight
 from lodestar.settings.monitoring import Drift
 
-__all__ = ["DriftWatch", "reference_of", "tell_store", "watch_of"]
+__all__ = ["DriftWatch", "tell_store", "watch_of"]
 
 MOST_TAGGED = 20
-
-
-def reference_of(
-    table: pa.Table,
-    result: TrainingResult,
-    insight: Insight,
-    *,
-    sensitive: Collection[str],
-    salt: str,
-) -> Reference:
-    """Sketches of all rows' features, and of the predictions of those held out."""
-    return Reference.of(
-        table.select(result.roles.inputs),
-        prediction_columns(result.held_out),
-        labels=result.target.task == "classification",
-        importances={
-            each.feature: each.mean for each in insight.importances if each.kind == "permutation"
-        },
-        sensitive=sensitive,
-        salt=salt,
-    )
 
 
 class DriftWatch:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from lodestar.artifact.probe import PROBE_ROWS
 from lodestar.artifact.staging import RunRecord
 from lodestar.artifact.store import SavedRun
 from lodestar.artifact.tracking import translated
+from lodestar.core.drift.sketches import Reference
+from lodestar.core.outputs import prediction_columns
 from lodestar.core.performance import Comparison
 from lodestar.core.preprocessor import TransformerPreprocessor
 from lodestar.core.trainer import TrainingResult
 from lodestar.core.tuning.result import TuningResult, described
 from lodestar.factory.recipe import Factory
-from lodestar.pipelines.drift import reference_of
 from lodestar.pipelines.insight import Insight
 from lodestar.pipelines.performance import performance_tags
 from lodestar.report.contents import RunReport, SplitSummary
@@ -74,7 +75,7 @@ class Recording:
         modules = project_modules(self._classes(result), self._settings.environment.project)
         contents = self._contents(table, result, components, modules)
         probe_rows = table.select(result.roles.inputs).take(result.split.train[:PROBE_ROWS])
-        reference = reference_of(
+        reference = _reference(
             table,
             result,
             insight,
@@ -281,3 +282,24 @@ def _places(modules: Mapping[str, Path]) -> dict[str, str]:
 
 def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _reference(
+    table: pa.Table,
+    result: TrainingResult,
+    insight: Insight,
+    *,
+    sensitive: Collection[str],
+    salt: str,
+) -> Reference:
+    """Sketches of all rows' features, and of the predictions of those held out."""
+    return Reference.of(
+        table.select(result.roles.inputs),
+        prediction_columns(result.held_out),
+        labels=result.target.task == "classification",
+        importances={
+            each.feature: each.mean for each in insight.importances if each.kind == "permutation"
+        },
+        sensitive=sensitive,
+        salt=salt,
+    )

@@ -54,7 +54,7 @@ def prove_ahead(environment: Environment, run_id: str, tell: Progress) -> None:
                 tell.stage("Proving how it is scored when it is served")
                 prove(environment.project, ServedRun.of(run), native=True)
     except LodestarError as error:
-        tell.note(f"serve-api will not start with this run as it is: {error.what}")
+        tell.note(f"how it is scored when it is served is not proven: {error.what}")
 
 
 def kept(project: Path, contents: ArtifactContents, run: ServedRun) -> RowScorer | None:

@@ -68,8 +68,9 @@ class _WarmStartFamily(Family):
         estimator.set_params(**{self.size: whole}, warm_start=before)
 
     def reached(self, estimator: Estimator) -> int:
-        """How far it came."""
-        raise NotImplementedError
+        """How far it came: as far as it was told to."""
+        reached: int = getattr(estimator, self.size)
+        return reached
 
 
 class HistGradientBoostingFamily(_WarmStartFamily):
@@ -96,7 +97,3 @@ class ForestFamily(_WarmStartFamily):
             Family.fit_watched(self, estimator, features, truth, watch)
             return
         super().fit_watched(estimator, features, truth, watch)
-
-    def reached(self, estimator: Estimator) -> int:
-        """Trees."""
-        return len(estimator.estimators_)
