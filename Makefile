@@ -59,7 +59,7 @@ lock: $(VENV)/.installed-uv
 # Azurite, Prometheus's own tool for the alert rules.
 system-packages:
 	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then :; \
-	else $(call install,chromium libgomp1); fi
+	else $(call install,chromium fonts-liberation libgomp1); fi
 	@if command -v npm >/dev/null; then :; else $(call install,nodejs npm); fi
 	@if command -v promtool >/dev/null; then :; else $(call install,prometheus); fi
 
