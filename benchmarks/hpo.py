@@ -92,8 +92,11 @@ def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
         return statistics.fmean(getattr(item, field) for item in found[way])
 
     rows = []
-    for way, searches in found.items():
-        gap = statistics.fmean(abs(item.reported - item.held_out) for item in searches)
+    gaps = {
+        way: statistics.fmean(abs(item.reported - item.held_out) for item in searches)
+        for way, searches in found.items()
+    }
+    for way in found:
         rate = mean(way, "trials") / mean(way, "seconds") * 60
         rows.append(
             [
@@ -102,7 +105,7 @@ def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
                 f"{rate:.1f}",
                 f"{mean(way, 'seconds'):.1f}",
                 f"{mean(way, 'held_out'):.4f}",
-                f"{gap:.4f}",
+                f"{gaps[way]:.4f}",
                 f"{mean(way, 'peak'):,.0f}",
             ]
         )
@@ -121,6 +124,13 @@ def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
     print_verdict(
         "trials per minute / loop with 2 workers", rates[OURS] / rates[TWO], 2, least=True
     )
+    ours, sign = mean(OURS, "held_out"), -1 if metric == "rmse" else 1
+    for way in (NAIVE, TWO, CALLBACK):
+        behind = 1000 * sign * (mean(way, "held_out") - ours)
+        print_verdict(
+            f"held-out {metric} behind {way}", behind, 0.5, least=False, unit=" thousandths"
+        )
+    print_verdict("|reported - held out| / loop's", gaps[OURS] / gaps[NAIVE], 0.5, least=False)
     print_verdict("wall / timeout", mean(OURS, "seconds") / seconds, 1.02, least=False)
     print_verdict("peak memory / loop", mean(OURS, "peak") / mean(NAIVE, "peak"), 1.7, least=False)
 

@@ -84,7 +84,7 @@ def _searched(study: optuna.Study, metric: Metric, limits: SearchLimits) -> None
         metric=metric,
         limits=limits,
         executor=Played(),
-        hyperparameters=lambda found: found,
+        hyperparameters=lambda found, workers: found,
         listener=lambda progress: None,
         interrupted=lambda: False,
     ).run()

@@ -111,7 +111,7 @@ def searching(
         metric=metric,
         limits=limits,
         executor=executor,
-        hyperparameters=lambda found: {**space.fixed, **found},
+        hyperparameters=lambda found, workers: {**space.fixed, **found},
         listener=listener,
         interrupted=interrupted,
         rounds_name=rounds_name,

@@ -40,7 +40,7 @@ def finals(
         splits=splits,
         validation_to_train=1 / 3,
         executor=script,
-        hyperparameters=lambda params: params,
+        hyperparameters=lambda params, workers: params,
         seconds_left=lambda: next(left, 100.0),
         interrupted=lambda: False,
         tell=lambda done, total: None,

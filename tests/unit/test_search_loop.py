@@ -244,7 +244,8 @@ def test_the_deadline_leaves_time_for_a_common_split(
     result = played(script, limits)
     assert time.monotonic() - began < seconds + each + 2.0  # all 1,000 trials take ten and more
     assert len(result.finalists[0].scores) >= 1
-    assert len({len(item.scores) for item in result.finalists if not item.dropped}) == 1
+    # Where the time is short, the better half goes on, and one of them wins.
+    assert len(result.finalists[0].scores) == max(len(item.scores) for item in result.finalists)
     if len(result.finalists) < 8:
         assert any("is enough to compare" in note for note in result.notes)
     finals = [task for task in script.submitted if task.split_seed >= 1_000_000]

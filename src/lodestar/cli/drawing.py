@@ -47,6 +47,7 @@ def tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
         "best_score": tuning.best_score,
         "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
         "optimism": None if math.isnan(tuning.optimism) else tuning.optimism,
+        "draft_share": tuning.draft_share,
         "seconds": tuning.seconds,
     }
 
@@ -59,8 +60,12 @@ def print_tuning(console: Console, tuning: TuningResult) -> None:
     chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
     honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
     flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
-    if math.isnan(tuning.optimism):
+    if not splits:
         flattered = "there was no time to compare the best, so this score flatters"
+    elif tuning.draft_share is not None:
+        flattered = f"trials were drafts, on {tuning.draft_share:.0%} of their rows"
+    elif math.isnan(tuning.optimism):
+        flattered = "there was no time to compare the best trial, so nobody knows how it flatters"
     print_facts(
         console,
         ("search", f"trials {', '.join(counted)} in {tuning.seconds:.0f} s"),

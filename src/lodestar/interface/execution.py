@@ -14,6 +14,8 @@ class TrialTask:
     """One fit to judge: hyperparameters, and which train/validation split to judge them on.
 
     With `patience` the fit ends after so many rounds without a better metric on the validation rows.
+    A `draft` is fitted on that share of the split's train part, with coarse histograms where the
+    estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit.
     """
 
     number: int
@@ -21,6 +23,7 @@ class TrialTask:
     split_seed: int
     watched: bool
     patience: int | None = None
+    draft: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lodestar.core.trainer import Search
+from lodestar.core.tuning.drafts import draft_share
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.errors import UsageError
@@ -63,7 +64,7 @@ def _search(
     from lodestar.core.tuning.search import Search as Exploration
 
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
-    limits = _limits(settings, config)
+    limits = _limits(settings, config, len(problem.truth))
     workers, threads = _workers(factory, settings)
     space = factory.search_space()
 
@@ -82,8 +83,10 @@ def _search(
             metric=problem.metric,
             limits=limits,
             executor=executor,
-            hyperparameters=lambda found: with_threads(
-                problem.learner.family, {**space.fixed, **found}, threads
+            hyperparameters=lambda found, borrowed: with_threads(
+                problem.learner.family,
+                {**space.fixed, **found},
+                threads if factory.distributes else threads * borrowed,
             ),
             listener=partial(_show, tell),
             interrupted=interrupted,
@@ -112,8 +115,11 @@ def _show(tell: Progress, progress: "SearchProgress") -> None:
     )
 
 
-def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
+def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> SearchLimits:
     asked = settings.recipe.hyperparameter_tuning
+    train_rows = round(rows * (1 - settings.recipe.split.validation_size))
+    # A trial that stops early settles the number of rounds, which must be that of all rows.
+    drafts = config.drafts == "auto" and asked.early_stopping_rounds is None
     return SearchLimits(
         n_trials=asked.n_trials,
         seconds=float(config.timeout),
@@ -127,6 +133,7 @@ def _limits(settings: Settings, config: HyperparameterTuning) -> SearchLimits:
         startup_trials=config.pruning.n_startup_trials,
         warmup_percent=config.pruning.n_warmup_steps,
         patience=asked.early_stopping_rounds,
+        draft=draft_share(train_rows) if drafts else None,
     )
 
 

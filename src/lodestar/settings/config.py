@@ -149,7 +149,8 @@ class HyperparameterTuning(Section):
 
     `timeout` (seconds) bounds trials and finalists together. `storage` is a directory below the
     project, or a database URL, which may carry a password. `log_trials`: MLflow gets a run for each
-    trial, nested in the training's.
+    trial, nested in the training's. `drafts`: whether trials may be fitted on a share of their rows
+    where whole ones would not fit into the time.
     """
 
     enabled: bool = False
@@ -160,6 +161,7 @@ class HyperparameterTuning(Section):
     parallelization: Parallelization = Parallelization()
     storage: SecretStr = SecretStr(".lodestar/studies")
     log_trials: bool = False
+    drafts: Literal["auto", "never"] = "auto"
 
 
 class Config(Section):

@@ -42,6 +42,7 @@ class CatBoostFamily(Family):
         {"early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"}
     )
     rounds: ClassVar[tuple[str, ...]] = _ROUNDS
+    bins: ClassVar[tuple[str, ...]] = ("border_count", "max_bin")
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def refusals(self) -> tuple[type[Exception], ...]:

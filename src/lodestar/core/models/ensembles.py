@@ -77,6 +77,7 @@ class HistGradientBoostingFamily(_WarmStartFamily):
     """HistGradientBoostingClassifier and -Regressor."""
 
     size: ClassVar[str] = "max_iter"
+    bins: ClassVar[tuple[str, ...]] = ("max_bins",)
 
     def reached(self, estimator: Estimator) -> int:
         """Rounds; fewer than asked for where it stopped early by itself."""

@@ -26,6 +26,8 @@ Estimator: TypeAlias = Any
 Matrix: TypeAlias = "pd.DataFrame | NDArray[Any]"
 # Every third row: row fractions rank hyperparameters well from there on.
 GROWING = 3
+# Deep trees cost by bins more than by rows: a quarter of the usual 255 is three times as fast.
+DRAFT_BINS = 63
 
 
 class Family:
@@ -36,6 +38,8 @@ class Family:
     needs_validation: ClassVar[frozenset[str]] = frozenset()
     # What the library calls the number of rounds, the usual name first; none: no early stopping.
     rounds: ClassVar[tuple[str, ...]] = ()
+    # What the library calls the number of bins of a histogram, the usual name first; none: it has none.
+    bins: ClassVar[tuple[str, ...]] = ()
     # What the estimator computes in. Features are made in it at once instead of being cast later.
     dtype: ClassVar[type[np.floating[Any]]] = np.float64
 
@@ -56,6 +60,12 @@ class Family:
         """By which name these hyperparameters give the number of rounds, or else would."""
         given = [name for name in self.rounds if name in hyperparameters]
         return next(iter((*given, *self.rounds)), None)
+
+    def drafted(self, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+        """For a quicker fit that ranks hyperparameters alike: fewer bins, where the recipe says none."""
+        if not self.bins or set(self.bins) & set(hyperparameters):
+            return dict(hyperparameters)
+        return {**hyperparameters, self.bins[0]: DRAFT_BINS}
 
     def unstoppable(self, hyperparameters: Iterable[str]) -> str | None:
         """Why trainings with these hyperparameters cannot stop early, if they cannot."""

@@ -41,6 +41,7 @@ class LightGBMFamily(Family):
         {"early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change"}
     )
     rounds: ClassVar[tuple[str, ...]] = _ROUNDS
+    bins: ClassVar[tuple[str, ...]] = ("max_bin", "max_bins", "max_bin_by_feature")
 
     def parameters(self) -> frozenset[str]:
         """The signature's names and every alias that LightGBM knows, as the library lists them."""

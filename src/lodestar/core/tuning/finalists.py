@@ -41,13 +41,15 @@ class Finals:
     splits: int
     validation_to_train: float
     executor: TrialExecutor
-    hyperparameters: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
     seconds_left: Callable[[], float]
     interrupted: Callable[[], bool]
     tell: Callable[[int, int], None]
     notes: list[str] = field(default_factory=list)
     _scores: dict[int, list[float]] = field(default_factory=dict)
+    _seconds: dict[int, float] = field(default_factory=dict)
     _dropped: set[int] = field(default_factory=set)
+    _left_out: set[int] = field(default_factory=set)
     _errors: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[Finalist, ...]:
@@ -65,11 +67,17 @@ class Finals:
                 self._note_end(split)
                 break
             self._drop(split + 1)
+            self._narrow(split + 1)
             if not any(self._scores.values()):
                 raise DataError(f"every finalist failed; the first: {self._errors[0]}")
             if self._decided(split + 1):
                 break
             self.tell(split + 1, self.splits)
+        if self._left_out:
+            self.notes.append(
+                f"the time was short: {len(self._left_out)} of {len(self.trials)} finalists were left "
+                "out by their means on the first common splits"
+            )
         return self._ranked()
 
     def _note_end(self, done: int) -> None:
@@ -88,7 +96,8 @@ class Finals:
         return left == 0 or (left == 1 < len(self.trials) and judged >= FEWEST_PAIRS)
 
     def _active(self) -> list[TrialRecord]:
-        return [trial for trial in self.trials if trial.number not in self._dropped]
+        out = self._dropped | self._left_out
+        return [trial for trial in self.trials if trial.number not in out]
 
     def _judge(self, split: int) -> bool:
         """Run the split for every active finalist; False where the time was up before."""
@@ -119,9 +128,11 @@ class Finals:
         return True
 
     def _task(self, trial: TrialRecord, split: int) -> TrialTask:
+        # Workers that have no finalist of their own lend their threads.
+        workers = max(1, self.executor.capacity // len(self._active()))
         return TrialTask(
             number=trial.number,
-            hyperparameters=self.hyperparameters(trial.params),
+            hyperparameters=self.hyperparameters(trial.params, workers),
             split_seed=common_split_seed(split),
             watched=False,
         )
@@ -129,6 +140,7 @@ class Finals:
     def _take(self, outcome: TrialOutcome, found: dict[int, float]) -> None:
         if outcome.value is not None:
             found[outcome.number] = outcome.value
+            self._seconds[outcome.number] = outcome.seconds
         elif outcome.state == "failed":
             # It worked on its own split and fails on another: not a configuration to choose.
             self._dropped.add(outcome.number)
@@ -154,6 +166,25 @@ class Finals:
             gaps = scores[leader] - found
             if gaps.any() and wilcoxon(gaps, alternative="greater").pvalue < LEVEL:
                 self._dropped.add(number)
+
+    def _narrow(self, judged: int) -> None:
+        """Leave the worse ones out, by their means, where the time is too short for all of them.
+
+        Half of them at a time at most (successive halving, Jamieson & Talwalkar 2016): on the same
+        splits one comparison tells much, and the rest of the time is worth more to the better half.
+        """
+        active = self._active()
+        to_go = min(FEWEST_PAIRS, self.splits) - judged
+        costs = [self._seconds[trial.number] for trial in active if trial.number in self._seconds]
+        if to_go <= 0 or not costs:
+            return
+        fits = self.seconds_left() * self.executor.capacity / max(sum(costs) / len(costs), 1e-9)
+        kept = max(int(fits / to_go), (len(active) + 1) // 2)
+        sign = 1.0 if self.metric.direction == "maximize" else -1.0
+        ranked = sorted(
+            active, key=lambda trial: -sign * float(np.mean(self._scores[trial.number]))
+        )
+        self._left_out |= {trial.number for trial in ranked[kept:]}
 
     def _ranked(self) -> tuple[Finalist, ...]:
         finalists = [self._finalist(trial) for trial in self.trials]

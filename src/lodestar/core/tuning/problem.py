@@ -16,6 +16,7 @@ from lodestar.core.models import Family
 from lodestar.core.models.watching import Patience, StoppedError, Watch
 from lodestar.core.results import Predictions, Truth
 from lodestar.core.splitter import Splitter
+from lodestar.core.tuning.drafts import thinned
 from lodestar.errors import LodestarError
 from lodestar.interface.execution import TrialOutcome, TrialTask
 from lodestar.interface.learning import FeatureMatrix
@@ -35,6 +36,7 @@ class _Prepared:
     """One split's two parts, transformed by a preprocessor that saw the train part alone."""
 
     seed: int
+    draft: float | None
     train: TrainRows
     validation: FeatureMatrix
     truth: Truth
@@ -75,7 +77,7 @@ class TrialProblem:
         try:
             if overdue():
                 return ended("stopped")
-            prepared = self._prepare(task.split_seed)
+            prepared = self._prepare(task.split_seed, task.draft)
             watch = Watch(
                 metric=self.metric.name,
                 features=prepared.validation,
@@ -97,9 +99,10 @@ class TrialProblem:
         return ended("complete", value)
 
     def _value(self, prepared: _Prepared, task: TrialTask, watch: Watch) -> float:
-        model = self.learner.single_training_iteration(
-            prepared.train, task.hyperparameters, watch=watch
-        )
+        given = task.hyperparameters
+        if task.draft is not None:
+            given = self.learner.family.drafted(given)
+        model = self.learner.single_training_iteration(prepared.train, given, watch=watch)
         if watch.patience is not None:
             return watch.patience.best
         # Whatever the clock says by now: the work is done, and its value costs next to nothing.
@@ -108,16 +111,18 @@ class TrialProblem:
     def _score(self, truth: Truth, predictions: Predictions) -> float:
         return float(self.metric.compute(truth, predictions))
 
-    def _prepare(self, seed: int) -> _Prepared:
-        if self._last is not None and self._last.seed == seed:
+    def _prepare(self, seed: int, draft: float | None) -> _Prepared:
+        if self._last is not None and (self._last.seed, self._last.draft) == (seed, draft):
             return self._last
         positions = np.arange(len(self.truth))
         split = self.splitter.validation(self.split_columns, self.strata, positions, seed=seed)
+        if draft is not None:
+            split = thinned(split, self.strata, draft, seed=seed)
         train = self.learner.prepare(self.inputs.take(split.train), self.truth.at(split.train))
         validation = train.preprocessor.transform(
             self.inputs.take(split.test), dtype=self.learner.family.dtype
         )
-        self._last = _Prepared(seed, train, validation, self.truth.at(split.test))
+        self._last = _Prepared(seed, draft, train, validation, self.truth.at(split.test))
         return self._last
 
 

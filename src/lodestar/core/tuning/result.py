@@ -15,7 +15,8 @@ class SearchLimits:
     `validation_size` is the share of a split's rows that judge. `seconds` bounds exploration and
     finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
     before `warmup_percent` of its own rounds. With `patience` a trial ends after so many rounds
-    without a better metric.
+    without a better metric. `draft` is the share of their rows that trials are fitted on where whole
+    ones would not fit into the time; None: they are whole in any case.
     """
 
     n_trials: int
@@ -30,6 +31,7 @@ class SearchLimits:
     warmup_percent: int = 0
     validation_size: float = 0.25
     patience: int | None = None
+    draft: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class TuningResult:
 
     `optimism` is the score that the naively best trial had on its own split, minus its mean on the
     common splits (sign turned so that positive means flattered). `importances`: hyperparameter → its
-    share, if there were enough complete trials.
+    share, if there were enough complete trials. `draft_share`: the share of
+    their train rows that trials were fitted on, but no finalist; None: all.
     """
 
     metric: str
@@ -88,6 +91,7 @@ class TuningResult:
     asked: int
     notes: tuple[str, ...] = field(default=())
     importances: Mapping[str, float] = field(default_factory=dict)
+    draft_share: float | None = None
 
     def count(self, state: str) -> int:
         """How many trials ended so: complete, pruned, failed."""
@@ -115,6 +119,7 @@ def described(tuning: TuningResult) -> dict[str, Any]:
             "pruned_trials": tuning.count("pruned"),
             "failed_trials": tuning.count("failed"),
             "optimization_time": tuning.seconds,
+            "draft_share": tuning.draft_share,
             "search_space": tuning.search_space,
             "parameter_importances": tuning.importances,
             "finalists": [asdict(item) for item in tuning.finalists],

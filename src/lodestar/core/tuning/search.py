@@ -12,8 +12,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.algorithms import sampler_of
-from lodestar.core.tuning.finalists import FEWEST_PAIRS, Finals
+from lodestar.core.tuning.budget import TimeBudget
+from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.importances import importances_of
+from lodestar.core.tuning.rehearsal import settled_draft
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import DataError
@@ -37,9 +39,6 @@ CONSTANT_AFTER = 10
 FAILING_AFTER = 5
 # Looking at a trial costs some 20 ms: one that takes less than twice that is not worth it (seconds).
 SHORT_TRIAL = 0.05
-# The share of the time that may be kept for the finalists, and the one that may be for the first of
-# their common splits.
-FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.2, 0.5
 TICK = 0.25
 PERFECT = {"maximize": 1.0, "minimize": 0.0}
 
@@ -78,7 +77,8 @@ class Search:
     `slot` counts trials from 0 to n_trials - 1 and seeds split and sampler; a trial whose process
     was killed gives its slot to the trial that repeats it, so that a resumed search goes the same
     way. (Not with HyperbandPruner, which draws brackets by Optuna's own trial numbers.)
-    `rounds_name` is the hyperparameter that is settled by trials that stop early.
+    `rounds_name` is the hyperparameter that is settled by trials that stop early. `hyperparameters`
+    takes what was chosen, and the threads of how many workers the fit may have.
     """
 
     study: optuna.Study
@@ -86,7 +86,7 @@ class Search:
     metric: Metric
     limits: SearchLimits
     executor: TrialExecutor
-    hyperparameters: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
     listener: SearchListener
     interrupted: Callable[[], bool]
     rounds_name: str | None = None
@@ -94,8 +94,7 @@ class Search:
     _running: dict[int, _Running] = field(default_factory=dict)
     _history: list[TrialRecord] = field(default_factory=list)
     _errors: list[str] = field(default_factory=list)
-    _began: float = 0.0
-    _reserved: float = 0.0
+    _time: TimeBudget = field(init=False)
 
     def run(self) -> TuningResult:
         """Explore, then judge the best on common splits.
@@ -103,18 +102,20 @@ class Search:
         Raises:
             DataError: every trial fails, the objective is constant, or none ended in time.
         """
-        self._began = time.monotonic()
-        self._explore(self._resume())
+        self._time = TimeBudget(self.limits, self.executor)
+        waiting = self._resume()
+        self._time.draft = self._settled_draft()
+        self._explore(waiting)
         best = self._complete()
         if not best:
             raise self._nothing_complete()
         finals = self._finals(best)
         finalists = finals.run()
-        naive = next(item for item in finalists if item.number == best[0].number)
+        naive = next((item for item in finalists if item.number == best[0].number), None)
         return self._result(finalists, naive, (*self.notes, *finals.notes))
 
     def _result(
-        self, finalists: tuple[Finalist, ...], naive: Finalist, notes: tuple[str, ...]
+        self, finalists: tuple[Finalist, ...], naive: Finalist | None, notes: tuple[str, ...]
     ) -> TuningResult:
         winner = finalists[0]
         return TuningResult(
@@ -123,35 +124,56 @@ class Search:
             best_params=winner.params,
             best_score=winner.mean,
             best_error=winner.error,
-            optimism=self._sign() * (naive.searched - naive.mean) if naive.scores else math.nan,
+            optimism=self._optimism(naive),
             finalists=finalists,
             history=tuple(sorted(self._history, key=lambda record: record.number)),
             search_space=self.space.described(),
-            seconds=time.monotonic() - self._began,
+            seconds=self._time.spent(),
             asked=self.limits.n_trials,
             notes=notes,
             importances=importances_of(self.study),
+            draft_share=self._time.draft,
         )
 
-    def _finals(self, best: list[TrialRecord]) -> Finals:
-        """As many of the best as the time that is left lets be compared on several splits."""
-        wanted = min(self.limits.candidates, len(best))
-        fits = self._seconds_left() / max(self._seconds_each(best[:wanted]), 1e-9)
-        kept = max(1, min(wanted, int(fits / min(FEWEST_PAIRS, self.limits.splits))))
-        if kept < wanted and not self.interrupted():
+    def _optimism(self, naive: Finalist | None) -> float:
+        """By how much the best trial's score flatters; a draft's is that of another fit."""
+        if naive is None or not naive.scores or self._time.draft is not None:
+            return math.nan
+        return self._sign() * (naive.searched - naive.mean)
+
+    def _settled_draft(self) -> float | None:
+        share = settled_draft(
+            self.study,
+            self.space.distributions(),
+            self.limits,
+            self.executor,
+            lambda drawn: self.hyperparameters(self.space.chosen(drawn), 1),
+        )
+        if share is not None:
             self.notes.append(
-                f"the time that was left is enough to compare {kept} of {wanted} finalists"
+                f"{self.limits.n_trials} trials would not fit into {self.limits.seconds:g} s: they "
+                f"are drafts, fitted on {share:.0%} of their rows; finalists are fitted on all"
+            )
+        return share
+
+    def _finals(self, best: list[TrialRecord]) -> Finals:
+        """The common splits for as many of the best as there is time for."""
+        wanted = min(self.limits.candidates, len(best))
+        kept = self._time.affordable(best)
+        if len(kept) < wanted and not self.interrupted():
+            self.notes.append(
+                f"the time that was left is enough to compare {len(kept)} of {wanted} finalists"
             )
         share = self.limits.validation_size
         return Finals(
             study=self.study,
-            trials=[self._settled(record) for record in best[:kept]],
+            trials=[self._settled(record) for record in kept],
             metric=self.metric,
             splits=self.limits.splits,
             validation_to_train=share / (1 - share),
             executor=self.executor,
             hyperparameters=self.hyperparameters,
-            seconds_left=self._seconds_left,
+            seconds_left=self._time.left,
             interrupted=self.interrupted,
             tell=lambda done, total: self._tell("finalists", done, total),
         )
@@ -178,7 +200,7 @@ class Search:
             if SLOT in trial.user_attrs and _has_ended(trial):
                 self._history.append(_record(trial, self.space.chosen(trial.params)))
                 self._errors += [trial.user_attrs[ERROR]] if ERROR in trial.user_attrs else []
-        self._reserved = self._reserve()
+        self._time.reserve(self._complete())
         done = {record.number for record in self._history}
         if done:
             self.notes.append(f"resumed after {len(done)} of {self.limits.n_trials} trials")
@@ -187,7 +209,7 @@ class Search:
     def _explore(self, waiting: list[int]) -> None:
         left = len(waiting)
         while waiting or self._running:
-            late = self._until() <= time.monotonic() or self.interrupted()
+            late = self._time.until <= time.monotonic() or self.interrupted()
             while waiting and not late and len(self._running) < self.executor.capacity:
                 self._start(waiting.pop(0))
             if late and not self._running:
@@ -213,19 +235,20 @@ class Search:
         self._running[slot] = _Running(trial, params)
         task = TrialTask(
             number=slot,
-            hyperparameters=self.hyperparameters(params),
+            hyperparameters=self.hyperparameters(params, 1),
             split_seed=slot,
             watched=self.limits.pruning and not self._trials_are_short(),
             patience=self.limits.patience,
+            draft=self._time.draft,
         )
-        self.executor.submit(task, seconds=max(self._until() - time.monotonic(), 0.0))
+        self.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
 
     def _answer(self, report: TrialReport) -> None:
         running = self._running[report.number]
         running.trial.report(report.value, report.step)
         running.curve.append((report.step, report.value))
         verdict: Verdict = "go on"
-        if self.interrupted() or self._until() <= time.monotonic():
+        if self.interrupted() or self._time.until <= time.monotonic():
             verdict = "stop"
         elif _should_prune(running.trial):
             running.pruned = True
@@ -267,7 +290,7 @@ class Search:
             rounds=outcome.rounds,
         )
         self._history.append(record)
-        self._reserved = self._reserve()
+        self._time.reserve(self._complete())
 
     def _refuse_constant(self) -> None:
         values = [record.value for record in self._history if record.state == "complete"]
@@ -322,30 +345,6 @@ class Search:
             self.notes.append(note)
         return bool(short)
 
-    def _until(self) -> float:
-        """When the exploration ends."""
-        return self._began + self.limits.seconds - self._reserved
-
-    def _reserve(self) -> float:
-        """The seconds that the finalists need, by what the best trials took."""
-        best = self._complete()[: self.limits.candidates]
-        if not best:
-            return 0.0
-        count, splits = self.limits.candidates, self.limits.splits
-        each = self._seconds_each(best)
-        sure = min(splits, FEWEST_PAIRS)
-        # By then the test has dropped half of them, or so.
-        wanted = count * each * (sure + (splits - sure) / 2)
-        first = min(count * each, FIRST_SPLIT_SHARE * self.limits.seconds)
-        return min(wanted, max(FINALISTS_SHARE * self.limits.seconds, first))
-
-    def _seconds_each(self, best: list[TrialRecord]) -> float:
-        """What a fit of one of these costs in wall time, with all workers busy."""
-        return sum(item.seconds for item in best) / len(best) / self.executor.capacity
-
-    def _seconds_left(self) -> float:
-        return max(self._began + self.limits.seconds - time.monotonic(), 0.0)
-
     def _sign(self) -> float:
         return 1.0 if self.metric.direction == "maximize" else -1.0
 
@@ -360,7 +359,7 @@ class Search:
                 pruned=states.count("pruned"),
                 failed=states.count("failed"),
                 best=values[0] if values else None,
-                seconds_left=self._seconds_left(),
+                seconds_left=self._time.left(),
             )
         )
 

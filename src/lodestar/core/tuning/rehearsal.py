@@ -1,0 +1,89 @@
+"""A few fits at random before the search, to see whether whole trials fit into its time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+
+from lodestar.core.tuning.budget import FINALISTS_SHARE
+from lodestar.core.tuning.drafts import FEWEST_TRIALS, whole_seconds
+from lodestar.core.tuning.result import SearchLimits
+from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialTask
+
+__all__ = ["settled_draft"]
+
+DRAFT = "draft_share"
+# What may be spent on it, of the search's time. A fit that takes longer than that costs at least that.
+REHEARSAL_SHARE = 0.03
+# What pruning leaves of the cost of the trials, or so.
+PRUNED_COST = 0.5
+FEWEST_FITS = 2
+TICK = 0.25
+
+
+def settled_draft(
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    limits: SearchLimits,
+    executor: TrialExecutor,
+    hyperparameters: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> float | None:
+    """The share of its rows that a trial is fitted on, or None for all of them.
+
+    Decided once: a resumed search goes the way that it would have gone.
+    """
+    if DRAFT not in study.user_attrs:
+        fits = True
+        if limits.draft is not None and limits.n_trials >= FEWEST_TRIALS and not study.trials:
+            seconds = whole_seconds(
+                _rehearsed(space, limits, executor, hyperparameters), limits.draft
+            )
+            cost = limits.n_trials * seconds / executor.capacity
+            fits = cost * (PRUNED_COST if limits.pruning else 1) <= limits.seconds * (
+                1 - FINALISTS_SHARE
+            )
+        study.set_user_attr(DRAFT, None if fits else limits.draft)
+    share: float | None = study.user_attrs[DRAFT]
+    return share
+
+
+def _rehearsed(
+    space: Mapping[str, BaseDistribution],
+    limits: SearchLimits,
+    executor: TrialExecutor,
+    hyperparameters: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> float:
+    """The seconds of a draft, on average: of so many at random, none of them a trial."""
+    count = max(FEWEST_FITS, executor.capacity)
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=limits.seed % 2**32))
+    tasks = [
+        TrialTask(
+            number=-1 - at,
+            hyperparameters=hyperparameters(drawn.ask(dict(space)).params),
+            split_seed=at,
+            watched=False,
+            draft=limits.draft,
+        )
+        for at in range(count)
+    ]
+    ended = _run(executor, tasks, seconds=REHEARSAL_SHARE * limits.seconds)
+    return sum(outcome.seconds for outcome in ended) / count
+
+
+def _run(
+    executor: TrialExecutor, tasks: Sequence[TrialTask], *, seconds: float
+) -> list[TrialOutcome]:
+    waiting, ended = list(tasks), []
+    running = 0
+    while waiting or running:
+        while waiting and running < executor.capacity:
+            executor.submit(waiting.pop(0), seconds=seconds)
+            running += 1
+        for event in executor.events(timeout=TICK):
+            if isinstance(event, TrialOutcome):
+                ended.append(event)
+                running -= 1
+            else:
+                executor.answer(event.number, "go on")
+    return ended
