@@ -60,10 +60,10 @@ def print_tuning(console: Console, tuning: TuningResult) -> None:
     chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
     honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
     flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
-    if not splits:
-        flattered = "there was no time to compare the best, so this score flatters"
-    elif tuning.draft_share is not None:
+    if tuning.draft_share is not None:
         flattered = f"trials were drafts, on {tuning.draft_share:.0%} of their rows"
+    elif not splits:
+        flattered = "there was no time to compare the best, so this score flatters"
     elif math.isnan(tuning.optimism):
         flattered = "there was no time to compare the best trial, so nobody knows how it flatters"
     print_facts(

@@ -15,7 +15,8 @@ class TrialTask:
 
     With `patience` the fit ends after so many rounds without a better metric on the validation rows.
     A `draft` is fitted on that share of the split's train part, with coarse histograms where the
-    estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit.
+    estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit. With
+    `corrected` a reference's score on the same validation rows is taken into account.
     """
 
     number: int
@@ -24,6 +25,7 @@ class TrialTask:
     watched: bool
     patience: int | None = None
     draft: float | None = None
+    corrected: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class TrialReport:
 class TrialOutcome:
     """How a trial ended. `value` is None unless complete; `error` says why it failed.
 
-    `rounds`: after how many of them the value was reached, of a fit that may stop early.
+    `rounds`: after how many of them the value was reached, of a fit that may stop early. `offset`:
+    what a reference scores on its validation rows less what on all rows, taken off the value.
     `stopped`: it was told to stop by a verdict, or met its deadline.
     """
 
@@ -49,6 +52,7 @@ class TrialOutcome:
     seconds: float
     error: str = ""
     rounds: int | None = None
+    offset: float = 0.0
 
 
 class TrialExecutor(Protocol):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["search_of"]
 
+# The reference costs three fits.
+FEWEST_CORRECTED = 20
 ONE_SPLIT = (
     "by time there is one split and no other to compare on: the score is the best of many on it, "
     "which flatters it, and has no standard error"
@@ -66,6 +68,9 @@ def _search(
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
     limits = _limits(settings, config, len(problem.truth))
     workers, threads = _workers(factory, settings)
+    if limits.corrected:
+        defaults = factory.hyperparameters.values
+        problem.reference = with_threads(problem.learner.family, defaults, threads)
     space = factory.search_space()
 
     name = _study_name(settings, data_digest)
@@ -134,6 +139,8 @@ def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> Sear
         warmup_percent=config.pruning.n_warmup_steps,
         patience=asked.early_stopping_rounds,
         draft=draft_share(train_rows) if drafts else None,
+        # By time all trials share one split, and few trials are not worth a reference.
+        corrected=settings.recipe.split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
     )
 
 

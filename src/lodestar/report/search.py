@@ -65,7 +65,8 @@ def _score(story: Story) -> Node:
         return [
             f"The chosen trial has {metric} ",
             value,
-            " on its own split; the finalists were not compared, so that this is likely flattered.",
+            " on its own split; the finalists were not compared, so that this is ",
+            "likely flattered." if tuning.draft_share is None else "a draft's score.",
         ]
     better = f"{'higher' if story.maximize else 'lower'} is better"
     splits = wording.count(len(winner.scores), "common split")

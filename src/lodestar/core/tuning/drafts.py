@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lodestar.core.results import IntArray
 from lodestar.core.splitter import Split
 
-__all__ = ["FEWEST_TRIALS", "draft_share", "thinned", "whole_seconds"]
+__all__ = ["FEWEST_TRIALS", "draft_share", "some_of", "thinned", "whole_seconds"]
 
 # What ranks well: so many train rows at least, and not less than this share of them.
 FEWEST_ROWS, SMALLEST_SHARE = 10_000, 0.125
@@ -44,18 +44,19 @@ def thinned(split: Split, strata: NDArray[np.generic] | None, share: float, *, s
     chooser = np.random.default_rng(seed)
     judges = max(share, min(1.0, FEWEST_JUDGES / len(split.test)))
     return Split(
-        _some(split.train, strata, share, chooser),
-        _some(split.test, strata, judges, chooser),
+        some_of(split.train, strata, share, chooser),
+        some_of(split.test, strata, judges, chooser),
         split.method,
     )
 
 
-def _some(
+def some_of(
     positions: IntArray,
     strata: NDArray[np.generic] | None,
     share: float,
     chooser: np.random.Generator,
 ) -> IntArray:
+    """A share of these rows, sorted; of every stratum that share, and one row at least."""
     shuffled = chooser.permutation(positions)
     if strata is None:
         return np.sort(shuffled[: int(np.ceil(share * len(shuffled)))])

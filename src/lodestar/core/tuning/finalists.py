@@ -32,7 +32,8 @@ def common_split_seed(position: int) -> int:
 class Finals:
     """A paired comparison, split by split, of trials that the exploration ranked highest.
 
-    `validation_to_train` is the ratio of a split's rows, for the standard error.
+    `validation_to_train` is the ratio of a split's rows, for the standard error. `alone`: what is to be
+    said of the best trial's own score.
     """
 
     study: optuna.Study
@@ -45,6 +46,7 @@ class Finals:
     seconds_left: Callable[[], float]
     interrupted: Callable[[], bool]
     tell: Callable[[int, int], None]
+    alone: str = "which flatters it"
     notes: list[str] = field(default_factory=list)
     _scores: dict[int, list[float]] = field(default_factory=dict)
     _seconds: dict[int, float] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class Finals:
         else:
             self.notes.append(
                 f"{reason} before the best trials were compared on a common split: the score is "
-                "that of the best trial on its own split, which flatters it"
+                f"that of the best trial on its own split, {self.alone}"
             )
 
     def _decided(self, judged: int) -> bool:

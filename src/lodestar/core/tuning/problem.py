@@ -14,9 +14,10 @@ from lodestar.core.learner import Learner, TrainRows
 from lodestar.core.metrics import Metric
 from lodestar.core.models import Family
 from lodestar.core.models.watching import Patience, StoppedError, Watch
-from lodestar.core.results import Predictions, Truth
+from lodestar.core.results import IntArray, Predictions, Truth
 from lodestar.core.splitter import Splitter
 from lodestar.core.tuning.drafts import thinned
+from lodestar.core.tuning.reference import Reference, cross_fitted
 from lodestar.errors import LodestarError
 from lodestar.interface.execution import TrialOutcome, TrialTask
 from lodestar.interface.learning import FeatureMatrix
@@ -40,11 +41,16 @@ class _Prepared:
     train: TrainRows
     validation: FeatureMatrix
     truth: Truth
+    judges: IntArray
 
 
 @dataclass
 class TrialProblem:
-    """The training part of the data, and everything that one trial does with it."""
+    """The training part of the data, and everything that one trial does with it.
+
+    `reference`: hyperparameters of a model that says how hard splits are; without them no value is
+    corrected.
+    """
 
     inputs: pa.Table
     truth: Truth
@@ -53,7 +59,9 @@ class TrialProblem:
     learner: Learner
     splitter: Splitter
     metric: Metric
+    reference: Mapping[str, Any] | None = None
     _last: _Prepared | None = None
+    _measured: Reference | None = None
 
     def run(
         self, task: TrialTask, tell: Callable[[int, float], None], overdue: Callable[[], bool]
@@ -63,27 +71,43 @@ class TrialProblem:
         `tell` is given intermediate values, and raises StoppedError where the trial shall end;
         `overdue` says so between them.
         """
+        try:
+            reference = self._reference(overdue) if task.corrected else None
+        except StoppedError:
+            return TrialOutcome(task.number, "stopped", None, 0.0)
         began = time.monotonic()
         patience = None
+        offset = 0.0
         if task.patience is not None:
             patience = Patience(task.patience, maximize=self.metric.direction == "maximize")
 
         def ended(state: State, value: float | None = None, error: str = "") -> TrialOutcome:
             rounds = patience.after if patience and value is not None else None
             return TrialOutcome(
-                task.number, state, value, time.monotonic() - began, error, rounds=rounds
+                task.number,
+                state,
+                value,
+                time.monotonic() - began,
+                error,
+                rounds=rounds,
+                offset=offset,
             )
+
+        def score(truth: Truth, predictions: Predictions) -> float:
+            return self._score(truth, predictions) - offset
 
         try:
             if overdue():
                 return ended("stopped")
             prepared = self._prepare(task.split_seed, task.draft)
+            if reference is not None:
+                offset = reference.offset(prepared.judges)
             watch = Watch(
                 metric=self.metric.name,
                 features=prepared.validation,
                 truth=prepared.truth,
                 classes=self.truth.classes,
-                score=self._score,
+                score=score,
                 tell=tell,
                 overdue=overdue,
                 looks=task.watched,
@@ -106,7 +130,7 @@ class TrialProblem:
         if watch.patience is not None:
             return watch.patience.best
         # Whatever the clock says by now: the work is done, and its value costs next to nothing.
-        return self._score(prepared.truth, model.predict(prepared.validation))
+        return watch.score(prepared.truth, model.predict(prepared.validation))
 
     def _score(self, truth: Truth, predictions: Predictions) -> float:
         return float(self.metric.compute(truth, predictions))
@@ -122,8 +146,27 @@ class TrialProblem:
         validation = train.preprocessor.transform(
             self.inputs.take(split.test), dtype=self.learner.family.dtype
         )
-        self._last = _Prepared(seed, draft, train, validation, self.truth.at(split.test))
+        self._last = _Prepared(
+            seed, draft, train, validation, self.truth.at(split.test), split.test
+        )
         return self._last
+
+    def _reference(self, overdue: Callable[[], bool]) -> Reference | None:
+        """Fitted once, by the first trial; none where the estimator refuses it, on any worker alike."""
+        if self._measured is None and self.reference is not None:
+            try:
+                self._measured = cross_fitted(
+                    self.inputs,
+                    self.truth,
+                    self.strata,
+                    learner=self.learner,
+                    metric=self.metric,
+                    hyperparameters=self.reference,
+                    overdue=overdue,
+                )
+            except LodestarError:
+                self.reference = None
+        return self._measured
 
 
 def _worded(error: Exception) -> str:

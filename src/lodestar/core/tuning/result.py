@@ -16,7 +16,8 @@ class SearchLimits:
     finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
     before `warmup_percent` of its own rounds. With `patience` a trial ends after so many rounds
     without a better metric. `draft` is the share of their rows that trials are fitted on where whole
-    ones would not fit into the time; None: they are whole in any case.
+    ones would not fit into the time; None: they are whole in any case. `corrected`: a trial's
+    values are corrected for how hard its validation rows are.
     """
 
     n_trials: int
@@ -31,6 +32,7 @@ class SearchLimits:
     warmup_percent: int = 0
     validation_size: float = 0.25
     patience: int | None = None
+    corrected: bool = False
     draft: float | None = None
 
 
@@ -38,7 +40,8 @@ class SearchLimits:
 class TrialRecord:
     """One trial of the exploration; `curve` is (percent of its rounds, metric).
 
-    `rounds`: after how many of them it was at its best, if trials stop early.
+    `rounds`: after how many of them it was at its best, if trials stop early. `offset`: what a
+    reference scores on its validation rows less what on all rows; taken off `value` and `curve`.
     """
 
     number: int
@@ -48,6 +51,12 @@ class TrialRecord:
     curve: tuple[tuple[int, float], ...]
     seconds: float
     rounds: int | None = None
+    offset: float = 0.0
+
+    @property
+    def seen(self) -> float | None:
+        """The metric on its validation rows, as it is."""
+        return None if self.value is None else round(self.value + self.offset, 12)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ __all__ = ["NoTrialInTimeError", "Search", "SearchListener", "SearchProgress"]
 SLOT = "slot"
 SECONDS = "seconds"
 ROUNDS = "rounds"
+OFFSET = "offset"
 ERROR = "error"
 SHORT = "trials_are_short"
 # An objective that has not moved by then never will: it does not depend on what is searched.
@@ -176,6 +177,7 @@ class Search:
             seconds_left=self._time.left,
             interrupted=self.interrupted,
             tell=lambda done, total: self._tell("finalists", done, total),
+            alone="which flatters it" if self._time.draft is None else "and of a draft",
         )
 
     def _settled(self, record: TrialRecord) -> TrialRecord:
@@ -240,6 +242,7 @@ class Search:
             watched=self.limits.pruning and not self._trials_are_short(),
             patience=self.limits.patience,
             draft=self._time.draft,
+            corrected=self.limits.corrected,
         )
         self.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
 
@@ -258,6 +261,8 @@ class Search:
     def _finish(self, outcome: TrialOutcome) -> None:
         running = self._running.pop(outcome.number)
         running.trial.set_user_attr(SECONDS, round(outcome.seconds, 4))
+        if outcome.offset:
+            running.trial.set_user_attr(OFFSET, outcome.offset)
         if outcome.state == "complete":
             if outcome.rounds is not None:
                 running.trial.set_user_attr(ROUNDS, outcome.rounds)
@@ -288,12 +293,13 @@ class Search:
             curve=tuple(running.curve),
             seconds=round(outcome.seconds, 4),
             rounds=outcome.rounds,
+            offset=outcome.offset,
         )
         self._history.append(record)
         self._time.reserve(self._complete())
 
     def _refuse_constant(self) -> None:
-        values = [record.value for record in self._history if record.state == "complete"]
+        values = [record.seen for record in self._history if record.state == "complete"]
         if len(values) != CONSTANT_AFTER or len(set(values)) != 1:
             return
         words = f"{self.metric.name} is {values[0]:g} in each of the first {len(values)} trials"
@@ -387,4 +393,5 @@ def _record(trial: FrozenTrial, params: dict[str, Any]) -> TrialRecord:
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=trial.user_attrs.get(SECONDS, 0.0),
         rounds=trial.user_attrs.get(ROUNDS),
+        offset=trial.user_attrs.get(OFFSET, 0.0),
     )
