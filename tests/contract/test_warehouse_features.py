@@ -17,9 +17,10 @@ class InWarehouse:
     """A place of its own for each set of tables; some tests ask for the same ones over and over."""
 
     server: Any
+    made: tuple[Stored, WarehouseFeatures] | None = None
 
     def tables(self, *stored: Stored) -> WarehouseFeatures:
-        if not hasattr(self, "made") or self.made[0] is not stored[0]:
+        if self.made is None or self.made[0] is not stored[0]:
             self.made = (stored[0], self.filled(*stored))
         return self.made[1]
 

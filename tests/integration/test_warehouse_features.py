@@ -30,10 +30,10 @@ class Place:
         self.kind, self.server = kind, server
         self.rows: Any = BigQueryDataset(server) if kind == "bigquery" else SnowflakeSchema(server)
 
-    def features(self, scratch: Path | None = None, **changes: object) -> WarehouseFeatures:
+    def features(self, **changes: object) -> WarehouseFeatures:
         config = self.rows.config(**changes)
         warehouse = BigQueryWarehouse if self.kind == "bigquery" else SnowflakeWarehouse
-        return WarehouseFeatures(warehouse(config, Path()), scratch)
+        return WarehouseFeatures(warehouse(config, Path()))
 
     def joined(
         self, view: FeatureView, spine: pa.Table, *names: str, **changes: object

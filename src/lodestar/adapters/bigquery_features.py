@@ -106,7 +106,7 @@ class BigQueryWarehouse:
                 hint=near_tables(session, error, [place]),
             ) from None
         kinds = {field.name: _type_of(field) for field in fields}
-        named = _as_declared(declared.schema.names, kinds)
+        named = _as_declared(declared.schema.names, list(kinds))
         declared.check(pa.schema([(name, kinds[stored]) for name, stored in named.items()]))
         columns = {
             name: FoundColumn(named[name], kinds[named[name]]) for name in declared.schema.names

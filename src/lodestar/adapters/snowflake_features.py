@@ -108,7 +108,7 @@ class SnowflakeWarehouse:
                 "in Snowflake, or not for our role",
                 hint=self._near(session, view, place),
             )
-        named = _as_declared(declared.schema.names, stored)
+        named = _as_declared(declared.schema.names, list(stored))
         kinds = {name: _type_of(stored[kept]) for name, kept in named.items()}
         declared.check(pa.schema(list(kinds.items())))
         columns = {name: FoundColumn(named[name], kinds[name]) for name in declared.schema.names}

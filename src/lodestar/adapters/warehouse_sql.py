@@ -127,7 +127,8 @@ class WarehouseTable:
 
     def order(self) -> exp.Order:
         """First the version that counts: by its times, then its values; null least, NaN greatest."""
-        view, keys = self.declared.view, [column(name) for name in self.moments]
+        view = self.declared.view
+        keys: list[exp.Expr] = [column(name) for name in self.moments]
         for name, short in self.features.items():
             # Snowflake has NaN greatest by itself; BigQuery has it least.
             if self.dialect == "bigquery" and view.features[name].type == "float":
@@ -181,7 +182,8 @@ class WarehouseTable:
         """The moment that a local time of a stretch means."""
         if isinstance(part.meaning, datetime):
             return _moment(part.meaning)
-        seconds, shifted = part.meaning // SECOND, column(stored)
+        seconds = part.meaning // SECOND
+        shifted: exp.Expr = column(stored)
         if self.dialect == "bigquery":
             if seconds:
                 unit = exp.var("SECOND")
