@@ -71,7 +71,10 @@ def shop(sample_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return project
 
 
-@pytest.fixture(scope="module", params=["bigquery", "snowflake"])
+# Each takes half a minute; that Snowflake keeps the contracts is seen without it, too.
+@pytest.fixture(
+    scope="module", params=["bigquery", pytest.param("snowflake", marks=pytest.mark.faults)]
+)
 def warehouse(request: pytest.FixtureRequest, shop: Path) -> Warehouse:
     """One with the sessions and each namespace's table."""
     names = ["sessions", *load_features(shop).views]
