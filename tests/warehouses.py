@@ -254,13 +254,14 @@ class SnowflakeSchema:
         chosen = ", ".join(f"{c} AS {n}" for c, n in zip(plainly, stored, strict=True))
         with self.connection() as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE rows_to_be ({columns})")
-            cursor.execute("CREATE TEMPORARY STAGE source")
+            stage = f"source_{secrets.token_hex(4)}"  # the emulator keeps temporary ones
+            cursor.execute(f"CREATE TEMPORARY STAGE {stage}")
             cursor.execute(
-                "PUT 'file:///rows.parquet' @source AUTO_COMPRESS = FALSE OVERWRITE = TRUE",
+                f"PUT 'file:///rows.parquet' @{stage} AUTO_COMPRESS = FALSE OVERWRITE = TRUE",
                 file_stream=file,
             )
             cursor.execute(
-                "COPY INTO rows_to_be FROM @source FILE_FORMAT = (TYPE = PARQUET "
+                f"COPY INTO rows_to_be FROM @{stage} FILE_FORMAT = (TYPE = PARQUET "
                 "USE_LOGICAL_TYPE = TRUE) MATCH_BY_COLUMN_NAME = CASE_SENSITIVE"
             )
             made = f'CREATE TABLE "{stored_name(name)}" AS '

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from tests.feast_places import catalog_of, changed, feast_redis, stores_of
 from tests.redis_places import Redis
 
 from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.feast_config import WarehouseTables
 from lodestar.errors import UsageError
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows
@@ -234,3 +236,21 @@ def test_one_key_with_two_types_is_refused(server: Redis, tmp_path: Path) -> Non
     )
     with pytest.raises(UsageError, match="'left' is int in of_words and string in of_pairs"):
         made.diff()
+
+
+@pytest.mark.parametrize("kind", ["bigquery", "snowflake"])
+def test_tables_of_a_warehouse_are_registered_as_its_own(
+    server: Redis, tmp_path: Path, kind: Literal["bigquery", "snowflake"]
+) -> None:
+    stores = stores_of(server, tmp_path, offline=WarehouseTables(kind, "acme", "shop"))
+    assert FeastRepository(stores, catalog_of(KINDS)).apply().items
+    again = FeastRepository(stores, catalog_of(KINDS))
+    assert again.diff().lines == ()
+    (view,) = again.store.registry.list_feature_views(stores.project)
+    table = view.batch_source.get_table_query_string()
+    assert table.replace('"', "").strip("`") == f"acme.shop.{KINDS.source.table}"
+    source = {**KINDS.source.model_dump(), "table": "elsewhere.facts"}
+    moved = FeastRepository(stores, catalog_of(changed(KINDS, source=source))).diff()
+    (change,) = moved.lines
+    assert change.startswith("-/+ every_kind: table: ")
+    assert "acme.elsewhere.facts" in change.replace('"', "")

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lodestar.adapters.bigquery import BigQueryReader, BigQueryTableReader
+from lodestar.adapters.bigquery_features import BigQueryWarehouse
 from lodestar.adapters.bigquery_writer import BigQueryWriter, table_of
+from lodestar.adapters.warehouse_features import WarehouseFeatures
 from lodestar.errors import UsageError
 from lodestar.settings.config import Data
 from lodestar.settings.warehouses import BigQuery
 from lodestar.sql import Query
 
-__all__ = ["reader", "table_reader", "writer"]
+__all__ = ["feature_tables", "reader", "table_reader", "writer"]
 
 
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> BigQueryReader:
@@ -26,6 +28,11 @@ def table_reader(data: Data, project: Path, uri: str) -> BigQueryTableReader:
 def writer(data: Data, project: Path) -> BigQueryWriter:
     """Writes tables of any project that the credentials may write to."""
     return BigQueryWriter(_section(data), project)
+
+
+def feature_tables(data: Data, project: Path) -> WarehouseFeatures:
+    """The feature tables in the same project, and the join with their past there."""
+    return WarehouseFeatures(BigQueryWarehouse(_section(data), project))
 
 
 def _section(data: Data) -> BigQuery:

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pydantic import SecretStr
 
 from lodestar.adapters.changes import Changes
-from lodestar.adapters.feast_config import FeastStores, repo_config, secrets_of, table_template
+from lodestar.adapters.feast_config import (
+    FeastStores,
+    WarehouseTables,
+    repo_config,
+    secrets_of,
+    table_template,
+)
 from lodestar.adapters.feast_project import FeastProject, FeastTables, imported_feast
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.errors import UsageError
@@ -106,10 +113,10 @@ class FeastRepository(FeastProject):
         return not (found.replaced or found.reset)
 
     @property
-    def files(self) -> Path | None:
-        """The folder of the feature tables, where they are files."""
+    def place(self) -> Path | WarehouseTables | None:
+        """Where the feature tables are: a folder, a warehouse, or PostgreSQL (None)."""
         offline = self._stores.offline
-        return offline if isinstance(offline, Path) else None
+        return None if isinstance(offline, SecretStr) else offline
 
     def forget(self, namespaces: Sequence[str]) -> None:
         """Drop the watermarks that stand beside the online rows."""
@@ -141,7 +148,7 @@ class _Applying:
         if only is not None:
             catalog = FeatureCatalog({only.namespace: only})
             views = [view for view in views if view.name == only.namespace]
-        self._after = objects_of(catalog, repository.files)
+        self._after = objects_of(catalog, repository.place)
         entities = registry.list_entities(repository.project)
         self._before = FeastObjects(tuple(entities), tuple(views))
         self.found: Comparison = compared(self._before, self._after)

@@ -4,10 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feast import Entity, FeatureView
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
-    PostgreSQLSource,
-)
+from feast import Entity, FeatureView, FileSource
 
 from lodestar.adapters.changes import Change, Changes, Sign
 from lodestar.adapters.feast_objects import FeastObjects, ours, type_of
@@ -111,8 +108,8 @@ def _said(view: FeatureView) -> dict[str, str]:
     said["keys"] = ", ".join(sorted(f"{key.name} {type_of(key)}" for key in view.entity_columns))
     said["ttl"] = in_units(view.ttl) if view.ttl else "none"
     source: Any = view.batch_source
-    is_table = isinstance(source, PostgreSQLSource)
-    said["table"] = source.get_table_query_string() if is_table else source.path
+    is_file = isinstance(source, FileSource)
+    said["table"] = source.path if is_file else source.get_table_query_string()
     said["timestamp column"] = source.timestamp_field
     said["created column"] = source.created_timestamp_column or "none"
     return said | {"owner": view.owner or "none", "description": view.description or "none"}

@@ -16,6 +16,7 @@ from lodestar.settings.dynamodb import DynamoDBStore, DynamoDBTables
 __all__ = [
     "TABLE_TEMPLATE",
     "FeastStores",
+    "WarehouseTables",
     "dynamodb_of",
     "redis_connection_of",
     "repo_config",
@@ -38,17 +39,29 @@ REDIS_TYPES: dict[Literal["single", "cluster", "sentinel"], str] = {
 
 
 @dataclass(frozen=True)
+class WarehouseTables:
+    """A warehouse's tables: what names of tables without a schema (or dataset) mean, as it is kept.
+
+    `database` is BigQuery's project. No login is here: Feast does not read the tables.
+    """
+
+    kind: Literal["bigquery", "snowflake"]
+    database: str
+    schema: str | None
+
+
+@dataclass(frozen=True)
 class FeastStores:
     """One environment's Feast project.
 
-    `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…` or the folder
-    of the parquet files; `online` is a Redis, a DynamoDB, or `postgresql://…` or `sqlite:///path`, which
-    answer within `timeout` seconds or count as failed.
+    `registry` is `postgresql://…` or `sqlite:///path`; `offline` is `postgresql://…`, the folder of the
+    parquet files, or a warehouse; `online` is a Redis, a DynamoDB, or `postgresql://…` or
+    `sqlite:///path`, which answer within `timeout` seconds or count as failed.
     """
 
     project: str
     registry: SecretStr
-    offline: SecretStr | Path
+    offline: SecretStr | Path | WarehouseTables
     online: RedisConnection | DynamoDBStore | SecretStr
     sslmode: str = "prefer"
     timeout: float = 1.0
@@ -129,8 +142,10 @@ def sqlite_below(uri: SecretStr, project: Path) -> SecretStr:
 
 
 def _offline(stores: FeastStores) -> dict[str, Any]:
-    if isinstance(stores.offline, Path):
-        return {"type": "dask"}
+    if not isinstance(stores.offline, SecretStr):
+        return {
+            "type": "dask"
+        }  # none of it is ever asked; a warehouse's would want drivers of its own
     return {"type": "postgres", **_postgres(stores.offline, stores)}
 
 

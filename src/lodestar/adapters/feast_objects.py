@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast import BigQuerySource, Entity, FeatureView, Field, FileSource, SnowflakeSource, ValueType
 from feast.data_source import DataSource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
@@ -14,6 +14,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 from pydantic import ValidationError
 
+from lodestar.adapters.feast_config import WarehouseTables
 from lodestar.errors import UsageError
 from lodestar.settings import features as declared
 
@@ -37,6 +38,8 @@ KINDS: dict[FeastType, str] = {
     String: "string",
     UnixTimestamp: "timestamp",
 }
+# Where the tables are: a folder, a warehouse, or (None) the PostgreSQL that Feast is told of.
+Place: TypeAlias = Path | WarehouseTables | None
 KEYS = {"int": ValueType.INT64, "string": ValueType.STRING}
 
 
@@ -48,8 +51,8 @@ class FeastObjects:
     views: tuple[FeatureView, ...]
 
 
-def objects_of(catalog: declared.FeatureCatalog, files: Path | None) -> FeastObjects:
-    """Build Feast's objects; tables are PostgreSQL's, or parquet files below `files`.
+def objects_of(catalog: declared.FeatureCatalog, place: Place) -> FeastObjects:
+    """Build Feast's objects; tables are PostgreSQL's, a warehouse's, or parquet files below a folder.
 
     Raises:
         UsageError: two namespaces give one key column different types, which Feast cannot say.
@@ -68,13 +71,11 @@ def objects_of(catalog: declared.FeatureCatalog, files: Path | None) -> FeastObj
             entities[name] = Entity(
                 name=name, join_keys=[name], value_type=KEYS[kind], tags=MANAGED
             )
-    views = tuple(_view(view, entities, files) for view in catalog.views.values())
+    views = tuple(_view(view, entities, place) for view in catalog.views.values())
     return FeastObjects(tuple(entities.values()), views)
 
 
-def _view(
-    view: declared.FeatureView, entities: Mapping[str, Entity], files: Path | None
-) -> FeatureView:
+def _view(view: declared.FeatureView, entities: Mapping[str, Entity], place: Place) -> FeatureView:
     keys = [Field(name=name, dtype=TYPES[kind]) for name, kind in view.entity_keys.items()]
     features = [
         Field(name=name, dtype=TYPES[one.type], description=one.description, tags=_tags(one))
@@ -85,7 +86,7 @@ def _view(
         entities=[entities[name] for name in view.keys],
         ttl=view.ttl or timedelta(0),
         schema=[*keys, *features],
-        source=_source(view, files),
+        source=_source(view, place),
         description=view.description,
         owner=view.owner,
         tags=MANAGED,
@@ -97,7 +98,7 @@ def _tags(feature: declared.Feature) -> dict[str, str]:
     return {**tags, "sensitive": "true"} if feature.sensitive else tags
 
 
-def _source(view: declared.FeatureView, files: Path | None) -> DataSource:
+def _source(view: declared.FeatureView, place: Place) -> DataSource:
     source = view.source
     common: dict[str, Any] = {
         "name": view.namespace,
@@ -106,10 +107,16 @@ def _source(view: declared.FeatureView, files: Path | None) -> DataSource:
         "owner": view.owner,
         "tags": MANAGED,
     }
-    if files is None:
+    if place is None:
         return PostgreSQLSource(table=source.table, **common)
-    path = files / f"{source.table.replace('.', '/')}.parquet"
-    return FileSource(path=str(path), **common)
+    if isinstance(place, Path):
+        path = place / f"{source.table.replace('.', '/')}.parquet"
+        return FileSource(path=str(path), **common)
+    schema, _, table = source.table.rpartition(".")
+    schema = schema or place.schema or ""
+    if place.kind == "bigquery":
+        return BigQuerySource(table=f"{place.database}.{schema}.{table}", **common)
+    return SnowflakeSource(database=place.database, schema=schema, table=table, **common)
 
 
 def ours(made: FeatureView | Entity) -> bool:

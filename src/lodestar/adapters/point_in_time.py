@@ -17,13 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lodestar.adapters.joined_rows import all_of, gathered, joined_schema
 from lodestar.adapters.staging import StagedSpine, stage
 from lodestar.core.entity_codes import EntityCodes
 from lodestar.core.known_versions import KnownVersions
 from lodestar.core.version_order import micros, whole_versions
-from lodestar.errors import LodestarError, SchemaError
 from lodestar.interface.features import FeatureTables, SelectedFeatures
-from lodestar.schema import TIMESTAMP, Column, FrameSchema, require_columns
 
 __all__ = ["PointInTimeJoin"]
 
@@ -65,12 +64,12 @@ class PointInTimeJoin:
             DataError: rows of the spine have no timestamp.
             ExternalError: there is no space for the temporary file.
         """
-        schema = _joined_schema(spine.schema, selection, timestamp)
+        schema = joined_schema(spine.schema, selection, timestamp)
         with stage(spine, timestamp, folder=self._scratch) as staged:
             known = tuple(self._known(selection, staged))
             join = _Join(schema, timestamp, tuple(selection), known)
             with closing(join.slices(staged, self._slice_rows)) as slices:
-                yield pa.RecordBatchReader.from_batches(schema, _all_of(slices, staged.rows))
+                yield pa.RecordBatchReader.from_batches(schema, all_of(slices, staged.rows))
 
     def _known(
         self, selection: Sequence[SelectedFeatures], staged: StagedSpine
@@ -113,7 +112,7 @@ def _of_entities(
         schema = pa.schema([pieces.schema.field(key) for key in keys])
         asked = pa.Table.from_batches((piece.select(keys) for piece in pieces), schema)
     entities, _ = EntityCodes.number(asked.drop_null().columns)
-    for part in _gathered(versions, AT_ONCE):
+    for part in gathered(versions, AT_ONCE):
         table = pa.Table.from_batches(part)
         found = entities.lookup([table.column(key) for key in keys])
         yield from table.filter(found.is_valid()).to_batches()
@@ -135,7 +134,7 @@ class _Join:
             staged.read() as pieces,
         ):
             coming: deque[Future[pa.RecordBatch]] = deque()
-            for part in _gathered(self._with_entities(pieces), rows):
+            for part in gathered(self._with_entities(pieces), rows):
                 coming.append(pool.submit(self._slice, part))
                 if len(coming) > THREADS:
                     yield coming.popleft().result()
@@ -165,73 +164,3 @@ class _Join:
         for entities, known in zip(batch.columns[width:], self.known, strict=True):
             joined += known.at(entities, times)
         return pa.record_batch(joined, schema=self.schema)
-
-
-def _gathered(pieces: Iterator[pa.RecordBatch], rows: int) -> Iterator[Sequence[pa.RecordBatch]]:
-    """Cut and gather pieces to slices of so many rows; the last may be shorter."""
-    part: list[pa.RecordBatch] = []
-    room = rows
-    for piece in pieces:
-        rest = piece
-        while rest.num_rows >= room:
-            yield [*part, rest.slice(0, room)]
-            part, rest, room = [], rest.slice(room), rows
-        if rest.num_rows:
-            part.append(rest)
-            room -= rest.num_rows
-    if part:
-        yield part
-
-
-def _all_of(slices: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Pass the slices on; end only when all rows have come."""
-    passed = 0
-    for batch in slices:
-        passed += batch.num_rows
-        yield batch
-    if passed != rows:
-        raise LodestarError(
-            f"the point-in-time join was closed after {passed} of {rows} rows",
-            hint="read the rows inside of the with block",
-        )
-
-
-def _joined_schema(
-    spine: pa.Schema, selection: Sequence[SelectedFeatures], timestamp: str
-) -> pa.Schema:
-    wanted = [(timestamp, "timestamp", "data_interface.event_timestamp_col")]
-    added = []
-    for selected in selection:
-        view = selected.view
-        wanted += [
-            (key, kind, f"a key of {view.namespace!r}") for key, kind in view.entity_keys.items()
-        ]
-        added += [
-            Column(name, view.features[name].type, nullable=True) for name in selected.features
-        ]
-    require_columns(spine, [(name, part) for name, _, part in wanted])
-    for name, kind, part in wanted:
-        _require_type(spine.field(name), kind, part)
-    names = [*spine.names, *(column.name for column in added)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SchemaError(
-            f"the column {twice[0]!r} would stand twice beside the features",
-            hint="leave it out of the loader's SQL, or out of augmenter.features",
-        )
-    return pa.schema([*spine, *FrameSchema(tuple(added)).arrow()])
-
-
-def _require_type(field: pa.Field, kind: str, part: str) -> None:
-    (wanted,) = FrameSchema((Column(field.name, kind, nullable=True),)).arrow()
-    if field.type != wanted.type:
-        hint = (
-            "cast it to a timestamp in the loader's SQL"
-            if wanted.type == TIMESTAMP
-            else "cast it in the loader's SQL, or declare the key as it is in features/"
-        )
-        raise SchemaError(
-            f"the column {field.name!r} ({part}) must be {kind}, and the loader's rows have "
-            f"{field.type}",
-            hint=hint,
-        )

@@ -44,11 +44,14 @@ SQL_READERS = Registry(
     },
     "lodestar.sql_readers",
 )
-# config `feature_store.offline` → (data section, project) → what holds the tables of features/*.yaml
+# config `feature_store.offline` → (data section, project) → what holds the tables of features/*.yaml,
+# and joins with their past, if it can
 FEATURE_TABLES = Registry(
     {
         "files": "lodestar.adapters.feature_files:FileFeatureTables.from_config",
         "postgres": "lodestar.adapters.postgres_config:feature_tables",
+        "snowflake": "lodestar.adapters.snowflake_config:feature_tables",
+        "bigquery": "lodestar.adapters.bigquery_config:feature_tables",
     }
 )
 # URI scheme → (data section, project, URI) → what reads such data; "" is a path

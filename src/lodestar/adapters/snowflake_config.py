@@ -6,13 +6,15 @@ from pathlib import Path
 from sqlglot import exp
 
 from lodestar.adapters.snowflake import SnowflakeReader
+from lodestar.adapters.snowflake_features import SnowflakeWarehouse
 from lodestar.adapters.snowflake_writer import SnowflakeWriter, table_of
+from lodestar.adapters.warehouse_features import WarehouseFeatures
 from lodestar.errors import UsageError
 from lodestar.settings.config import Data
 from lodestar.settings.warehouses import Snowflake
 from lodestar.sql import Query
 
-__all__ = ["reader", "table_reader", "writer"]
+__all__ = ["feature_tables", "reader", "table_reader", "writer"]
 
 
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> SnowflakeReader:
@@ -31,6 +33,11 @@ def table_reader(data: Data, project: Path, uri: str) -> SnowflakeReader:
 def writer(data: Data, project: Path) -> SnowflakeWriter:
     """Writes tables of the same account."""
     return SnowflakeWriter(_section(data), project)
+
+
+def feature_tables(data: Data, project: Path) -> WarehouseFeatures:
+    """The feature tables in the same account, and the join with their past there."""
+    return WarehouseFeatures(SnowflakeWarehouse(_section(data), project))
 
 
 def _section(data: Data) -> Snowflake:

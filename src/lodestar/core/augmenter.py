@@ -125,6 +125,18 @@ class Augmenter:
                 hint="LOCAL takes them from data/snapshots/<recipe>.parquet",
             )
 
+    def bytes_read(self, schema: pa.Schema) -> int | None:
+        """What a warehouse reads at most to add the features; None where none does, or for nothing."""
+        from lodestar.interface.features import SaysJoinsCost
+
+        binding = self._binding
+        if binding is None or set(self.features) <= set(schema.names):
+            return None
+        store = binding.store
+        return (
+            store.bytes_read(_aged(binding), schema) if isinstance(store, SaysJoinsCost) else None
+        )
+
     def settled(self, batch: pa.RecordBatch, *, run_mode: RunMode = "batch") -> pa.RecordBatch:
         """A batch that has its features, after the policies for missing ones.
 

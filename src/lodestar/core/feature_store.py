@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,7 @@ from lodestar.interface.features import (
     FeatureTables,
     OnlineRows,
     OnlineStore,
+    SaysJoinsCost,
     SelectedFeatures,
     TimeRange,
 )
@@ -24,6 +25,7 @@ from lodestar.settings.features import FeatureView
 __all__ = ["ComposedFeatureStore", "HistoricalJoin"]
 
 
+@runtime_checkable
 class HistoricalJoin(Protocol):
     """`FeatureStoreAdapter.historical`, over some feature tables."""
 
@@ -47,6 +49,11 @@ class ComposedFeatureStore:
     ) -> AbstractContextManager[pa.RecordBatchReader]:
         """Join each row's features as they were known at its timestamp."""
         return self.join.historical(spine, selection, timestamp=timestamp)
+
+    def bytes_read(self, selection: Sequence[SelectedFeatures], spine: pa.Schema) -> int | None:
+        """The most bytes that a join reads; None where nothing is paid for them."""
+        join = self.join
+        return join.bytes_read(selection, spine) if isinstance(join, SaysJoinsCost) else None
 
     def online(
         self,

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from lodestar.adapters.files import path_of
-from lodestar.adapters.point_in_time import PointInTimeJoin
 from lodestar.adapters.registry import (
     SQL_READERS,
     URI_READERS,
@@ -22,7 +21,7 @@ from lodestar.core.augmenter import Augmenter
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.errors import UsageError
 from lodestar.execution.local_parts import LocalParts
-from lodestar.factory.features import FeatureSources
+from lodestar.factory.features import FeatureSources, joining
 from lodestar.interface.data import FrameWriter, MayBeMissing, SpineReader
 from lodestar.interface.features import (
     FeatureStoreAdapter,
@@ -187,14 +186,15 @@ class EnvironmentFactory:
         if self._config.environment.augmenter == "pass_through" or section is None:
             return None
         tables = self.sources.tables()
-        return ComposedFeatureStore(tables, PointInTimeJoin(tables), self.online_store())
+        return ComposedFeatureStore(tables, joining(tables), self.online_store())
 
     @property
     def joined_by(self) -> str:
         """What joins features to rows of the past here."""
-        if self.feature_store is None:
+        store = self.feature_store
+        if store is None:
             return "nobody: the rows came with them"
-        return f"{PointInTimeJoin.__module__} over {self.sources.engine}"
+        return f"{type(joining(self.sources.tables())).__module__} over {self.sources.engine}"
 
     def online_store(self) -> OnlineStore | None:
         """What the environment serves features from; None where it declares nothing."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pydantic import SecretStr
 
+from lodestar.adapters.point_in_time import PointInTimeJoin
 from lodestar.adapters.redis_connection import RedisConnection
 from lodestar.adapters.registry import FEATURE_TABLES, adapter
+from lodestar.core.feature_store import HistoricalJoin
 from lodestar.errors import SettingsError, UsageError, choices
 from lodestar.interface.features import FeatureTables, OnlineStore, TimeRange
 from lodestar.settings.config import Data, Postgres
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from lodestar.adapters.dynamodb import DynamoDBOnlineStore
     from lodestar.adapters.dynamodb_tables import DeclaredTables
     from lodestar.adapters.feast import FeastProject, FeastRepository
+    from lodestar.adapters.feast_config import WarehouseTables
     from lodestar.adapters.feast_team import TeamRepository
 
-__all__ = ["FeatureSources"]
+__all__ = ["FeatureSources", "joining"]
 
 
 class FeatureSources:
@@ -154,15 +157,37 @@ class FeatureSources:
         ca_file = None if redis.ca_file is None else self._project / redis.ca_file
         return RedisConnection(redis.uri, redis.mode, redis.timeout, redis.master_name, ca_file)
 
-    def _offline(self, section: FeatureStore) -> SecretStr | Path:
+    def _offline(self, section: FeatureStore) -> "SecretStr | Path | WarehouseTables":
+        data = self._data
         if section.offline == "files":
-            return self._project / self._data.root
-        if section.offline == "postgres" and self._data.postgres is not None:
-            return self._data.postgres.uri
+            return self._project / data.root
+        if section.offline == "postgres" and data.postgres is not None:
+            return data.postgres.uri
+        if section.offline == "bigquery" and data.bigquery is not None:
+            from lodestar.adapters.feast_config import WarehouseTables
+
+            return WarehouseTables("bigquery", data.bigquery.project, data.bigquery.dataset)
+        if section.offline == "snowflake" and data.snowflake is not None:
+            from lodestar.adapters.feast_config import WarehouseTables
+            from lodestar.adapters.snowflake_names import stored_name
+
+            database, schema = data.snowflake.database, data.snowflake.schema_name
+            return WarehouseTables("snowflake", stored_name(database), stored_name(schema))
+        known = ["files", "postgres", "snowflake", "bigquery"]
+        if section.offline in known:
+            raise UsageError(
+                f"feature_store.offline is {section.offline}, and data.{section.offline} is not there",
+                hint=f"set data.{section.offline}",
+            )
         raise UsageError(
             f"feature_store.offline {section.offline!r} is not supported with Feast here",
-            hint=choices(section.offline or "", ["files", "postgres"]),
+            hint=choices(section.offline or "", known),
         )
+
+
+def joining(tables: FeatureTables) -> HistoricalJoin:
+    """What joins with their past: the warehouse that they are in, or our own engine."""
+    return tables if isinstance(tables, HistoricalJoin) else PointInTimeJoin(tables)
 
 
 class _TeamTables:

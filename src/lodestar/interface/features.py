@@ -18,6 +18,7 @@ __all__ = [
     "OnlineReader",
     "OnlineRows",
     "OnlineStore",
+    "SaysJoinsCost",
     "SelectedFeatures",
     "TimeRange",
 ]
@@ -132,6 +133,15 @@ class MakesReaders(Protocol):
 
     def reader(self, selection: Sequence[SelectedFeatures]) -> OnlineReader:
         """Make a reader; nothing is connected yet."""
+        ...
+
+
+@runtime_checkable
+class SaysJoinsCost(Protocol):
+    """A join, or a feature store with one, that costs money by the bytes that are read for it."""
+
+    def bytes_read(self, selection: Sequence[SelectedFeatures], spine: pa.Schema) -> int | None:
+        """The most bytes that a join reads, for any rows with these columns; None where none count."""
         ...
 
 

@@ -16,7 +16,8 @@ __all__ = ["CheckedRecipe", "check"]
 class CheckedRecipe:
     """A recipe that would train, as far as can be told without its rows.
 
-    `bytes_read` is what a warehouse says that the query reads at most; None where that costs nothing.
+    `bytes_read` is what a warehouse says that the query reads at most, `bytes_joined` that the join of
+    the features does; None where that costs nothing.
     """
 
     recipe: str
@@ -27,6 +28,7 @@ class CheckedRecipe:
     parameters: tuple[str, ...]
     notes: tuple[str, ...]
     bytes_read: int | None = None
+    bytes_joined: int | None = None
 
 
 def check(settings: Settings) -> CheckedRecipe:
@@ -40,12 +42,17 @@ def check(settings: Settings) -> CheckedRecipe:
     query = factory.loader.query
     parameters = query.parameters if query else ()
     spine = factory.spine_columns(factory.loader)
-    nothing = pa.RecordBatchReader.from_batches(spine.reader.schema(), [])
-    with factory.augmenter().augment(nothing) as rows:
+    columns, augmenter = spine.reader.schema(), factory.augmenter()
+    with augmenter.augment(pa.RecordBatchReader.from_batches(columns, [])) as rows:
         schema = rows.schema
     roles = roles_of(settings.recipe, schema)
     cost = spine.reader.bytes_read() if isinstance(spine.reader, SaysCost) else None
-    costs = () if cost is None else (f"each run of the query reads at most {_in_bytes(cost)}",)
+    joins = augmenter.bytes_read(columns)
+    costs = [
+        f"{what} reads at most {_in_bytes(read)}"
+        for what, read in (("each run of the query", cost), ("each join of the features", joins))
+        if read is not None
+    ]
     return CheckedRecipe(
         recipe=settings.loaded.name,
         task=settings.recipe.data_interface.task_type,
@@ -55,6 +62,7 @@ def check(settings: Settings) -> CheckedRecipe:
         parameters=parameters,
         notes=(*spine.notes, *costs, *(() if factory.tunes else factory.hyperparameters.notes)),
         bytes_read=cost,
+        bytes_joined=joins,
     )
 
 

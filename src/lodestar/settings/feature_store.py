@@ -94,7 +94,9 @@ class FeatureStore(Section):
                 raise ValueError("the repository says what holds its tables: leave offline out")
             return self
         if self.offline is None:
-            raise ValueError("needs offline, what holds the feature tables: postgres or files")
+            raise ValueError(
+                "needs offline, what holds the feature tables: files, postgres, snowflake or bigquery"
+            )
         if self.chosen == "feast" and self.feast is None:
             raise ValueError("provider is feast, so the section feast is needed")
         if self.provider == "dynamic" and self.feast is None and self.redis and self.dynamodb:

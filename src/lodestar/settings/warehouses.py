@@ -46,13 +46,15 @@ class Snowflake(Section):
 
     `private_key` is the text of a PEM file, `private_key_file` its path. `login_timeout` bounds a login
     with all its attempts, `network_timeout` one attempt of any request, of which there are at most
-    `attempts`. Queries are tagged with `application_name` and what they are for.
+    `attempts`. Queries are tagged with `application_name` and what they are for. Rows that ask for their
+    features wait in temporary tables of `staging_schema`, by default `schema_name`.
     """
 
     account: Name
     user: Name
     database: Name
     schema_name: Name = "PUBLIC"
+    staging_schema: Name | None = None
     role: Name | None = None
     warehouse: SnowflakeWarehouse | None = None
     password: Secret | None = None
@@ -82,7 +84,8 @@ class BigQuery(Section):
     """A project whose account pays for queries; timeouts in seconds.
 
     Credentials are Google's default chain's, or those of a service account's `credentials_file`.
-    `dataset` is what names of tables without one mean. `maximum_bytes_billed` is the most that one query
+    `dataset` is what names of tables without one mean. Rows that ask for their features wait in
+    tables of `staging_dataset`, by default `dataset`. `maximum_bytes_billed` is the most that one query
     may read. `retry_timeout` bounds a request with all its attempts, `job_timeout` a query or a load,
     `read_timeout` the reading of all its rows. `storage_api` reads them by the Storage API, which is
     faster, and needs the right `bigquery.readsessions.create`. `endpoint_url` and
@@ -91,6 +94,7 @@ class BigQuery(Section):
 
     project: Name
     dataset: Name | None = None
+    staging_dataset: Name | None = None
     location: Name | None = None
     credentials_file: Name | None = None
     maximum_bytes_billed: Whole | None = Field(default=None, ge=1)

@@ -271,6 +271,11 @@ class HistoricalContract:
         expiry = NOON + timedelta(days=30)
         asked = [NOON - MICROSECOND, NOON, expiry, expiry + MICROSECOND]
         assert self.points(stored, *(("u", at) for at in asked)) == [None, 1, 1, None]
+        assert self.points(stored, ("u", expiry)) == [1]  # where no other row widens the window
+
+    def test_what_was_told_before_it_happened_counts_from_when_it_happened(self) -> None:
+        stored = some_versions([("u", NOON, NOON - timedelta(hours=1), 1)])
+        assert self.points(stored, ("u", NOON - MICROSECOND), ("u", NOON)) == [None, 1]
 
     def test_a_version_that_arrived_after_the_event_does_not_count(self) -> None:
         stored = some_versions(

@@ -279,6 +279,13 @@ async def tables(request: Request) -> Response:
     with ENGINE.lock:
         ENGINE.require_dataset((project, dataset))
         if request.method == "POST":
+            if FAULTS.get("deny_tables"):
+                raise Refusal(
+                    403,
+                    "accessDenied",
+                    f"Access Denied: Dataset {project}:{dataset}: Permission bigquery.tables.create "
+                    f"denied on dataset {project}:{dataset} (or it may not exist).",
+                )
             resource = await request.json()
             place = (project, dataset, resource["tableReference"]["tableId"])
             ENGINE.add_table(place, resource)

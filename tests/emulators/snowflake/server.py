@@ -95,6 +95,10 @@ async def query(request: Request) -> Response:
         await asyncio.sleep(0.02)
     if text.startswith(FAULTS.get("fail", "nothing")):
         return failed("000603", "SQL execution internal error")
+    if text.startswith(FAULTS.get("deny", "nothing")):
+        return failed(
+            "003001", "SQL access control error:\nInsufficient privileges to operate on schema"
+        )
     if _WAREHOUSE.match(text):
         body["sqlText"] = "SELECT 'Statement executed successfully.'"
     elif found := _TEMPORARY.match(text):
