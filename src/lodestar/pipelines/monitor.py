@@ -1,6 +1,9 @@
-"""Compare later rows with what a run was trained on: a file, or the prediction log of `serve-api`."""
+"""Compare later rows with what a run was trained on: a file, or the prediction log of `serve-api`.
 
-from collections.abc import Sequence
+Where labels have come for their predictions, these are judged too.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,10 +20,13 @@ from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Verdict
+from lodestar.core.labels.results import LabelReport
 from lodestar.errors import DataError, SchemaError, UsageError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.drift import tell_store
+from lodestar.pipelines.label_rows import PredictionRows
+from lodestar.pipelines.labels import LabelQuestion, MonitoredArtifact, judged_labels, tell_labels
 from lodestar.settings.loading import Environment
 
 __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
@@ -36,12 +42,16 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Asked:
-    """Which rows: a data URI, or a log's folder with a time from `since` to before `until` (UTC)."""
+    """Which rows: a data URI, or a log's folder with a time from `since` to before `until` (UTC).
+
+    `labels`: also judge their predictions.
+    """
 
     data: str | None = None
     log: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    labels: LabelQuestion | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class MonitoredRun:
-    """What came of it; `slices` are the parts of a log's time, in order."""
+    """What came of it; `slices` are the parts of a log's time, in order.
+
+    `labels` is None where none were asked for.
+    """
 
     run_id: str
     run_name: str
@@ -66,6 +79,7 @@ class MonitoredRun:
     report: DriftReport
     slices: tuple[Slice, ...]
     notes: tuple[str, ...]
+    labels: LabelReport | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -132,6 +146,13 @@ def monitor(
     report, now = judge(whole, limits), datetime.now(UTC)
     source = asked.data or f"{asked.log} {_span(asked)}".rstrip()
     tell_store(store, opened.run_id, report, source=f"monitor {source}", now=now, tell=tell)
+    labels = None
+    if asked.labels is not None:
+        artifact = MonitoredArtifact(environment, contents, trained, opened.digest, now)
+        predictions = _predictions(environment, factory, opened, contents, asked)
+        labels = judged_labels(artifact, predictions, asked.labels, tell=tell)
+        told = f"monitor {source} with {asked.labels.labels}"
+        tell_labels(store, opened.run_id, labels, source=told, now=now, tell=tell)
     return MonitoredRun(
         run_id=opened.run_id,
         run_name=opened.run_name,
@@ -147,6 +168,7 @@ def monitor(
             if begins != _NO_TIME
         ),
         notes=tuple(notes),
+        labels=labels,
     )
 
 
@@ -241,6 +263,35 @@ def _of_log(
     if not rows:
         raise log.empty(asked.since, asked.until)
     return windows
+
+
+def _predictions(
+    environment: Environment,
+    factory: EnvironmentFactory,
+    opened: OpenedRun,
+    contents: ArtifactContents,
+    asked: Asked,
+) -> PredictionRows:
+    """The same rows once more, for what was predicted of them."""
+    if asked.data is not None:
+        reader, stamp = factory.reader(asked.data), contents.roles.timestamp
+        schema = reader.schema()
+
+        def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+            with reader.read(chunk_rows=CHUNK_ROWS) as stream:
+                for batch in stream:
+                    yield batch.select(list(names))
+
+        return PredictionRows(schema, stamp if stamp in schema.names else None, read)
+    folder = path_of(asked.log or "", environment.project)
+    log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
+    hours = log.hours(asked.since, asked.until)
+
+    def logged(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for hour in hours:
+            yield from log.rows(hour, names, asked.since, asked.until)
+
+    return PredictionRows(log.columns(hours[-1]), "logged_at", logged)
 
 
 def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> dict[str, pa.Array]:

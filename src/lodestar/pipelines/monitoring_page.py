@@ -33,6 +33,7 @@ def write_page(run: MonitoredRun, path: Path) -> None:
             since={name: _said(at) for name, at in moments.items() if at is not None},
             lately=run.lately,
             notes=run.notes,
+            labels=run.labels,
         )
     )
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
