@@ -180,6 +180,14 @@ def test_labels_by_sql_and_by_the_entitys_keys(clinic: Trained) -> None:
     assert told.verdict != "degraded"
 
 
+def test_the_key_can_be_named(clinic: Trained) -> None:
+    told = asked(clinic, "data/breast_cancer.parquet", keys=("sample_id", "mean_radius"))
+    assert told.keys == ("sample_id", "mean_radius")
+    assert told.coverage.share == 1.0
+    with pytest.raises(SchemaError, match="no column 'sample' "):
+        asked(clinic, "data/breast_cancer.parquet", keys=("sample",))
+
+
 def test_what_a_batch_wrote_is_judged_as_one(lodestar: Lodestar, clinic: Trained) -> None:
     done = lodestar("batch-inference", "--run-id", clinic.run_id, "--json", cwd=clinic.project)
     predictions = done.succeeded().json["outputs"]["predictions"]

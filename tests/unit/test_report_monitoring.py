@@ -122,7 +122,7 @@ def test_what_labels_say_comes_first_with_trends_segments_and_calibration() -> N
     text = words(render_monitoring(labelled("request_id", wrong_from=3)))
     assert text.index("Outcomes") < text.index("What changed")
     assert "Degraded in the last parts:" in text
-    assert "accuracy (since 2026-03-04 00:00)" in text
+    assert "ROC AUC (since 2026-03-04 00:00)" in text
     assert "joined by request_id" in text
     assert "colour = blue" in text
     assert "Whether probabilities hold" in text

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
+from lodestar.cli.staleness_views import StatusView
 from lodestar.core.staleness import StalenessLimits, ViewStatus, ages_of, status_of
+from lodestar.pipelines.staleness import FeatureStatus
 from lodestar.schema import TIMESTAMP
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -56,3 +60,15 @@ def test_too_many_expired_entities_are_bad_news_and_half_of_them_are_not() -> No
 def test_without_an_online_store_nothing_has_to_be_materialised() -> None:
     offline = replace(SERVED, materialised_until=None)
     assert status_of(offline, LIMITS, served=False).state == "fresh"
+
+
+def test_people_are_told_what_waits_and_why_it_is_bad_news() -> None:
+    behind = status_of(replace(SERVED, lag=90_000.0, waiting=1), LIMITS, served=True)
+    console = Console(width=160, record=True, file=StringIO())
+    view = StatusView(FeatureStatus(NOW, (behind, replace(SERVED, state="fresh")), LIMITS))
+    view.print(console)
+    text = console.export_text()
+    assert "1.0 d" in text
+    assert "users: 1 version waits for" in text
+    assert view.json()["stale"] == ["users"]
+    assert view.json()["namespaces"][0]["materialised_until"] == "2026-03-10T00:00:00+00:00"

@@ -30,7 +30,7 @@ from lodestar.errors import ExternalError, first_line
 
 __all__ = ["JoinPlan", "JoinedLabels", "LabelJoin", "label_join"]
 
-MEMORY = "400MB"
+MEMORY = "256MB"
 THREADS = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

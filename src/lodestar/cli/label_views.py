@@ -13,6 +13,8 @@ from lodestar.cli.edge import escape_control
 from lodestar.cli.verdicts import STYLES, performance_json, print_performance
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from lodestar.core.labels.results import LabelReport, Performance, TimePart
@@ -107,10 +109,13 @@ def print_labels(console: Console, report: LabelReport) -> None:
         console.print(Text(f"  {report.why}"), soft_wrap=True)
     elif report.whole.comparison is not None:
         print_performance(console, [report.whole.comparison])
+    begun: dict[datetime, list[str]] = {}
     for name in report.lately:
-        at = report.since(name)
-        if at is not None:
-            console.print(f"  {name} has been degraded since {at:%Y-%m-%d %H:%M} UTC", style="red")
+        if (at := report.since(name)) is not None:
+            begun.setdefault(at, []).append(name)
+    for at, names in sorted(begun.items()):
+        words = f"  degraded since {at:%Y-%m-%d %H:%M} UTC: {', '.join(names)}"
+        console.print(Text(words, "red"), soft_wrap=True)
     if report.parts:
         _print_parts(console, report)
     if report.segments:
@@ -151,7 +156,8 @@ def _shown(report: LabelReport) -> list[str]:
 def _figure(estimate: MetricEstimate | None) -> str:
     if estimate is None:
         return "-"
-    return f"{estimate.value:.4f} ({estimate.low:.4f} … {estimate.high:.4f})"
+    half = max(estimate.high - estimate.value, estimate.value - estimate.low)
+    return f"{estimate.value:.4f} ±{half:.4f}"
 
 
 def _span(seconds: float) -> str:

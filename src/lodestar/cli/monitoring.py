@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.options import Env, Json, Params, RunId, span_of, the_environment
 from lodestar.errors import UsageError
-
-if TYPE_CHECKING:
-    from lodestar.pipelines.labels import LabelQuestion
 
 __all__ = ["FailOnDrift", "add_monitoring_commands"]
 
@@ -53,6 +50,10 @@ def monitor(
         str | None,
         typer.Option(help="Column that says when a label was known (default: labelled_at)."),
     ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that joins labels with predictions; may be repeated."),
+    ] = None,
     within: Annotated[
         str | None,
         typer.Option(help="A label comes at most so long after its prediction: 7d, 36h."),
@@ -77,17 +78,27 @@ def monitor(
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.monitoring_views import MonitorView
+        from lodestar.pipelines.labels import LabelQuestion
         from lodestar.pipelines.monitor import Asked
         from lodestar.pipelines.monitor import monitor as run
+        from lodestar.settings.loading import parse_context_params
 
         options = (label_time, within, by, context_params, fail_on_degradation or None)
         question = None
         if labels is not None:
-            question = _question(labels, label_time, within, segment or [], by, context_params)
-        elif segment or any(option is not None for option in options):
+            question = LabelQuestion(
+                labels,
+                time=label_time,
+                keys=tuple(key or ()),
+                segments=tuple(segment or ()),
+                unit="hour" if by is Unit.HOUR else "day",
+                within=None if within is None else span_of("--within", within),
+                params=parse_context_params(context_params),
+            )
+        elif key or segment or any(option is not None for option in options):
             raise UsageError(
-                "--label-time, --within, --segment, --by, --context-params and --fail-on-degradation "
-                "say how labels are judged, and there are none",
+                "--label-time, --key, --within, --segment, --by, --context-params and "
+                "--fail-on-degradation say how labels are judged, and there are none",
                 hint="give --labels",
             )
         asked = Asked(data, log, _moment("--since", since), _moment("--until", until), question)
@@ -102,27 +113,6 @@ def monitor(
         told = monitored.labels
         if drifted or (fail_on_degradation and told is not None and told.verdict == "degraded"):
             raise typer.Exit(WORSE)
-
-
-def _question(
-    labels: str,
-    time: str | None,
-    within: str | None,
-    segments: list[str],
-    by: Unit | None,
-    params: str | None,
-) -> LabelQuestion:
-    from lodestar.pipelines.labels import LabelQuestion
-    from lodestar.settings.loading import parse_context_params
-
-    return LabelQuestion(
-        labels,
-        time=time,
-        segments=tuple(segments),
-        unit="hour" if by is Unit.HOUR else "day",
-        within=None if within is None else span_of("--within", within),
-        params=parse_context_params(params),
-    )
 
 
 def _moment(option: str, text: str | None) -> datetime | None:

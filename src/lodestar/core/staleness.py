@@ -86,7 +86,8 @@ def _judged(status: ViewStatus, limits: StalenessLimits, *, served: bool) -> tup
         return "never materialised", "lodestar features materialize has not run here"
     if status.lag > limits.lag.total_seconds():
         many = f"{status.waiting:,} version{'' if status.waiting == 1 else 's'}"
-        return "behind", f"{many} wait for lodestar features materialize"
+        waits = "waits" if status.waiting == 1 else "wait"
+        return "behind", f"{many} {waits} for lodestar features materialize"
     for share, limit in (
         (_share(status, "expired"), "ttl"),
         (_share(status, "too_old"), "max_age"),

@@ -38,13 +38,15 @@ REQUEST, ROW, LABELLED_AT = "request_id", "row", "labelled_at"
 class LabelQuestion:
     """Where labels come from, and how they are to be looked at.
 
-    `labels`: a data URI, or a file with SQL below the project and its `params`. `time`: the column that
-    says when a label was known, by default `labelled_at` where there is one. `within`: labels come at
-    most so long after their prediction; by default the time that 95 % of them took.
+    `labels`: a data URI, or a file with SQL below the project and its `params`. `keys`: what joins them,
+    by default a request's id or what names a row. `time`: the column that says when a label was known,
+    by default `labelled_at` where there is one. `within`: labels come at most so long after their
+    prediction; by default the time that 95 % of them took.
     """
 
     labels: str
     time: str | None = None
+    keys: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
     unit: Literal["day", "hour"] = "day"
     within: timedelta | None = None
@@ -259,26 +261,35 @@ class _Asking:
         return found
 
     def _keys(self) -> tuple[tuple[str, ...], bool]:
-        """The request's id where both have it, else the entity's keys (and the event's time)."""
+        """Those asked for; else the request's id where both have it, else what names a row."""
         both = set(self.labels.names) & set(self.rows.schema.names)
         roles = self.contents.roles
+        if self.question.keys:
+            given = dict.fromkeys(self.question.keys)
+            require_columns(self.labels, [(name, "--key, in the labels") for name in given])
+            require_columns(
+                self.rows.schema, [(name, "--key, in the predictions") for name in given]
+            )
+            return self._same_types(tuple(given)), REQUEST in given
         if REQUEST in both:
             keys: tuple[str, ...] = (REQUEST, *([REQUEST_ROW] if REQUEST_ROW in both else []))
             return self._same_types(keys), True
-        if roles.entity_keys and set(roles.entity_keys) <= both:
-            stamp = roles.timestamp
-            exact = stamp is not None and stamp in both and stamp != self.time
-            return self._same_types(
-                (*roles.entity_keys, *([stamp] if exact and stamp else []))
-            ), False
-        if ROW in both and not roles.entity_keys:
+        stamp = roles.timestamp
+        # Where a recipe names no keys, the columns that are no features do.
+        carried = tuple(
+            name for name in roles.carried if name != stamp and name in self.rows.schema.names
+        )
+        named = roles.entity_keys or carried
+        if named and set(named) <= both:
+            exact = [stamp] if stamp is not None and stamp in both and stamp != self.time else []
+            return self._same_types((*named, *exact)), False
+        if ROW in both and not named:
             return self._same_types((ROW,)), False
-        wanted = ", ".join(roles.entity_keys) or ROW
         raise SchemaError(
             "the labels have no key that the predictions have: neither "
-            f"{REQUEST} nor the entity's keys ({wanted})",
-            hint=f"the predictions have {', '.join(self.rows.schema.names[:12])}; "
-            f"the labels {', '.join(self.labels.names[:12])}",
+            f"{REQUEST} nor what names a row ({', '.join(named) or ROW})",
+            hint=f"name columns of both with --key; the predictions have "
+            f"{', '.join(self.rows.schema.names[:12])}; the labels {', '.join(self.labels.names[:12])}",
         )
 
     def _same_types(self, keys: tuple[str, ...]) -> tuple[str, ...]:

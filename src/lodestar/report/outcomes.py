@@ -23,6 +23,8 @@ MOST_TRENDS = 4
 MOST_PARTS = 31
 PREFERRED = ("roc_auc", "accuracy", "brier", "log_loss", "rmse", "mae", "r2", "qini", "auuc")
 DAY, HOUR = 86_400, 3_600
+# What only the detail of a part says, by task.
+OWN: dict[str, tuple[str, ...]] = {"classification": ("ece",), "regression": ("bias",)}
 ADVICE = (
     "See when it began, which segment it is in, and which features changed with it. Look first for "
     "labels that mean something else than before. If a new model came in at that time, give the alias "
@@ -76,17 +78,17 @@ def _lead(report: LabelReport) -> str:
 def _notice(report: LabelReport) -> Html | None:
     if report.verdict != "degraded":
         return None
-    lately = [
-        f"{wording.label(name)} (since {at:%Y-%m-%d %H:%M})"
-        for name in report.lately
-        if (at := report.since(name)) is not None
-    ]
+    begun: dict[str, list[str]] = {}
+    for name in report.lately:
+        if (at := report.since(name)) is not None:
+            begun.setdefault(f"{at:%Y-%m-%d %H:%M}", []).append(wording.label(name))
+    lately = [f"{', '.join(names)} (since {at})" for at, names in sorted(begun.items())]
     worse = [
         f"{each.column} = {each.label}"
         for each in report.segments
         if each.performance.verdict == "degraded"
     ]
-    found = [f"Degraded in the last parts: {', '.join(lately)}."] if lately else []
+    found = [f"Degraded in the last parts: {'; '.join(lately)}."] if lately else []
     found += [f"Worse than before where {'; '.join(worse)}."] if worse else []
     words = tag(
         "div",
@@ -149,7 +151,7 @@ def _is_worse(part: TimePart, name: str) -> bool:
 
 
 def _parts(report: LabelReport) -> Html:
-    names = _shown(report)
+    names = [*_shown(report), *OWN.get(report.task, ())]
     rows = [
         (
             _begins(report, part),
@@ -238,7 +240,7 @@ def _calibration(detail: Calibration) -> Html:
     ]
     words = (
         f"Expected calibration error {wording.number(detail.ece)}; "
-        f"{wording.number(detail.ece_of_chance)} would be chance on so few rows."
+        f"{wording.number(detail.ece_of_chance)} would be chance with so many rows."
     )
     return _table_panel("Whether probabilities hold", words, BINS, rows)
 
@@ -274,6 +276,8 @@ def _figure(cell: Performance | None, name: str) -> Node:
     estimate: MetricEstimate | None = None if cell is None else cell.value(name)
     if estimate is None:
         return ""
+    if estimate.low == estimate.high:
+        return wording.number(estimate.value)
     ends = f"{wording.number(estimate.low)} to {wording.number(estimate.high)}"
     return (wording.number(estimate.value), tag("small", ends, class_="muted"))
 

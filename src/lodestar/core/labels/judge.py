@@ -29,7 +29,7 @@ __all__ = ["Found", "Joined", "LabelLimits", "LabelledPart", "Reading", "judge_l
 # Intervals of cells that are only drawn need not be as fine.
 RESAMPLES, FEWER = 200, 100
 WHOLE_ROWS = 100_000
-PART_ROWS = 50_000
+PART_ROWS = 20_000
 
 
 @dataclass(frozen=True)
