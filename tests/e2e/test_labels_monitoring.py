@@ -217,6 +217,7 @@ def test_what_is_left_out_is_counted_and_said(clinic: Trained) -> None:
     assert (counts.future, counts.without_prediction, counts.unknown) == (4, 3, 2)
     assert (counts.empty, counts.conflicting) == (1, 2)
     assert told.coverage.labelled == DAYS * ROWS - 11
+    assert sum(part.coverage.labelled for part in told.parts) == told.coverage.labelled
     notes = " ".join(told.notes)
     assert "labels dated after now are left out: a clock is wrong: 4" in notes
     assert "disagree and are left out: 2" in notes

@@ -13,6 +13,7 @@ import pytest
 from lodestar.adapters.label_join import JoinPlan, label_join
 from lodestar.core.labels.judge import LabelledPart
 from lodestar.core.labels.results import Coverage, JoinCounts
+from lodestar.errors import ExternalError
 
 MICRO = 1_000_000
 
@@ -177,6 +178,15 @@ def test_parts_begin_with_their_day_also_before_1970(tmp_path: Path) -> None:
     made = Made([(1, -5), (1, 86_405)], [(1, 86_500, 1)])
     found = joined(made, plan(), tmp_path)
     assert [f"{part.begins:%Y-%m-%d}" for part in found.parts] == ["1969-12-31", "1970-01-02"]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExternalError, match="cannot be joined") as refused,
+        label_join(plan(), folder=tmp_path / "gone"),
+    ):
+        pass
+    assert "TMPDIR" in str(refused.value.hint)
 
 
 def test_a_sample_is_always_the_same_and_the_folder_goes(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def test_too_many_expired_entities_are_bad_news_and_half_of_them_are_not() -> No
     assert status_of(replace(SERVED, ages=half), LIMITS, served=True).state == "fresh"
     found = status_of(replace(SERVED, ages=most), LIMITS, served=True)
     assert (found.state, found.why) == ("expired", "67% of the entities are older than the ttl")
+    every = ages_of(events(8, 9), NOW, ttl=4 * HOUR, max_age=None)
+    lenient = StalenessLimits(6 * HOUR, 1.0)
+    assert status_of(replace(SERVED, ages=most), lenient, served=True).state == "fresh"
+    assert status_of(replace(SERVED, ages=every), lenient, served=True).state == "expired"
     aged = ages_of(events(1, 8, 9), NOW, ttl=None, max_age=2 * HOUR)
     assert "max_age" in status_of(replace(SERVED, ages=aged), LIMITS, served=True).why
 

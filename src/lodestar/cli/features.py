@@ -69,8 +69,11 @@ def features_status(
         str, typer.Option(help="How long versions may wait to be materialised: 6h, 1d.")
     ] = "1d",
     max_expired: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of entities that may be older than allowed.")
-    ] = 0.5,
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of entities that may be older than allowed, if not all."
+        ),
+    ] = 1.0,
     fail_on_stale: Annotated[
         bool, typer.Option("--fail-on-stale", help=f"Exit with {WORSE} where one is not fresh.")
     ] = False,

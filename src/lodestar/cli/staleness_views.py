@@ -46,7 +46,7 @@ class StatusView:
         """For people."""
         table = table_of(
             *("namespace", "state", "online until", "newest offline", "waiting", "lag"),
-            *("age: median", "95 %", "ttl", "expired"),
+            *("age", "95 %", "ttl", "expired"),
         )
         for view in self._status.views:
             style = "green" if view.state == "fresh" else "red"
@@ -86,5 +86,5 @@ def _at(moment: datetime) -> str:
 def _span(seconds: float) -> str:
     for size, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
         if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
+            return f"{seconds / size:.{0 if seconds >= 100 * size else 1}f} {name}"
     return f"{seconds:.0f} s"

@@ -34,7 +34,10 @@ class Ages:
 
 @dataclass(frozen=True)
 class StalenessLimits:
-    """`lag`: how long versions may wait to be materialised; `expired`: the share that may be too old."""
+    """`lag`: how long versions may wait to be materialised; `expired`: the share that may be too old.
+
+    All of them never may. Where entities are sessions or orders, most are old by nature.
+    """
 
     lag: timedelta
     expired: float
@@ -92,7 +95,7 @@ def _judged(status: ViewStatus, limits: StalenessLimits, *, served: bool) -> tup
         (_share(status, "expired"), "ttl"),
         (_share(status, "too_old"), "max_age"),
     ):
-        if share is not None and share > limits.expired:
+        if share is not None and (share >= 1 or share > limits.expired):
             return "expired", f"{share:.0%} of the entities are older than the {limit}"
     if status.newest_event is None:
         return "unknown", "the offline store has no version"
