@@ -40,6 +40,16 @@ def test_a_model_that_became_worse_is_degraded_since_the_day_that_it_did() -> No
     assert (before.verdict, after.verdict) == ("unchanged", "degraded")
 
 
+def test_a_day_that_was_bad_and_is_over_is_no_alarm_of_now() -> None:
+    good, bad = days(5, 400, 5, wrong_from=9), days(1, 400, 6, wrong_from=0)
+    report = judged(InMemory([*good[:2], *bad, *good[2:]]))
+    worst = report.parts[2].performance
+    assert worst is not None
+    assert worst.verdict == "degraded"
+    assert report.lately == ()
+    assert report.since("brier") is None
+
+
 def test_only_the_segment_that_became_worse_is_named() -> None:
     report = judged(InMemory(days(6, 600, 7, wrong_from=3, of="blue")))
     found = {each.label: each.performance.verdict for each in report.segments}
