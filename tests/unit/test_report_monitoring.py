@@ -113,9 +113,11 @@ def test_the_page_needs_no_network_and_is_small() -> None:
     assert len(page) < 60_000
 
 
-def labelled(name: str, *, wrong_from: int) -> MonitoringReport:
+def labelled(name: str, *, wrong_from: int, of: str = "age") -> MonitoringReport:
     report = judged(InMemory(days(6, 400, 5, wrong_from=wrong_from)))
-    return replace(drifted("age"), labels=replace(report, keys=(name,)))
+    segments = tuple(replace(each, label=name) for each in report.segments[:1])
+    labels = replace(report, keys=(name,), segments=(*segments, *report.segments[1:]))
+    return replace(drifted(of), labels=labels)
 
 
 def test_what_labels_say_comes_first_with_trends_segments_and_calibration() -> None:
