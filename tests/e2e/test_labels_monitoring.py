@@ -99,10 +99,10 @@ def answered(clinic: Trained) -> pa.Table:
     return pa.Table.from_pylist(labels)
 
 
-def asked(clinic: Trained, labels: str, **how: Any) -> LabelReport:  # noqa: ANN401 -- any field
+def asked(clinic: Trained, labels: str, log: str = "logs", **how: Any) -> LabelReport:  # noqa: ANN401 -- any field
     environment = load_config(clinic.project, None, variables={})
     question = LabelQuestion(labels, **how)
-    told = monitor(environment, clinic.run_id, Asked(log="logs", labels=question)).labels
+    told = monitor(environment, clinic.run_id, Asked(log=log, labels=question)).labels
     assert told is not None
     return told
 
@@ -199,6 +199,18 @@ def test_what_a_batch_wrote_is_judged_as_one(lodestar: Lodestar, clinic: Trained
     told = judged.succeeded().json["labels"]
     assert told["parts"] == []
     assert told["whole"]["rows"] == 569
+    # A table may hold what several runs wrote.
+    own = pq.ParquetFile(clinic.project / predictions).read()
+    other = replaced(own.slice(0, 100), "artifact_digest", ["f" * 64] * 100)
+    both = pa.concat_tables([own.cast(other.schema), other])
+    report = lodestar(
+        *("monitor", "--run-id", clinic.run_id, "--data", written(clinic, "both", both), "--json"),
+        *("--labels", "data/breast_cancer.parquet"),
+        cwd=clinic.project,
+    )
+    mixed = report.succeeded().json
+    assert (mixed["drift"]["rows"], mixed["labels"]["whole"]["rows"]) == (569, 569)
+    assert mixed["notes"] == ["rows of other artifacts are left out: 100"]
     assert told["whole"]["metrics"]["accuracy"]["value"] > 0.9
 
 
@@ -236,6 +248,41 @@ def test_a_request_of_several_rows_needs_their_numbers(clinic: Trained) -> None:
     with pytest.raises(DataError, match="belongs to a prediction") as refused:
         asked(clinic, written(clinic, "rowless", table))
     assert "labels need request_row too: 450" in str(refused.value.hint)
+
+
+def changed_log(
+    clinic: Trained, name: str, day: str, change: Callable[[pa.Table], pa.Table]
+) -> Path:
+    """A copy of the log in which a day's file has changed; its folder."""
+    shutil.copytree(clinic.project / "logs", clinic.project / name)
+    folder = clinic.project / name / "breast_cancer"
+    digest = str(clinic.json["artifact_digest"])[:12]
+    (path,) = (folder / f"date={day}/hour=12").glob(f"{digest}-*")
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+    return path.parent
+
+
+def test_rows_of_an_older_log_that_do_not_say_their_number_get_no_others_label(
+    clinic: Trained,
+) -> None:
+    changed_log(clinic, "old", "2026-03-02", lambda rows: rows.drop_columns(["request_row"]))
+    told = asked(clinic, "data/labels.parquet", log="old")
+    assert told.counts.keyless == ROWS
+    assert told.coverage.labelled == (DAYS - 1) * ROWS
+
+
+def test_predictions_that_a_clock_dated_after_now_are_said_and_not_judged(clinic: Trained) -> None:
+    def ahead(rows: pa.Table) -> pa.Table:
+        at = pa.array([datetime(2100, 1, 1, 12, tzinfo=UTC)] * len(rows), pa.timestamp("us", "UTC"))
+        return replaced(rows, "logged_at", at)
+
+    hour = changed_log(clinic, "ahead", "2026-03-02", ahead)
+    (hour.parents[1] / "date=2100-01-01").mkdir()
+    hour.rename(hour.parents[1] / "date=2100-01-01/hour=12")
+    told = asked(clinic, "data/labels.parquet", log="ahead")
+    assert told.counts.ahead == ROWS
+    assert told.parts[-1].state == "too early"
+    assert "predictions are dated after now: a clock was wrong: 90" in told.notes
 
 
 def test_rows_of_another_artifact_are_left_out(clinic: Trained) -> None:

@@ -18,10 +18,10 @@ from lodestar.interface.data import SpineReader
 from lodestar.interface.progress import Progress
 from lodestar.schema import TIMESTAMP
 
-__all__ = ["REQUEST_ROW", "LabelColumns", "PredictionRows", "TakenRows"]
+__all__ = ["LabelColumns", "PredictionRows", "TakenRows"]
 
 CHUNK_ROWS = 65_536
-REQUEST_ROW, DIGEST = "request_row", "artifact_digest"
+DIGEST = "artifact_digest"
 MICROS_OF_A_DAY = 86_400_000_000
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -173,14 +173,12 @@ class TakenRows:
 
 
 def _complete(batch: pa.RecordBatch, schema: pa.Schema, names: Sequence[str]) -> pa.RecordBatch:
-    """All these columns: files of an older log lack those that came later."""
+    """All these columns: what files of an older log lack is null; a key that is null joins nothing."""
     there = set(batch.schema.names)
     columns = {}
     for name in dict.fromkeys(names):
         kind = schema.field(name).type
         columns[name] = batch.column(name) if name in there else pa.nulls(batch.num_rows, kind)
-        if name == REQUEST_ROW:
-            columns[name] = columns[name].fill_null(0)
         if pa.types.is_dictionary(columns[name].type):
             columns[name] = columns[name].dictionary_decode()
     return pa.record_batch(columns)

@@ -23,7 +23,7 @@ from lodestar.errors import DataError, ExternalError, SchemaError, UsageError, c
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.data import SpineReader
 from lodestar.interface.progress import Progress
-from lodestar.pipelines.label_rows import REQUEST_ROW, LabelColumns, PredictionRows, TakenRows
+from lodestar.pipelines.label_rows import LabelColumns, PredictionRows, TakenRows
 from lodestar.schema import require_columns
 from lodestar.settings.config import Config
 from lodestar.settings.loading import Environment
@@ -31,7 +31,8 @@ from lodestar.sql import parse_query
 
 __all__ = ["LabelQuestion", "MonitoredArtifact", "judged_labels", "limits_of_labels", "tell_labels"]
 
-REQUEST, ROW, LABELLED_AT = "request_id", "row", "labelled_at"
+REQUEST, REQUEST_ROW = "request_id", "request_row"
+ROW, LABELLED_AT = "row", "labelled_at"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lodestar.adapters.files import path_of
 from lodestar.adapters.log_files import PredictionLogFiles
@@ -32,6 +33,7 @@ from lodestar.settings.loading import Environment
 __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
 
 CHUNK_ROWS = 65_536
+DIGEST = "artifact_digest"
 # Parts of the time: by hour for so many of them, else by day.
 MOST_HOURS = 72
 # One part alone may be chance: there are many of them.
@@ -135,7 +137,8 @@ def monitor(
     tell.stage("Comparing rows")
     limits = limits_of(environment.config.drift)
     if asked.data is not None:
-        windows = {_NO_TIME: _of_data(factory, asked.data, contents, trained, notes, tell)}
+        rows = _Rows(asked.data, opened.digest, contents, trained)
+        windows = {_NO_TIME: _of_data(factory, rows, notes, tell)}
     else:
         windows = _of_log(environment, opened, contents, trained, asked, notes, tell)
     for note in notes:
@@ -190,26 +193,36 @@ def _check(asked: Asked) -> None:
         )
 
 
-def _of_data(
-    factory: EnvironmentFactory,
-    uri: str,
-    contents: ArtifactContents,
-    trained: Reference,
-    notes: list[str],
-    tell: Progress,
-) -> Window:
-    """All rows of a data URI."""
-    window = Window(trained)
-    with factory.reader(uri).read(chunk_rows=CHUNK_ROWS) as reader:
+@dataclass(frozen=True)
+class _Rows:
+    """A data URI, and the artifact that its rows are held against."""
+
+    uri: str
+    digest: str
+    contents: ArtifactContents
+    trained: Reference
+
+
+def _of_data(factory: EnvironmentFactory, rows: _Rows, notes: list[str], tell: Progress) -> Window:
+    """All rows of a data URI; of a table of predictions those of this artifact."""
+    contents, trained = rows.contents, rows.trained
+    window, foreign = Window(trained), 0
+    with factory.reader(rows.uri).read(chunk_rows=CHUNK_ROWS) as reader:
         names = _watched(contents, trained, reader.schema)
         known = {*trained.names, *contents.spine_schema.names, "run_id", "artifact_digest"}
         if new := [name for name in reader.schema.names if name not in known]:
             notes.append(f"columns that training had not are left alone: {', '.join(new[:12])}")
+        marked = DIGEST in reader.schema.names
         for batch in reader:
-            window.add({name: batch.column(name) for name in names}, batch.num_rows)
+            own = batch.filter(pc.equal(batch.column(DIGEST), rows.digest)) if marked else batch
+            foreign += batch.num_rows - own.num_rows
+            window.add({name: own.column(name) for name in names}, own.num_rows)
             tell.rows(window.rows, None)
+    if foreign:
+        notes.append(f"rows of other artifacts are left out: {foreign:,}")
     if not window.rows:
-        raise DataError(f"{uri} has no rows", hint="there is nothing to compare")
+        of = f" of artifact {rows.digest[:12]}" if foreign else ""
+        raise DataError(f"{rows.uri} has no rows{of}", hint="there is nothing to compare")
     return window
 
 
