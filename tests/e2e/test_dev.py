@@ -77,6 +77,26 @@ def test_a_batch_from_the_snapshot_sql_is_scored_and_replaces_only_its_own_rows(
     assert windows == (2,)
 
 
+def test_a_table_of_predictions_is_judged_by_labels_from_sql(
+    lodestar: Lodestar, dev_project: Path, dev_run: str
+) -> None:
+    table, days = "postgres://public.to_be_judged", LAST_DAYS
+    common = ("--run-id", dev_run, "--json", *days)
+    done = lodestar("batch-inference", *common, "--output", table, cwd=dev_project, env=DEV)
+    rows = done.succeeded().json["rows"]
+    labels = ("--labels", "recipes/sql/loaders/user_session_spine.sql", "--segment", "product_id")
+    judged = lodestar("monitor", *common, "--data", table, *labels, cwd=dev_project, env=DEV)
+    told = judged.succeeded().json["labels"]
+    assert told["keys"] == ["user_id", "product_id", "session_id", "event_timestamp"]
+    assert (told["coverage"]["labelled"], len(told["parts"])) == (rows, 7)
+    assert {"auuc", "qini"} <= set(told["whole"]["metrics"])
+    assert "others" in {each["label"] for each in told["segments"]}
+    # Of more days only those that were scored have a prediction.
+    more = ("monitor", "--run-id", dev_run, "--json", "--data", table, *labels, *ALL)
+    told = lodestar(*more, cwd=dev_project, env=DEV).succeeded().json["labels"]
+    assert told["counts"]["without_prediction"] > rows
+
+
 def test_an_artifact_trained_in_local_runs_in_dev_and_says_the_same(
     lodestar: Lodestar, dev_project: Path
 ) -> None:

@@ -87,6 +87,33 @@ def test_what_reads_and_scores_does_without_feast(
     lodestar(*words, cwd=project, env=without_feast).succeeded()
 
 
+def test_how_old_features_are_and_what_waits_is_told(
+    lodestar: Lodestar,
+    project: Path,
+    materialized: Mapping[str, int],
+    without_feast: dict[str, str],
+) -> None:
+    status = ("features", "status", "--json", "--fail-on-stale")
+    then = ("--as-of", "2025-03-31T12:00:00")
+    told = lodestar(*status, *then, cwd=project, env=without_feast).succeeded().json
+    found = {one["namespace"]: one for one in told["namespaces"]}
+    assert {one["state"] for one in found.values()} == {"fresh"}
+    assert {one["waiting"] for one in found.values()} == {0}
+    users = found["user_demographics"]
+    assert users["ages"]["entities"] >= materialized["user_demographics"]
+    assert users["ages"]["newest"] <= users["ages"]["median"] <= users["ages"]["oldest"]
+    assert users["newest_event"] <= "2025-03-31T12:00:00+00:00" == users["materialised_until"]
+
+    later = ("--as-of", "2025-04-20T12:00:00")
+    done = lodestar(*status, *later, cwd=project, env=DEV)
+    assert done.code == 7, done.stderr
+    found = {one["namespace"]: one for one in done.json["namespaces"]}
+    behind = found["session_summary"]
+    assert (behind["state"], behind["waiting"] > 100) == ("behind", True)
+    assert 19 * 86_400 < behind["lag"] <= 20 * 86_400
+    assert "wait for lodestar features materialize" in behind["why"]
+
+
 @pytest.fixture
 def spoiled(redis_uri: str, provider: str, materialized: Mapping[str, int]) -> Iterator[str]:
     """Another value of one feature in the online store, for as long as the test runs."""

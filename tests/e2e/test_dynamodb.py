@@ -78,6 +78,9 @@ def test_the_shop_is_materialised_compared_bit_by_bit_and_served(
     listed = run("features", "list", "--json", name="looking").succeeded().json["namespaces"]
     assert {item["materialized_until"] for item in listed} == {f"{AS_OF}+00:00"}
 
+    status = run("features", "status", "--as-of", AS_OF, "--json").succeeded().json
+    assert {view["state"] for view in status["namespaces"]} == {"fresh"}
+
     with served_run(project, voucher.run_id, "--as-of", AS_OF, env=env(voucher)) as server:
         compared = run(
             "parity", "--run-id", voucher.run_id, *WINDOW, "--rows", "300", "--json",
@@ -87,6 +90,10 @@ def test_the_shop_is_materialised_compared_bit_by_bit_and_served(
         assert compared["rows"] == 300
         stages = {column["stage"] for column in compared["columns"]}
         assert {"features", "preprocessed", "predictions"} < stages
+        age = "lodestar_feature_age_seconds"
+        count = server.metric(f'{age}_count{{namespace="user_demographics"}}')
+        mean = server.metric(f'{age}_sum{{namespace="user_demographics"}}') / count
+        assert 86_400 < mean < 3_650 * 86_400
         _empty(client, sorted(tables))
         said = server.post(voucher.keys[0])
         assert said.status_code == 422

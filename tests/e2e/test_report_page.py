@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.test_report_monitoring import drifted
+from tests.unit.test_report_monitoring import labelled
 
 from lodestar.core.results import (
     CausalCurves,
@@ -145,7 +145,9 @@ def test_a_browser_draws_the_figures_of_a_search(chromium: str, tmp_path: Path) 
 
 
 def test_a_browser_shows_what_monitor_found(chromium: str, tmp_path: Path) -> None:
-    opened_without_error(chromium, tmp_path, render_monitoring(drifted(HOSTILE)), 0)
+    opened_without_error(
+        chromium, tmp_path, render_monitoring(labelled(HOSTILE, wrong_from=3, of=HOSTILE)), 0
+    )
 
 
 def opened_without_error(chromium: str, tmp_path: Path, made: str, figures: int) -> None:

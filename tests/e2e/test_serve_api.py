@@ -234,7 +234,7 @@ def test_the_prediction_log_has_what_was_asked_and_answered(
     assert row["prediction"] == said["prediction"]
     assert row["probability_malignant"] == said["probabilities"]["malignant"]
     assert (row["sample_id"], row["mean_radius"]) == (rows[7]["sample_id"], rows[7]["mean_radius"])
-    assert (row["run_id"], row["degraded"]) == (run.run_id, False)
+    assert (row["run_id"], row["degraded"], row["request_row"]) == (run.run_id, False, 0)
 
 
 def test_drift_is_in_the_metadata_and_in_the_metrics(

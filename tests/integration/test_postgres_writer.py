@@ -4,15 +4,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 from tests.databases import Database, fresh_database
 
 from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
+from lodestar.settings.config import Data, Postgres
 
 JANUARY, FEBRUARY = {"batch_key": "january"}, {"batch_key": "february"}
 
@@ -173,6 +177,22 @@ def test_names_with_and_without_their_schema_are_one_table(database: Database) -
     write(database, scores(JANUARY, [1]), name="postgres://scores")
     write(database, scores(JANUARY, [2]), name=f"postgres://{database.schema}.scores")
     assert stored(database) == [("january", 2)]
+
+
+def test_a_table_that_was_written_is_read_by_its_uri(database: Database) -> None:
+    write(database, scores(JANUARY, [3, 1]))
+    section = Postgres(uri=SecretStr(database.uri))
+    data = Data(adapter="postgres", root="data", snapshots="data", postgres=section)
+    make = adapter(URI_READERS, "postgres", what="the URI scheme")
+    for uri in ("postgres://scores", f"postgres://{database.schema}.scores"):
+        with make(data, Path(), uri).read(chunk_rows=1) as reader:
+            table = reader.read_all()
+        assert table.column_names == ["user_id", "batch_key", "score"]
+        assert sorted(table.column("score").to_pylist()) == [1.0, 3.0]
+    with pytest.raises(UsageError, match=r"postgres://schema\.table"):
+        make(data, Path(), "postgres://user:secret@host/db")
+    with pytest.raises(UsageError, match="not which server"):
+        make(data.model_copy(update={"postgres": None}), Path(), "postgres://scores")
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "é" * 32])

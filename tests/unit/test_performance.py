@@ -50,6 +50,20 @@ def test_a_change_counts_from_its_threshold_on(value: float, verdict: str) -> No
     assert found.change == pytest.approx((value - 0.85) / 0.85)
 
 
+def test_of_many_comparisons_each_needs_more_so_that_all_hold_at_once() -> None:
+    made = evaluation(accuracy=(0.80, 0.76, 0.84))
+    alone = only(against(made, baseline(accuracy=0.85)))
+    thresholds = {"improvement": 0.02, "degradation": -0.01}
+    many = only(compare(made, baseline(accuracy=0.85), **thresholds, among=50))
+    assert (alone.verdict, many.verdict) == ("degraded", "unchanged")
+    # Bonferroni: 0.05 / 50 to both sides is 3.29 standard errors, and 0.05 is 1.96.
+    assert alone.low is not None
+    assert many.low is not None
+    assert alone.change is not None
+    ratio = (many.low - alone.change) / (alone.low - alone.change)
+    assert ratio == pytest.approx(3.2905 / 1.96, rel=1e-3)
+
+
 def test_a_change_that_may_be_noise_is_none_however_large() -> None:
     made = evaluation(accuracy=(0.80, 0.70, 0.88))
     found = only(against(made, baseline(accuracy=0.85)))

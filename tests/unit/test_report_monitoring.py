@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+from tests.labelled import InMemory, days, judged
 
 from lodestar.core.drift.judge import judge
 from lodestar.core.drift.sketches import Reference, Window
@@ -110,3 +111,43 @@ def test_the_page_needs_no_network_and_is_small() -> None:
     assert "default-src 'none'" in html.unescape(page)
     assert not re.findall(r'(?:src|href)="(?!#)', page)
     assert len(page) < 60_000
+
+
+def labelled(name: str, *, wrong_from: int, of: str = "age") -> MonitoringReport:
+    report = judged(InMemory(days(6, 400, 5, wrong_from=wrong_from)))
+    segments = tuple(replace(each, label=name) for each in report.segments[:1])
+    labels = replace(report, keys=(name,), segments=(*segments, *report.segments[1:]))
+    return replace(drifted(of), labels=labels)
+
+
+def test_what_labels_say_comes_first_with_trends_segments_and_calibration() -> None:
+    text = words(render_monitoring(labelled("request_id", wrong_from=3)))
+    assert text.index("Outcomes") < text.index("What changed")
+    assert "Degraded in the last parts:" in text
+    assert "ROC AUC (since 2026-03-04 00:00)" in text
+    assert "joined by request_id" in text
+    assert "colour = blue" in text
+    assert "Whether probabilities hold" in text
+    assert "lodestar rollback" in text
+    good = words(render_monitoring(labelled("request_id", wrong_from=9)))
+    assert "Degraded in the last parts" not in good
+
+
+def test_trends_are_told_in_words_too() -> None:
+    page = render_monitoring(labelled("request_id", wrong_from=3))
+    told = re.findall(r'class="trend"[^>]*aria-label="([^"]*)"', page)
+    assert len(told) == 4
+    assert told[0].startswith("ROC AUC by day: 2026-03-01 0.")
+    assert page.count('class="value worse"') >= 3
+
+
+def test_what_is_not_judged_yet_is_said_so() -> None:
+    early = judged(InMemory(days(2, 12, 2, wrong_from=9)))
+    page = words(render_monitoring(replace(drifted("age"), labels=early)))
+    assert "no part of the time is judged yet" in page
+    assert "too few labels: 12 of at least 30" in page
+
+
+def test_names_of_segments_are_no_markup() -> None:
+    hostile = "</script><script>alert(1)</script>"
+    assert hostile not in render_monitoring(labelled(hostile, wrong_from=3))

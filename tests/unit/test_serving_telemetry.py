@@ -45,6 +45,11 @@ def test_requests_are_counted_and_timed() -> None:
             "lodestar_unknown_categories_total",
             {"column": "city"},
         ),
+        (
+            lambda t: t.feature_age("users", 7.0),
+            "lodestar_feature_age_seconds_sum",
+            {"namespace": "users"},
+        ),
         (lambda t: t.shed("queue"), "lodestar_shed_total", {"reason": "queue"}),
         (lambda t: t.online_failed(), "lodestar_online_failures_total", {}),
         (lambda t: t.queue(7), "lodestar_queue", {}),

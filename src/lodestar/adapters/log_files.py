@@ -109,7 +109,7 @@ class PredictionLogFiles:
         Raises:
             DataError: a file cannot be read.
         """
-        wanted = [*columns, "logged_at", "artifact_digest"]
+        wanted = dict.fromkeys([*columns, "logged_at", "artifact_digest"])
         for path in hour.files:
             with translated(path), pq.ParquetFile(path) as file:
                 there = set(file.schema_arrow.names)

@@ -3,21 +3,35 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from sqlglot import exp
+
 from lodestar.adapters.postgres import PostgresReader
 from lodestar.adapters.postgres_features import PostgresFeatureTables
 from lodestar.adapters.postgres_session import PostgresConnection
-from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.postgres_writer import PostgresWriter, table_of
 from lodestar.errors import UsageError
 from lodestar.settings.config import Data
 from lodestar.sql import Query
 
-__all__ = ["feature_tables", "reader", "writer"]
+__all__ = ["feature_tables", "reader", "table_reader", "writer"]
 
 
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> PostgresReader:
     """Runs the recipe's query in the server."""
     del project
     return PostgresReader(_connection(data), query, params)
+
+
+def table_reader(data: Data, project: Path, uri: str) -> PostgresReader:
+    """Reads a whole table, `postgres://table` or `postgres://schema.table`."""
+    del project
+    name = table_of(uri)
+    table = exp.Table(
+        this=exp.to_identifier(name.name, quoted=True),
+        db=exp.to_identifier(name.schema, quoted=True) if name.schema else None,
+    )
+    tree = exp.select("*").from_(table)
+    return PostgresReader(_connection(data), Query(tree.sql("postgres"), "postgres", tree), {})
 
 
 def writer(data: Data, project: Path) -> PostgresWriter:

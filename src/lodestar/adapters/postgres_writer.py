@@ -22,7 +22,7 @@ from lodestar.adapters.table_rows import (
 from lodestar.errors import ExternalError, SchemaError, UsageError
 from lodestar.schema import canonical, canonical_schema
 
-__all__ = ["PostgresSink", "PostgresWriter"]
+__all__ = ["PostgresSink", "PostgresWriter", "TableName", "table_of"]
 
 _DESTINATION = re.compile(r"^postgres(?:ql)?://(?:([A-Za-z_]\w*)\.)?([A-Za-z_]\w*)$")
 _LONGEST_NAME = 63  # bytes; the server cuts longer ones, and two names could become one
@@ -75,11 +75,11 @@ class PostgresWriter:
                     hint=f"a name has 1 to {_LONGEST_NAME} bytes",
                 )
         require_text_columns(target, replace or ())
-        return PostgresSink(self._connection, _table(destination), target, dict(replace or {}))
+        return PostgresSink(self._connection, table_of(destination), target, dict(replace or {}))
 
     def probe(self, place: str) -> str:
         """Make a table in `postgres://schema`, write and read it, and undo the transaction."""
-        table = _table(f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}")
+        table = table_of(f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}")
         with opened(self._connection, writes=True) as session:
             session.rows(f"CREATE TABLE {table.sql} (probe text)")
             session.rows(f"INSERT INTO {table.sql} VALUES ($1)", [place])  # noqa: S608 -- quoted
@@ -90,7 +90,7 @@ class PostgresWriter:
 
 
 @dataclass(frozen=True)
-class _Table:
+class TableName:
     """A table's name, and its schema's where it was said."""
 
     schema: str | None
@@ -98,6 +98,7 @@ class _Table:
 
     @property
     def sql(self) -> str:
+        """The name as SQL says it."""
         return quoted(*(part for part in (self.schema, self.name) if part is not None))
 
 
@@ -107,7 +108,7 @@ class PostgresSink:
     def __init__(
         self,
         connection: PostgresConnection,
-        table: _Table,
+        table: TableName,
         schema: pa.Schema,
         replace: Mapping[str, str],
     ) -> None:
@@ -125,7 +126,7 @@ class PostgresSink:
             self._session = stack.enter_context(opened(self._connection, writes=True))
             if self._table.schema is None:
                 ((schema,),) = self._session.rows(_SCHEMA, [self._table.sql])
-                self._table = _Table(schema, self._table.name)
+                self._table = TableName(schema, self._table.name)
             self._exists()
             types = {name: _TYPES[kind][0] for name, kind in kinds_of(self._schema).items()}
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
@@ -158,7 +159,7 @@ class PostgresSink:
 
     @property
     def _staging(self) -> str:
-        return _Table(self._table.schema, self._aside).sql
+        return TableName(self._table.schema, self._aside).sql
 
     def _publish(self) -> None:
         """Move the rows in, one writer at a time; until the commit everyone else sees the old ones."""
@@ -193,7 +194,12 @@ class PostgresSink:
         return True
 
 
-def _table(destination: str) -> _Table:
+def table_of(destination: str) -> TableName:
+    """The table that a URI names.
+
+    Raises:
+        UsageError: it names none.
+    """
     found = _DESTINATION.match(destination)
     names = [name for name in found.groups() if name is not None] if found else []
     # A destination that is none may hold a password: it is not shown.
@@ -202,4 +208,4 @@ def _table(destination: str) -> _Table:
             "a destination in PostgreSQL is postgres://table or postgres://schema.table",
             hint="host, user and password belong to the config's connection",
         )
-    return _Table(found.group(1), found.group(2))
+    return TableName(found.group(1), found.group(2))

@@ -63,6 +63,7 @@ URI_READERS = Registry(
         "gs": "lodestar.adapters.gcs:reader",
         "az": "lodestar.adapters.azure:reader",
         "abfs": "lodestar.adapters.azure:reader",
+        "postgres": "lodestar.adapters.postgres_config:table_reader",
         "snowflake": "lodestar.adapters.snowflake_config:table_reader",
         "bq": "lodestar.adapters.bigquery_config:table_reader",
     },

@@ -6,6 +6,7 @@ __all__ = [
     "DRIFT",
     "EXPERIMENT",
     "HISTORY",
+    "LABELS",
     "MODEL_ID",
     "OWNER",
     "PENDING_ID",
@@ -17,6 +18,7 @@ __all__ = [
 
 RUN_ID = "lodestar.run_id"
 DRIFT = "lodestar.drift"
+LABELS = "lodestar.labels"
 PERFORMANCE = "lodestar.performance"
 RECIPE = "lodestar.recipe"
 TASK = "lodestar.task"

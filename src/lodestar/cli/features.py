@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lodestar.cli.edge import guarded
+from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.options import (
     Env,
     Json,
@@ -16,12 +16,16 @@ from lodestar.cli.options import (
     Params,
     RecipeFile,
     RunId,
+    span_of,
     the_environment,
     the_settings,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lodestar.adapters.changes import Changes
+    from lodestar.settings.selection import FeatureSelection
 
 __all__ = ["add_feature_commands"]
 
@@ -47,6 +51,62 @@ def features_list(env: Env = None, as_json: Json = False) -> None:
         from lodestar.pipelines.features import list_features
 
         out.show(ListView(list_features(environment)))
+
+
+@features_app.command("status")
+def features_status(
+    namespaces: Annotated[
+        list[str] | None, typer.Argument(help="Which namespaces (default: all).")
+    ] = None,
+    recipe_file: Annotated[
+        str | None,
+        typer.Option("--recipe-file", "-r", help="A recipe, for the max_age of what it takes."),
+    ] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="The moment to look at, in UTC (default: now).")
+    ] = None,
+    max_lag: Annotated[
+        str, typer.Option(help="How long versions may wait to be materialised: 6h, 1d.")
+    ] = "1d",
+    max_expired: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of entities that may be older than allowed, if not all."
+        ),
+    ] = 1.0,
+    fail_on_stale: Annotated[
+        bool, typer.Option("--fail-on-stale", help=f"Exit with {WORSE} where one is not fresh.")
+    ] = False,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how old features are: materialised until when, what waits, what holds no longer."""
+    with guarded(as_json=as_json) as out:
+        from lodestar.cli.staleness_views import StatusView
+        from lodestar.core.staleness import StalenessLimits
+        from lodestar.pipelines.staleness import feature_status
+
+        limits = StalenessLimits(span_of("--max-lag", max_lag), max_expired)
+        selection: Sequence[FeatureSelection] = ()
+        if recipe_file is None:
+            environment = the_environment(env)
+        else:
+            settings = the_settings(recipe_file, env, None)
+            environment = settings.environment
+            selection = settings.recipe.augmenter.features
+        moment = datetime.now(UTC) if as_of is None else as_of.replace(tzinfo=UTC)
+        with out.progress() as progress:
+            status = feature_status(
+                environment,
+                namespaces or (),
+                as_of=moment,
+                limits=limits,
+                selection=selection,
+                tell=progress,
+            )
+        out.show(StatusView(status))
+        if fail_on_stale and status.stale:
+            raise typer.Exit(WORSE)
 
 
 @features_app.command("apply")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lodestar.cli.drawing import print_facts
 from lodestar.cli.edge import escape_control
+from lodestar.cli.label_views import labels_json, print_labels
 from lodestar.cli.verdicts import drift_json, print_drift
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class MonitorView:
                 }
                 for part in run.slices
             ],
+            "labels": labels_json(run.labels),
             "html": None if self._page is None else str(self._page),
             "notes": list(run.notes),
         }
@@ -65,5 +67,7 @@ class MonitorView:
                 lately = "; not yet in all rows together" if name in run.lately else ""
                 words = f"  {name} has drifted since {at:%Y-%m-%d %H:%M} UTC{lately}"
                 console.print(Text(escape_control(words)), soft_wrap=True)
+        if run.labels is not None:
+            print_labels(console, run.labels)
         if self._page is not None:
             print_facts(console, ("page", str(self._page)))

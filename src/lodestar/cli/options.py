@@ -1,11 +1,15 @@
 """Options that several commands take, and where they run."""
 
 import os
+import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lodestar.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +23,7 @@ __all__ = [
     "Params",
     "RecipeFile",
     "RunId",
+    "span_of",
     "the_environment",
     "the_project",
     "the_settings",
@@ -45,6 +50,22 @@ Overrides = Annotated[
     typer.Option("--set", help="Change one key: model.hyperparameters.max_depth=4, config.a.b=c"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+SPANS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+
+
+def span_of(option: str, text: str) -> timedelta:
+    """A span of time: `7d`, `36h`, `90m`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([dhm])", text)
+    if found is None or not int(found[1]):
+        raise UsageError(
+            f"{option} {text!r} is no time span",
+            hint="such as 7d, 36h or 90m: days, hours, minutes",
+        )
+    return int(found[1]) * SPANS[found[2]]
 
 
 def the_project() -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lodestar.core.drift.verdict import ColumnDrift, DriftReport
     from lodestar.core.performance import Comparison, MetricVerdict
 
-__all__ = ["drift_json", "performance_json", "print_drift", "print_performance"]
+__all__ = ["STYLES", "drift_json", "performance_json", "print_drift", "print_performance"]
 
 STYLES = {"degraded": "red", "improved": "green", "drift": "red", "steady": "green"}
 MOST_COLUMNS = 10
@@ -31,7 +31,9 @@ def print_performance(console: Console, comparisons: Iterable[Comparison]) -> No
     """A line per comparison; the metrics that got better or worse, or cannot be compared, below it."""
     for each in comparisons:
         rival = each.against if each.run_id is None else f"{each.against} {each.run_id[:8]}"
-        line = Text(f"against the {rival}: ") + Text(each.verdict, STYLES.get(each.verdict, ""))
+        line = Text(f"against {'' if each.against == 'training' else 'the '}{rival}: ") + Text(
+            each.verdict, STYLES.get(each.verdict, "")
+        )
         if each.why:
             line += Text(escape_control(f" ({each.why})"), style="dim")
         console.print(line, soft_wrap=True)

@@ -19,7 +19,8 @@ from lodestar.core.results import Evaluation, MetricEstimate, Task
 __all__ = ["Comparison", "Judgement", "MetricVerdict", "Rival", "compare", "not_compared"]
 
 Judgement: TypeAlias = Literal["improved", "unchanged", "degraded", "not comparable"]
-Against: TypeAlias = Literal["baseline", "champion"]
+# "training": the run's own figures of its held-out rows; "earlier": the same rows' own past.
+Against: TypeAlias = Literal["baseline", "champion", "training", "earlier"]
 # 95 % intervals end so many standard errors from the middle.
 ENDS = NormalDist().inv_cdf(0.975)
 CONFIDENCE = 0.95
@@ -71,16 +72,17 @@ class Comparison:
 
 
 def compare(
-    evaluation: Evaluation, rival: Rival, *, improvement: float, degradation: float
+    evaluation: Evaluation, rival: Rival, *, improvement: float, degradation: float, among: int = 1
 ) -> Comparison:
     """Compare every metric that the rival has.
 
     Better by at least `improvement`, or worse by at least `-degradation`, and surely so: the interval
-    of the change does not reach 0.
+    of the change does not reach 0. All intervals hold at once `among` so many comparisons, as of days.
     """
     compared = [name for name in rival.metrics if name in evaluation.metrics]
     # How many standard errors each end lies away, so that all intervals hold at once.
-    reach = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / max(len(compared), 1))
+    looked_at = max(len(compared), 1) * max(among, 1)
+    reach = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / looked_at)
     verdicts = tuple(
         _metric(name, evaluation, rival, reach, (improvement, degradation))
         for name in rival.metrics

@@ -1,10 +1,14 @@
-"""Compare later rows with what a run was trained on: a file, or the prediction log of `serve-api`."""
+"""Compare later rows with what a run was trained on: a file, or the prediction log of `serve-api`.
 
-from collections.abc import Sequence
+Where labels have come for their predictions, these are judged too.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lodestar.adapters.files import path_of
 from lodestar.adapters.log_files import PredictionLogFiles
@@ -17,15 +21,19 @@ from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Verdict
+from lodestar.core.labels.results import LabelReport
 from lodestar.errors import DataError, SchemaError, UsageError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.drift import tell_store
+from lodestar.pipelines.label_rows import PredictionRows
+from lodestar.pipelines.labels import LabelQuestion, MonitoredArtifact, judged_labels, tell_labels
 from lodestar.settings.loading import Environment
 
 __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
 
 CHUNK_ROWS = 65_536
+DIGEST = "artifact_digest"
 # Parts of the time: by hour for so many of them, else by day.
 MOST_HOURS = 72
 # One part alone may be chance: there are many of them.
@@ -36,12 +44,16 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Asked:
-    """Which rows: a data URI, or a log's folder with a time from `since` to before `until` (UTC)."""
+    """Which rows: a data URI, or a log's folder with a time from `since` to before `until` (UTC).
+
+    `labels`: also judge their predictions.
+    """
 
     data: str | None = None
     log: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    labels: LabelQuestion | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class MonitoredRun:
-    """What came of it; `slices` are the parts of a log's time, in order."""
+    """What came of it; `slices` are the parts of a log's time, in order.
+
+    `labels` is None where none were asked for.
+    """
 
     run_id: str
     run_name: str
@@ -66,6 +81,7 @@ class MonitoredRun:
     report: DriftReport
     slices: tuple[Slice, ...]
     notes: tuple[str, ...]
+    labels: LabelReport | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -121,7 +137,8 @@ def monitor(
     tell.stage("Comparing rows")
     limits = limits_of(environment.config.drift)
     if asked.data is not None:
-        windows = {_NO_TIME: _of_data(factory, asked.data, contents, trained, notes, tell)}
+        rows = _Rows(asked.data, opened.digest, contents, trained)
+        windows = {_NO_TIME: _of_data(factory, rows, notes, tell)}
     else:
         windows = _of_log(environment, opened, contents, trained, asked, notes, tell)
     for note in notes:
@@ -132,6 +149,13 @@ def monitor(
     report, now = judge(whole, limits), datetime.now(UTC)
     source = asked.data or f"{asked.log} {_span(asked)}".rstrip()
     tell_store(store, opened.run_id, report, source=f"monitor {source}", now=now, tell=tell)
+    labels = None
+    if asked.labels is not None:
+        artifact = MonitoredArtifact(environment, contents, trained, opened.digest, now)
+        predictions = _predictions(environment, factory, opened, contents, asked)
+        labels = judged_labels(artifact, predictions, asked.labels, tell=tell)
+        told = f"monitor {source} with {asked.labels.labels}"
+        tell_labels(store, opened.run_id, labels, source=told, now=now, tell=tell)
     return MonitoredRun(
         run_id=opened.run_id,
         run_name=opened.run_name,
@@ -147,6 +171,7 @@ def monitor(
             if begins != _NO_TIME
         ),
         notes=tuple(notes),
+        labels=labels,
     )
 
 
@@ -168,26 +193,36 @@ def _check(asked: Asked) -> None:
         )
 
 
-def _of_data(
-    factory: EnvironmentFactory,
-    uri: str,
-    contents: ArtifactContents,
-    trained: Reference,
-    notes: list[str],
-    tell: Progress,
-) -> Window:
-    """All rows of a data URI."""
-    window = Window(trained)
-    with factory.reader(uri).read(chunk_rows=CHUNK_ROWS) as reader:
+@dataclass(frozen=True)
+class _Rows:
+    """A data URI, and the artifact that its rows are held against."""
+
+    uri: str
+    digest: str
+    contents: ArtifactContents
+    trained: Reference
+
+
+def _of_data(factory: EnvironmentFactory, rows: _Rows, notes: list[str], tell: Progress) -> Window:
+    """All rows of a data URI; of a table of predictions those of this artifact."""
+    contents, trained = rows.contents, rows.trained
+    window, foreign = Window(trained), 0
+    with factory.reader(rows.uri).read(chunk_rows=CHUNK_ROWS) as reader:
         names = _watched(contents, trained, reader.schema)
         known = {*trained.names, *contents.spine_schema.names, "run_id", "artifact_digest"}
         if new := [name for name in reader.schema.names if name not in known]:
             notes.append(f"columns that training had not are left alone: {', '.join(new[:12])}")
+        marked = DIGEST in reader.schema.names
         for batch in reader:
-            window.add({name: batch.column(name) for name in names}, batch.num_rows)
+            own = batch.filter(pc.equal(batch.column(DIGEST), rows.digest)) if marked else batch
+            foreign += batch.num_rows - own.num_rows
+            window.add({name: own.column(name) for name in names}, own.num_rows)
             tell.rows(window.rows, None)
+    if foreign:
+        notes.append(f"rows of other artifacts are left out: {foreign:,}")
     if not window.rows:
-        raise DataError(f"{uri} has no rows", hint="there is nothing to compare")
+        of = f" of artifact {rows.digest[:12]}" if foreign else ""
+        raise DataError(f"{rows.uri} has no rows{of}", hint="there is nothing to compare")
     return window
 
 
@@ -241,6 +276,35 @@ def _of_log(
     if not rows:
         raise log.empty(asked.since, asked.until)
     return windows
+
+
+def _predictions(
+    environment: Environment,
+    factory: EnvironmentFactory,
+    opened: OpenedRun,
+    contents: ArtifactContents,
+    asked: Asked,
+) -> PredictionRows:
+    """The same rows once more, for what was predicted of them."""
+    if asked.data is not None:
+        reader, stamp = factory.reader(asked.data), contents.roles.timestamp
+        schema = reader.schema()
+
+        def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+            with reader.read(chunk_rows=CHUNK_ROWS) as stream:
+                for batch in stream:
+                    yield batch.select(list(names))
+
+        return PredictionRows(schema, stamp if stamp in schema.names else None, read)
+    folder = path_of(asked.log or "", environment.project)
+    log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
+    hours = log.hours(asked.since, asked.until)
+
+    def logged(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for hour in hours:
+            yield from log.rows(hour, names, asked.since, asked.until)
+
+    return PredictionRows(log.columns(hours[-1]), "logged_at", logged)
 
 
 def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> dict[str, pa.Array]:

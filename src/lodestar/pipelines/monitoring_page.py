@@ -32,7 +32,8 @@ def write_page(run: MonitoredRun, path: Path) -> None:
             slices=tuple(TimeSlice(_said(part.begins), part.report) for part in run.slices),
             since={name: _said(at) for name, at in moments.items() if at is not None},
             lately=run.lately,
-            notes=run.notes,
+            notes=(*run.notes, *(() if run.labels is None else run.labels.notes)),
+            labels=run.labels,
         )
     )
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")

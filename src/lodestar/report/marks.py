@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lodestar.report.markup import Html, tag
 
-__all__ = ["Scale", "brand", "histogram", "icon", "interval", "paired_bars", "whisker_bar"]
+__all__ = ["Scale", "brand", "histogram", "icon", "interval", "paired_bars", "trend", "whisker_bar"]
 
 ICONS = {
     "ok": "M5 12.5l4.5 4.5L19 7.5",
@@ -101,6 +101,45 @@ def paired_bars(pairs: Sequence[tuple[float, float]], *, alt: str) -> Html:
     width = max(10 * len(pairs) - 2, 1)
     base = tag("line", x1=0, x2=width, y1=40, y2=40, class_="zero")
     return _svg(*bars, base, size=(width, 40.5), class_="paired", alt=alt)
+
+
+def trend(
+    points: Sequence[tuple[float, float, float] | None],
+    level: float | None,
+    worse: Sequence[bool],
+    *,
+    alt: str,
+) -> Html:
+    """A value with its interval per place, None where there is none, and a dashed line at `level`."""
+    known = [each for point in points if point is not None for each in point]
+    known += [] if level is None else [level]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    span = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return round(56 - 52 * (value - low) / span, 2)
+
+    shapes = []
+    if level is not None:
+        ends = {"x1": 0, "x2": 10 * len(points), "y1": at(level), "y2": at(level)}
+        shapes.append(tag("line", **ends, class_="level"))
+    for place, (point, bad) in enumerate(zip(points, worse, strict=True)):
+        if point is None:
+            continue
+        x, kind = 10 * place, " worse" if bad else ""
+        value, start, end = point
+        shapes += [
+            tag(
+                "rect",
+                x=x + 3,
+                y=at(end),
+                width=4,
+                height=max(at(start) - at(end), 0.6),
+                class_=f"band{kind}",
+            ),
+            tag("line", x1=x + 1, x2=x + 9, y1=at(value), y2=at(value), class_=f"value{kind}"),
+        ]
+    return _svg(*shapes, size=(max(10 * len(points), 1), 60), class_="trend", alt=alt)
 
 
 def icon(name: str) -> Html:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lodestar.core.drift.verdict import ColumnDrift, DriftReport, Finding
+from lodestar.core.labels.results import LabelReport
 from lodestar.report import marks, wording
 from lodestar.report.markup import Html, Node, details, table, tag
+from lodestar.report.outcomes import outcome_verdict, outcomes
 from lodestar.report.performance import section
 from lodestar.report.shell import Section, shell
 
@@ -61,11 +63,13 @@ class MonitoringReport:
     since: Mapping[str, str] | None = None
     lately: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: LabelReport | None = None
 
 
 def render_monitoring(report: MonitoringReport) -> str:
     """The whole page. The same report gives the same text, byte for byte."""
-    navigation: list[Section] = [("changes", "Changes")]
+    navigation: list[Section] = [("outcomes", "Outcomes")] if report.labels else []
+    navigation += [("changes", "Changes")]
     navigation += [("time", "Over time")] if report.slices else []
     navigation += [("measures", "All columns"), ("method", "Method")]
     return shell(
@@ -73,6 +77,7 @@ def render_monitoring(report: MonitoringReport) -> str:
         navigation=navigation,
         header=_header(report),
         sections=(
+            outcomes(report.labels) if report.labels else None,
             _changes(report),
             _over_time(report) if report.slices else None,
             _measures(report.drift),
@@ -93,6 +98,7 @@ def _header(report: MonitoringReport) -> Html:
         tag(
             "dl",
             _fact("Verdict", _verdict(drift, report.lately)),
+            _fact("By labels", outcome_verdict(report.labels)) if report.labels else None,
             _fact("Rows compared", wording.count(drift.rows)),
             _fact("With", f"{wording.count(drift.trained_rows)} training rows"),
             _fact("Source", tag("code", report.source)),

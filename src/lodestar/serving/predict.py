@@ -80,7 +80,7 @@ class Predictor:
         told = iter(await fleet.ask_all(good))
         rows: list[PredictionBody | RowProblem] = []
         versions: set[str] = set()
-        for row in asked:
+        for place, row in enumerate(asked):
             if isinstance(row, ProblemError):
                 rows.append(RowProblem(row.plain(request.request_id)))
                 continue
@@ -90,7 +90,7 @@ class Predictor:
                 rows.append(RowProblem(reply.plain(request.request_id)))
                 continue
             if self._logger is not None:
-                self._logger.add(lane.version, request.request_id, row, reply)
+                self._logger.add(lane.version, request.request_id, row, reply, place=place)
             rows.append(said(lane, reply))
         failed = sum(isinstance(row, RowProblem) for row in rows)
         body = self._encode(BatchBody(request.request_id, rows, failed))

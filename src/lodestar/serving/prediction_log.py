@@ -1,10 +1,11 @@
-"""A sample of what was asked and answered, for drift and parity checks later: parquet files by hour.
+"""A sample of what was asked and answered, for drift, labels and parity later: parquet files by hour.
 
     <folder>/<recipe>/date=2026-11-25/hour=19/<artifact digest>-<process>-<number>.parquet
 
-A row has when, the request's id and the run; the request's fields, the model's inputs, the prediction
-and its probabilities; and which features a policy filled. Nobody waits for it: rows are kept in memory
-up to a bound, and a thread writes them. What does not fit, or cannot be written, is dropped and counted.
+A row has when, the request's id, its place among the request's rows, and the run; the request's
+fields, the model's inputs, the prediction and its probabilities; and which features a policy filled.
+Nobody waits for it: rows are kept in memory up to a bound, and a thread writes them. What does not fit,
+or cannot be written, is dropped and counted.
 """
 
 import random
@@ -49,6 +50,7 @@ class _Kept:
     version: ServedVersion
     at: int
     request_id: str
+    place: int
     asked: Row
     answer: RowAnswer
 
@@ -77,14 +79,22 @@ class PredictionLogger:
         self._thread = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def add(self, version: ServedVersion, request_id: str, asked: Row, answer: RowAnswer) -> None:
-        """Keep a row, if it is drawn and there is room."""
+    def add(
+        self,
+        version: ServedVersion,
+        request_id: str,
+        asked: Row,
+        answer: RowAnswer,
+        *,
+        place: int = 0,
+    ) -> None:
+        """Keep a row, if it is drawn and there is room; `place` is its own among the request's rows."""
         if self._draw.random() >= self._settings.sample:
             return
         if len(self._rows) >= self._settings.waiting:
             self._telemetry.unlogged(1)
             return
-        self._rows.append(_Kept(version, self._clock() // 1_000, request_id, asked, answer))
+        self._rows.append(_Kept(version, self._clock() // 1_000, request_id, place, asked, answer))
         if len(self._rows) >= ROWS_AT_ONCE:
             self._wake.set()
 
@@ -135,6 +145,7 @@ def _table(version: ServedVersion, rows: Sequence[_Kept]) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "logged_at": pa.array([row.at for row in rows], TIMESTAMP),
         "request_id": pa.array([row.request_id for row in rows]),
+        "request_row": pa.array([row.place for row in rows], pa.int64()),
         "run_id": pa.array([version.run.run_id] * len(rows)),
         "artifact_digest": pa.array([version.run.digest] * len(rows)),
         "degraded": pa.array([row.answer.degraded for row in rows]),

@@ -28,6 +28,8 @@ STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_SECONDS[:10])
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # The middle is for probabilities, the rest for targets of any scale.
 DIFFERENCES = (0.0, 1e-9, 1e-6, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0, 1e4)
+# A minute, a quarter of an hour, … a quarter of a year.
+AGES = (60.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0, 7_776_000.0)
 # For probabilities; targets of another scale give their own.
 PREDICTIONS = tuple(step / 20 for step in range(21))
 
@@ -61,6 +63,12 @@ class Telemetry:
         )
         self._stale = self._counter(
             "features_stale", "Values that were older than their max_age", "feature"
+        )
+        self._ages = self._histogram(
+            "feature_age_seconds",
+            "How long ago a namespace's values happened, of one row per micro-batch",
+            AGES,
+            "namespace",
         )
         self._unknown = self._counter(
             "unknown_categories", "Categories that training had not seen", "column"
@@ -128,6 +136,10 @@ class Telemetry:
     def stale(self, feature: str, count: int = 1) -> None:
         """A value was older than its max_age."""
         self._stale(feature).inc(count)
+
+    def feature_age(self, namespace: str, seconds: float) -> None:
+        """A namespace's values of an entity were so old when they were served."""
+        self._ages(namespace).observe(seconds)
 
     def unknown_categories(self, column: str, count: int = 1) -> None:
         """Training had not seen these."""
@@ -248,6 +260,9 @@ class Unheard(Telemetry):
         """Not counted."""
 
     def stale(self, feature: str, count: int = 1) -> None:
+        """Not counted."""
+
+    def feature_age(self, namespace: str, seconds: float) -> None:
         """Not counted."""
 
     def unknown_categories(self, column: str, count: int = 1) -> None:

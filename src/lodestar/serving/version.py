@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
@@ -84,11 +84,9 @@ class ServedVersion:
         self.drift = parts.drift
         self._telemetry = telemetry
         self._clock = clock
-        self._features = tuple(
-            name
-            for item in contents.augmenter_config_snapshot.get("features", ())
-            for name in item["features"]
-        )
+        selection = contents.augmenter_config_snapshot.get("features", ())
+        self._features = tuple(name for item in selection for name in item["features"])
+        self._event_times = tuple(_event_times(selection))
         self._keys = _picker([request.names.index(key) for key in (reader.keys if reader else ())])
         together = [*request.names, *self._features]
         self._inputs = _picker([together.index(name) for name in contents.roles.inputs])
@@ -154,6 +152,9 @@ class ServedVersion:
                 ) from error
             found = [self._policies.nothing] * len(rows)
         now = self._clock() // 1_000
+        for namespace, place in self._event_times if found else ():
+            if (happened := found[0][place]) is not None:
+                self._telemetry.feature_age(namespace, (now - happened) / 1e6)
         settle = self._policies.settle
         out: list[_Augmented | ProblemError] = []
         for row, values in zip(rows, found, strict=True):
@@ -234,6 +235,14 @@ class _Augmented:
     inputs: Row
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+
+
+def _event_times(selection: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+    """Each namespace, and where its event time stands in what an online reader answers."""
+    place = 0
+    for item in selection:
+        yield item["feature_namespace"], place
+        place += 1 + len(item["features"])
 
 
 def _picker(places: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:

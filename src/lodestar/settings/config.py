@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from lodestar.settings.execution import Execution
 from lodestar.settings.feature_store import FeatureStore
-from lodestar.settings.monitoring import Drift, PerformanceMonitoring
+from lodestar.settings.monitoring import Drift, Labels, PerformanceMonitoring
 from lodestar.settings.section import EnvText, Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
 from lodestar.settings.stores import GCS, S3, Azure
@@ -179,6 +179,7 @@ class Config(Section):
     serving: Serving = Serving()
     performance_monitoring: PerformanceMonitoring = PerformanceMonitoring()
     drift: Drift = Drift()
+    labels: Labels = Labels()
 
     @model_validator(mode="after")
     def _a_feature_store_is_declared(self) -> "Config":

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from lodestar.settings.section import Name, Section, Whole
 
-__all__ = ["AlertThresholds", "Drift", "PerformanceMonitoring"]
+__all__ = ["AlertThresholds", "Drift", "Labels", "PerformanceMonitoring"]
 
 
 def _as_float(value: object) -> object:
@@ -50,3 +50,14 @@ class Drift(Section):
     vanished: Share = 0.02
     rows: Whole = Field(default=30, ge=1)
     window_seconds: Annotated[Number, Field(gt=0)] = 600.0
+
+
+class Labels(Section):
+    """When labels that came later are enough to judge by.
+
+    Fewer than `rows` labelled predictions are not judged, nor a part of the time of whose predictions
+    less than `coverage` of the usual share has a label.
+    """
+
+    rows: Whole = Field(default=30, ge=2)
+    coverage: Share = 0.8

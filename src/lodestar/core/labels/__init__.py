@@ -1,0 +1,1 @@
+"""Labels that arrive after their predictions: coverage, metrics by time and segment, verdicts."""
