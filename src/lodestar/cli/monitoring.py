@@ -38,6 +38,7 @@ def monitor(
     """Compare later rows with what a run was trained on."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.monitoring_views import MonitorView
         from lodestar.pipelines.monitor import Asked
         from lodestar.pipelines.monitor import monitor as run
@@ -49,7 +50,7 @@ def monitor(
             from lodestar.pipelines.monitoring_page import write_page
 
             write_page(monitored, html)
-        out.show(MonitorView(monitored, html))
+        show_with_alerts(out, MonitorView(monitored, html), environment, monitored)
         if fail_on_drift and monitored.verdict == "drift":
             raise typer.Exit(WORSE)
 
