@@ -195,6 +195,15 @@ def test_a_run_that_is_served_no_more_has_no_window_and_returns_without_one() ->
     }
 
 
+def test_a_window_that_is_over_after_its_run_has_gone_is_not_shown() -> None:
+    telemetry = Telemetry()
+    telemetry.model("champion", "run one", "a")
+    telemetry.model("champion", "run two", "b")
+    telemetry.drift("run one", 1, 500)  # a thread was at it
+    text = telemetry.render()[0].decode()
+    assert 'lodestar_drifted_columns{run_id="run one"}' not in text
+
+
 WORKER = """
 from lodestar.serving.telemetry import Telemetry
 telemetry = Telemetry()
