@@ -24,6 +24,7 @@ from lodestar.serving.edge import Edge
 from lodestar.serving.problems import FieldProblem, ProblemError
 from lodestar.serving.server import serve
 from lodestar.serving.telemetry import Telemetry
+from lodestar.serving.tracing import RequestTraces
 from lodestar.settings.serving import Serving
 
 __all__ = ["ORDER", "SECRET", "app", "made_edge"]
@@ -78,10 +79,10 @@ async def predict(request: http.Request) -> http.Answer:
     return http.Answer(json.dumps(told).encode(), versions=("run-1",))
 
 
-def made_edge(settings: Serving, log: Log) -> Edge:
+def made_edge(settings: Serving, log: Log, traces: RequestTraces | None = None) -> Edge:
     """The edge in front of the hot route and a FastAPI application."""
     routes = {("POST", "/predict"): predict, ("POST", "/predict/batch"): predict}
-    return Edge(routes, _fastapi(), settings, Telemetry(), log)
+    return Edge(routes, _fastapi(), settings, Telemetry(), log, traces)
 
 
 def app() -> Edge:
@@ -96,7 +97,9 @@ def _fastapi() -> FastAPI:
 
     @api.get("/items/{number}")
     async def item(number: int, request: Request, word: str = "") -> dict[str, object]:
-        return {"number": number, "id": request.state.request_id, "word": word}
+        parent = request.headers.get("traceparent")
+        state = {"id": request.state.request_id, "traceparent": parent}
+        return {"number": number, "word": word, **state}
 
     @api.get("/fails/{how}")
     async def fails(how: str) -> None:

@@ -70,6 +70,7 @@ def test_a_window_like_the_training_is_steady_and_another_one_is_not() -> None:
     clock, telemetry = Clock(), Telemetry()
     drift = windows(clock)
     version = served(drift, telemetry)
+    telemetry.model("champion", version.run.run_id, version.run.digest)
     ask(version, 300)
     drift.settle(telemetry, version.run.run_id)
     assert not judged(drift)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lodestar.cli.alerts import alerts_app
 from lodestar.cli.checking import add_check_command
 from lodestar.cli.deploy import deploy_app
 from lodestar.cli.edge import WORSE, guarded
@@ -25,6 +26,7 @@ from lodestar.cli.options import (
 )
 from lodestar.cli.promotion import add_promotion_commands
 from lodestar.cli.serving import add_serving_commands, prove_ahead
+from lodestar.cli.tracing import traced
 
 if TYPE_CHECKING:
     from lodestar.core.performance import Comparison
@@ -45,6 +47,7 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(infra_app, name="infra")
 app.add_typer(deploy_app, name="deploy")
+app.add_typer(alerts_app, name="alerts")
 add_init_command(app)
 add_check_command(app)
 add_feature_commands(app)
@@ -80,14 +83,20 @@ def train(
 
         settings = the_settings(recipe_file, env, overrides)
         params = parse_context_params(context_params)
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.present import TrainView
         from lodestar.pipelines.train import train as run
 
-        with out.progress() as progress:
-            trained = run(settings, params, strict=strict, resume=resume, progress=progress)
+        with (
+            out.progress() as progress,
+            traced(settings.environment, "train", progress) as steps,
+        ):
+            trained = run(settings, params, strict=strict, resume=resume, progress=steps)
+            steps.about(recipe=trained.recipe, run_id=trained.saved.run_id)
             prove_ahead(settings.environment, trained.saved.run_id, progress)
         serving = settings.environment.config.environment.serving
-        out.show(TrainView(trained, serves=serving == "allowed"))
+        view = TrainView(trained, serves=serving == "allowed")
+        show_with_alerts(out, view, settings.environment, trained)
         _exit_if_worse(trained.performance, asked=fail_on_degradation)
 
 
@@ -110,14 +119,14 @@ def batch_inference(
         from lodestar.settings.loading import parse_context_params
 
         environment, params = the_environment(env), parse_context_params(context_params)
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.present import BatchView
         from lodestar.pipelines.batch_inference import batch_inference as run
 
-        with out.progress() as progress:
-            scored = run(
-                environment, run_id, params, output=output, resume=resume, progress=progress
-            )
-        out.show(BatchView(scored))
+        with out.progress() as progress, traced(environment, "batch-inference", progress) as steps:
+            scored = run(environment, run_id, params, output=output, resume=resume, progress=steps)
+            steps.about(recipe=scored.recipe, run_id=scored.run_id, rows=scored.rows)
+        show_with_alerts(out, BatchView(scored), environment, scored)
         if fail_on_drift and scored.drift is not None and scored.drift.verdict == "drift":
             raise typer.Exit(WORSE)
 
@@ -136,12 +145,14 @@ def evaluate(
         from lodestar.settings.loading import parse_context_params
 
         environment, params = the_environment(env), parse_context_params(context_params)
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.present import EvaluateView
         from lodestar.pipelines.evaluate import evaluate as run
 
-        with out.progress() as progress:
-            evaluated = run(environment, run_id, params, data=data, progress=progress)
-        out.show(EvaluateView(evaluated))
+        with out.progress() as progress, traced(environment, "evaluate", progress) as steps:
+            evaluated = run(environment, run_id, params, data=data, progress=steps)
+            steps.about(recipe=evaluated.recipe, run_id=evaluated.run_id)
+        show_with_alerts(out, EvaluateView(evaluated), environment, evaluated)
         _exit_if_worse(evaluated.performance, asked=fail_on_degradation)
 
 

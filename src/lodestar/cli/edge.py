@@ -38,12 +38,12 @@ class Out:
     """Shows results; people's text goes to stderr, so that stdout is for programs."""
 
     def __init__(self, *, as_json: bool, stdout: TextIO) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
         self._stdout = stdout
 
     def show(self, view: View) -> None:
         """Print a result the way that was asked for."""
-        if self._as_json:
+        if self.as_json:
             self._object(view.json())
         else:
             view.print(self.console())
@@ -51,7 +51,7 @@ class Out:
     def error(self, error: LodestarError) -> None:
         """Print what is wrong and what would be right."""
         sys.stderr.write(f"error: {escape_control(str(error))}\n")
-        if self._as_json:
+        if self.as_json:
             self._object({"error": described(error)})
 
     @contextmanager

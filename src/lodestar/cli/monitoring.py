@@ -77,6 +77,7 @@ def monitor(
     """Compare later rows with what a run was trained on, and judge it by labels that came later."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.monitoring_views import MonitorView
         from lodestar.pipelines.labels import LabelQuestion
         from lodestar.pipelines.monitor import Asked
@@ -108,7 +109,7 @@ def monitor(
             from lodestar.pipelines.monitoring_page import write_page
 
             write_page(monitored, html)
-        out.show(MonitorView(monitored, html))
+        show_with_alerts(out, MonitorView(monitored, html), environment, monitored)
         drifted = fail_on_drift and monitored.verdict == "drift"
         told = monitored.labels
         if drifted or (fail_on_degradation and told is not None and told.verdict == "degraded"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
+from lodestar.core.alerts.readings import Measured, of_drift
 from lodestar.core.drift.verdict import DriftReport
 from lodestar.errors import DataError
 from lodestar.factory.environment import EnvironmentFactory, Loader
@@ -41,12 +42,19 @@ class ScoredBatch:
 
     run_id: str
     digest: str
+    recipe: str
     rows: int
     outputs: dict[str, str]
     unknown_categories: dict[str, int]
     features_filled: dict[str, int]
     drift: DriftReport | None
     notes: tuple[str, ...]
+
+    def measured(self) -> tuple[Measured, ...]:
+        """How far the rows have drifted, for alert rules."""
+        if self.drift is None:
+            return ()
+        return (Measured("batch-inference", self.recipe, self.run_id, of_drift(self.drift)),)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ def batch_inference(
     return ScoredBatch(
         run_id=opened.run_id,
         digest=opened.digest,
+        recipe=wrapper.contents.recipe_name,
         rows=counts.rows,
         outputs=destinations,
         unknown_categories=counts.unknown,

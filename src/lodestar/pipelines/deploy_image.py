@@ -138,4 +138,5 @@ def _extras(config: Config) -> tuple[str, ...]:
         )
     chosen = None if store is None else store.chosen
     native = ("native",) if config.serving.native else ()
-    return ("serving", *native, *EXTRAS[chosen])
+    traced = ("otel",) if config.tracing.enabled else ()
+    return ("serving", *native, *traced, *EXTRAS[chosen])

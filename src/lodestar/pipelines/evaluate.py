@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
+from lodestar.core.alerts.readings import Measured, of_performance
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.fingerprint import fingerprint
 from lodestar.core.ordering import in_content_order
@@ -32,11 +33,17 @@ class EvaluatedRun:
 
     run_id: str
     digest: str
+    recipe: str
     data: str
     evaluation: Evaluation
     trained: dict[str, dict[str, float]]
     performance: tuple[Comparison, ...]
     notes: tuple[str, ...]
+
+    def measured(self) -> tuple[Measured, ...]:
+        """The metrics, and how they compare, for alert rules."""
+        values = of_performance(self.evaluation, self.performance)
+        return (Measured("evaluate", self.recipe, self.run_id, values),)
 
 
 def evaluate(
@@ -86,6 +93,7 @@ def evaluate(
     return EvaluatedRun(
         run_id=opened.run_id,
         digest=opened.digest,
+        recipe=contents.recipe_name,
         data=f"{rows} of {data or 'its own loader'}",
         evaluation=evaluation,
         trained=contents.metrics,

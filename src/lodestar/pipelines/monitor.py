@@ -17,6 +17,7 @@ from lodestar.artifact.manifest import verify
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PAYLOAD
+from lodestar.core.alerts.readings import Measured, of_drift
 from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
@@ -82,6 +83,10 @@ class MonitoredRun:
     slices: tuple[Slice, ...]
     notes: tuple[str, ...]
     labels: LabelReport | None = None
+
+    def measured(self) -> tuple[Measured, ...]:
+        """How far the rows have drifted, for alert rules."""
+        return (Measured("monitor", self.recipe, self.run_id, of_drift(self.report)),)
 
     @property
     def verdict(self) -> Verdict:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from lodestar.artifact.store import SavedRun
+from lodestar.core.alerts.readings import Measured, of_performance
 from lodestar.core.fingerprint import fingerprint
 from lodestar.core.ordering import in_content_order
 from lodestar.core.performance import Comparison
@@ -36,11 +37,17 @@ class TrainedRun:
     """A finished training and where everything of it lies."""
 
     saved: SavedRun
+    recipe: str
     class_path: str
     result: TrainingResult
     insight: Insight
     performance: tuple[Comparison, ...]
     notes: tuple[str, ...]
+
+    def measured(self) -> tuple[Measured, ...]:
+        """The metrics, and how they compare, for alert rules."""
+        values = of_performance(self.result.evaluation, self.performance)
+        return (Measured("train", self.recipe, self.saved.run_id, values),)
 
 
 def train(
@@ -92,7 +99,15 @@ def train(
     recording = Recording(settings, factory, params, notes, digest, now=datetime.now(UTC))
     with TemporaryDirectory() as scratch:
         saved = recording.save(table, result, insight, performance, Path(scratch))
-    return TrainedRun(saved, settings.recipe.model.class_path, result, insight, performance, notes)
+    return TrainedRun(
+        saved=saved,
+        recipe=settings.loaded.name,
+        class_path=settings.recipe.model.class_path,
+        result=result,
+        insight=insight,
+        performance=performance,
+        notes=notes,
+    )
 
 
 def roles_of(recipe: Recipe, schema: pa.Schema) -> Roles:

@@ -23,8 +23,11 @@ AT_ONCE = 4096
 CLOSE_SECONDS = 2.0
 
 
-class RequestLine(msgspec.Struct):
-    """What is kept of a request; `route` is the template, `versions` the runs that answered."""
+class RequestLine(msgspec.Struct, omit_defaults=True):
+    """What is kept of a request; `route` is the template, `versions` the runs that answered.
+
+    `trace_id` is only there where requests are traced.
+    """
 
     time: datetime
     request_id: str
@@ -36,6 +39,7 @@ class RequestLine(msgspec.Struct):
     bytes_out: int
     client: str
     versions: Sequence[str]
+    trace_id: str | None = None
 
 
 class Log:
@@ -67,6 +71,7 @@ class Log:
         bytes_out: int,
         client: str,
         versions: Sequence[str],
+        trace_id: str | None = None,
     ) -> None:
         """Say that a request was answered."""
         line = RequestLine(
@@ -80,6 +85,7 @@ class Log:
             bytes_out,
             client,
             versions,
+            trace_id,
         )
         self._put(self._encode(line))
 

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from lodestar.serving.limits import check_headers, deeper_than
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.readiness import Readiness
 from lodestar.serving.telemetry import Telemetry
+from lodestar.serving.tracing import RequestTraces
 from lodestar.serving.wire import check_extra
 from lodestar.settings.serving import Serving
 
@@ -61,6 +62,7 @@ class Desk:
         settings: Serving,
         telemetry: Telemetry,
         log: Log,
+        traces: RequestTraces | None = None,
     ) -> None:
         self.limits = limits = settings.limits
         self.telemetry = telemetry
@@ -72,6 +74,7 @@ class Desk:
         self.most_held = LARGEST_BODIES * limits.body_bytes
         self.state: Mapping[str, Any] = {}
         self.fallback = fallback
+        self._traces = traces
         self._gate = Gate(settings.authentication)
         self._admission = Admission(limits.concurrency, limits.queue, telemetry.queue)
         self._routes = self._all_routes(routes)
@@ -99,6 +102,8 @@ class Desk:
         request = Request(method, path, headers, b"", request_id, False, query)  # noqa: FBT003 -- hot
         exchange = Exchange(request, route, client, monotonic())
         self.in_flight += 1
+        if self._traces is not None and route.traced:
+            request.span = self._traces.begin(method, route.template, request_id, fields)
         try:
             if not route.public:
                 self._check_draining()
@@ -156,13 +161,16 @@ class Desk:
         """Wait for a turn and let the route's handler answer; its failures are answers too."""
         if exchange.turn is not None and not await self._has_its_turn(exchange, exchange.turn):
             return self._cut_short(exchange)
-        route = exchange.route
+        route, request = exchange.route, exchange.request
         exchange.working = True
         try:
             if route.handler is None:
                 answer = await replay(self.fallback, exchange, self.state)
             else:
-                answer = await route.handler(exchange.request)
+                answer = await route.handler(request)
+            if request.span is not None:
+                trace = (b"traceresponse", request.span.traceparent.encode())
+                answer.headers = (*answer.headers, trace)
             if answer.headers:
                 check_extra(answer.headers)
         except asyncio.CancelledError:
@@ -212,7 +220,10 @@ class Desk:
             bytes_out=sent or 0,
             client=exchange.client,
             versions=answer.versions,
+            trace_id=None if request.span is None else request.span.trace_id,
         )
+        if request.span is not None:
+            RequestTraces.end(request.span, exchange.template, status, answer.versions)
 
     async def _has_its_turn(self, exchange: Exchange, turn: "asyncio.Future[None]") -> bool:
         """Wait for it; False if something cut the wait short, and the turn is given up."""
@@ -273,9 +284,9 @@ class Desk:
 
     def _all_routes(self, routes: Routes) -> dict[tuple[str, str], Route]:
         found = {
-            ("GET", "/health/live"): Route("/health/live", at_once=_alive, public=True),
-            ("GET", "/health/ready"): Route("/health/ready", at_once=self._ready, public=True),
-            ("GET", "/metrics"): Route("/metrics", self._metrics, counted=False),
+            ("GET", "/health/live"): _probed("/health/live", _alive),
+            ("GET", "/health/ready"): _probed("/health/ready", self._ready),
+            ("GET", "/metrics"): Route("/metrics", self._metrics, counted=False, traced=False),
         }
         for (method, path), handler in routes.items():
             found[method, path] = Route(path, handler, admin=path.startswith("/admin/"))
@@ -294,6 +305,11 @@ class Desk:
         loop = asyncio.get_running_loop()
         body, media = await loop.run_in_executor(None, self.telemetry.render)
         return Answer(body, content_type=media.encode())
+
+
+def _probed(path: str, at_once: Callable[[], Answer]) -> Route:
+    """What load balancers ask, all the time."""
+    return Route(path, at_once=at_once, public=True, traced=False)
 
 
 def _alive() -> Answer:

@@ -18,6 +18,7 @@ class Route:
 
     `public`: without authentication, and while draining. `admin`: administrators alone. `page`: an HTML
     page, which may load its scripts. `counted`: it takes a place among those worked on at once.
+    `traced`: it has a span, where requests have any.
     """
 
     template: str
@@ -27,6 +28,7 @@ class Route:
     admin: bool = False
     page: bool = False
     counted: bool = True
+    traced: bool = True
 
 
 class Exchange:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from starlette.routing import Route as StarletteRoute
 
 from lodestar.serving.exchange import Exchange
-from lodestar.serving.http import Answer
+from lodestar.serving.http import Answer, Request
 from lodestar.serving.wire import SECURITY
 
 __all__ = ["App", "Message", "Receive", "Scope", "Send", "replay"]
@@ -58,11 +58,20 @@ def _scope_of(exchange: Exchange, state: Mapping[str, Any]) -> Scope:
         "raw_path": request.path.encode(),
         "query_string": request.query,
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": _headers_of(request),
         "client": (exchange.client, 0),
         "server": None,
         "state": {**state, "request_id": request.request_id, "admin": request.admin},
     }
+
+
+def _headers_of(request: Request) -> list[tuple[bytes, bytes]]:
+    """Those of the client; a trace goes on from our span."""
+    span = request.span
+    if span is None:
+        return list(request.headers)
+    others = [header for header in request.headers if header[0] != b"traceparent"]
+    return [*others, (b"traceparent", span.traceparent.encode())]
 
 
 class _Gathered:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from lodestar.interface.tracing import Span
+
 __all__ = ["JSON", "Answer", "Handler", "Request", "Routes"]
 
 JSON = b"application/json"
@@ -13,7 +15,7 @@ JSON = b"application/json"
 class Request:
     """One request whose body was read whole, within the limits, from a caller who may ask.
 
-    `admin` says whether it may also change what is served.
+    `admin` says whether it may also change what is served. `span` is None where nothing is traced.
     """
 
     method: str
@@ -23,6 +25,7 @@ class Request:
     request_id: str
     admin: bool = False
     query: bytes = b""
+    span: Span | None = None
 
 
 @dataclass(slots=True)

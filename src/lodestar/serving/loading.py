@@ -43,6 +43,7 @@ class VersionLoader:
     project: Path
     clock: Callable[[], int] = time.time_ns
     drift: Drift | None = None
+    traced: bool = False
 
     def load(
         self, served: ServedRun, *, like: RequestModel | None = None, prove: bool = True
@@ -76,6 +77,7 @@ class VersionLoader:
             else None,
             degrade=self.settings.online.on_failure == "degrade",
             drift=self._windows(run, contents),
+            traced=self.traced,
         )
         if scorer.reason:
             notes = (*notes, f"rows are scored by the {scorer.name} way: {scorer.reason}")

@@ -9,6 +9,7 @@ from lodestar.serving.http import Answer, Request
 from lodestar.serving.prediction_log import PredictionLogger
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.scoring import Row
+from lodestar.serving.tracing import spanned
 from lodestar.serving.version import RowAnswer
 
 __all__ = ["BatchBody", "PredictionBody", "Predictor", "RowProblem"]
@@ -62,7 +63,13 @@ class Predictor:
     async def one(self, request: Request) -> Answer:
         """One row: `{field: value, …}`."""
         fleet = self._served.fleet
-        row = fleet.champion.version.request.one(request.body)
+        takes = fleet.champion.version.request
+        span = request.span
+        if span is None or not span.recorded:
+            row = takes.one(request.body)
+        else:
+            with span.child("parse"):
+                row = spanned(takes.one(request.body), span)
         lane, reply = await fleet.ask(row)
         if isinstance(reply, ProblemError):
             raise reply
@@ -75,7 +82,16 @@ class Predictor:
     async def many(self, request: Request) -> Answer:
         """Many rows: `{"rows": [{field: value, …}, …]}`."""
         fleet = self._served.fleet
-        asked = fleet.champion.version.request.rows(request.body, most=self._most_rows)
+        takes = fleet.champion.version.request
+        span = request.span
+        if span is None or not span.recorded:
+            asked = takes.rows(request.body, most=self._most_rows)
+        else:
+            with span.child("parse"):
+                asked = [
+                    row if isinstance(row, ProblemError) else spanned(row, span)
+                    for row in takes.rows(request.body, most=self._most_rows)
+                ]
         good: list[Row] = [row for row in asked if not isinstance(row, ProblemError)]
         told = iter(await fleet.ask_all(good))
         rows: list[PredictionBody | RowProblem] = []

@@ -11,12 +11,15 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from lodestar.serving.served_gauges import UNKNOWN, OfServedRuns
 
 __all__ = ["SHARED_FOLDER", "Telemetry", "Unheard"]
 
@@ -107,7 +110,16 @@ class Telemetry:
         self._psi = self._gauge(
             "drift_psi", "Stability index of the last window", "livemax", "run_id", "column"
         )
-        self._served: dict[str, Gauge] = {}
+        self._deliveries = self._counter(
+            "alert_deliveries", "Messages to alert channels: delivered, failed", "channel", "result"
+        )
+        self._firing = self._gauge(
+            "alerts_firing",
+            "Alerts that fire, as the rules of the config say",
+            "livemax",
+            "severity",
+        )
+        self._served: dict[str, tuple[str, Gauge]] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is the template, never what the client sent."""
@@ -167,12 +179,16 @@ class Telemetry:
 
     def model(self, role: str, run_id: str | None, digest: str = "") -> None:
         """From now on this run has the role; None: none has."""
-        before = self._served.pop(role, None)
+        before, left = self._served.pop(role, None), ""
         if before is not None:
-            before.set(0)
+            left, gauge = before
+            gauge.set(0)
         if run_id is not None:
-            self._served[role] = now = self._models(run_id, digest, role)
+            now = self._models(run_id, digest, role)
+            self._served[role] = run_id, now
             now.set(1)
+        if left and left not in {run for run, _ in self._served.values()}:
+            self._forget(left)
 
     def shadowed(self, result: str, rows: int = 1) -> None:
         """The shadow was asked rows: same, different, failed; or dropped, for lack of time."""
@@ -191,6 +207,14 @@ class Telemetry:
         """How far a column of the window lies from the training's."""
         self._psi(run_id, column).set(psi)
 
+    def alert_delivery(self, channel: str, result: str) -> None:
+        """A message to an alert channel was delivered, or failed."""
+        self._deliveries(channel, result).inc()
+
+    def alerts_firing(self, severity: str, count: int) -> None:
+        """So many alerts of a severity fire."""
+        self._firing(severity).set(count)
+
     def swapped(self, cause: str, result: str) -> None:
         """Somebody (swap), or an alias (follow), brought in a champion: done, refused or failed."""
         self._swaps(cause, result).inc()
@@ -205,11 +229,26 @@ class Telemetry:
 
     def render(self) -> tuple[bytes, str]:
         """The text that Prometheus reads, and its content type."""
+        return generate_latest(self._shown()), CONTENT_TYPE_PLAIN_0_0_4
+
+    def families(self) -> list[Metric]:
+        """What `render` says, as values."""
+        return list(self._shown().collect())
+
+    def _shown(self) -> OfServedRuns:
+        """The figures of all workers."""
         registry = self._registry
         if SHARED_FOLDER in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # not annotated there
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+        return OfServedRuns(registry)
+
+    def _forget(self, run_id: str) -> None:
+        """A run is served no more: should it come back, its next window counts, not its last one."""
+        for gauge in (*self._drifted.of(run_id), *self._psi.of(run_id)):
+            gauge.set(UNKNOWN)
+        for gauge in self._compared.of(run_id):
+            gauge.set(0)
 
     def _counter(self, name: str, what: str, *labels: str) -> "_Children[Counter]":
         return _Children(Counter(f"lodestar_{name}", what, labels, registry=self._registry))
@@ -287,6 +326,10 @@ class _Children(Generic[Kind]):
         if found is None:
             found = self._kept[labels] = self._metric.labels(*labels) if labels else self._metric
         return found
+
+    def of(self, first: object) -> list[Kind]:
+        """The children whose first label is this."""
+        return [child for labels, child in list(self._kept.items()) if labels[0] == first]
 
 
 class _Distribution(Histogram):

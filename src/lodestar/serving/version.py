@@ -19,6 +19,7 @@ from lodestar.serving.problems import FieldProblem, ProblemError
 from lodestar.serving.request_model import RequestModel
 from lodestar.serving.scoring import Row, RowScorer
 from lodestar.serving.telemetry import Telemetry
+from lodestar.serving.tracing import Stages
 
 __all__ = ["Parts", "RowAnswer", "ServedVersion"]
 
@@ -48,6 +49,7 @@ class Parts:
 
     `degrade`: where the online store does not answer, the policies for missing features decide. `drift`
     compares what is asked with the training; None where that is off, or the artifact has no sketches.
+    `traced`: rows may know the span of their request.
     """
 
     request: RequestModel
@@ -56,6 +58,7 @@ class Parts:
     policies: RowPolicies | None
     degrade: bool
     drift: DriftWindows | None = None
+    traced: bool = False
 
 
 class ServedVersion:
@@ -81,6 +84,7 @@ class ServedVersion:
         self._reader = reader = parts.reader
         self._policies = parts.policies
         self._degrade = parts.degrade
+        self._traced = parts.traced
         self.drift = parts.drift
         self._telemetry = telemetry
         self._clock = clock
@@ -116,7 +120,10 @@ class ServedVersion:
                 replies[at] = reply
         self._telemetry.batch(len(rows))
         self._telemetry.stage("online", read - began)
-        self._telemetry.stage("score", time.perf_counter() - read)
+        scored = time.perf_counter()
+        self._telemetry.stage("score", scored - read)
+        if self._traced:
+            Stages(began, read, scored, reads=self._reader is not None).tell(rows)
         return replies  # type: ignore[return-value]  # every place was filled
 
     async def warm(self) -> None:

@@ -4,12 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from lodestar.settings.alerts import Alerts
 from lodestar.settings.execution import Execution
 from lodestar.settings.feature_store import FeatureStore
 from lodestar.settings.monitoring import Drift, Labels, PerformanceMonitoring
 from lodestar.settings.section import EnvText, Name, Names, Section, Whole, as_tuple
 from lodestar.settings.serving import Serving
 from lodestar.settings.stores import GCS, S3, Azure
+from lodestar.settings.tracing import Tracing
 from lodestar.settings.warehouses import BigQuery, Snowflake
 
 __all__ = [
@@ -180,6 +182,8 @@ class Config(Section):
     performance_monitoring: PerformanceMonitoring = PerformanceMonitoring()
     drift: Drift = Drift()
     labels: Labels = Labels()
+    alerts: Alerts = Alerts()
+    tracing: Tracing = Tracing()
 
     @model_validator(mode="after")
     def _a_feature_store_is_declared(self) -> "Config":

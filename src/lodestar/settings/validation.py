@@ -13,7 +13,7 @@ from lodestar.settings.yaml_source import KeyPath, Source
 __all__ = ["problems_of"]
 
 # Tags of discriminated unions appear in pydantic's locations, but are no keys of the file.
-_TAGS = {"range", "fixed", "built-in", "transformer", "[key]"}
+_TAGS = {"range", "fixed", "built-in", "transformer", "[key]", "[log]", "[webhook]", "[email]"}
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -74,7 +74,9 @@ def _fields_at(section: type[BaseModel], path: KeyPath) -> list[str]:
             if part in model.model_fields:
                 deeper += _models_in(model.model_fields[part].annotation)
         models = deeper or models
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted(
+        {field.alias or name for model in models for name, field in model.model_fields.items()}
+    )
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 -- any annotation
