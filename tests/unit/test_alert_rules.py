@@ -8,8 +8,16 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.labelled import InMemory, days, judged
 
-from lodestar.core.alerts.readings import Measured, Series, of_drift, of_performance
+from lodestar.core.alerts.readings import (
+    Measured,
+    Series,
+    of_drift,
+    of_features,
+    of_labels,
+    of_performance,
+)
 from lodestar.core.alerts.rules import FORGOTTEN, Alert, Kept, Rule, evaluate
 from lodestar.core.alerts.telling import (
     AlertState,
@@ -22,6 +30,8 @@ from lodestar.core.alerts.telling import (
 from lodestar.core.drift.verdict import ColumnDrift, DriftReport, Finding, Limits, Verdict
 from lodestar.core.performance import Rival, compare
 from lodestar.core.results import Evaluation, MetricEstimate
+from lodestar.core.staleness import Ages, ViewStatus
+from lodestar.settings.alerts import AlertRule
 
 HOUR = 3_600.0
 COLUMNS = Series.of("drift.columns")
@@ -249,3 +259,42 @@ def test_an_evaluation_says_metrics_and_how_they_compare() -> None:
     assert found[Series.of("performance.improved", against="champion")] == 0
     key = Series.of("performance.change.accuracy", against="champion")
     assert found[key] == pytest.approx(-1 / 3)
+
+
+def test_labels_say_the_last_judged_days_metrics_and_those_of_segments() -> None:
+    report = judged(InMemory(days(6, 600, 7, wrong_from=3, of="blue")))
+    found = of_labels(report)
+    assert found[Series.of("labels.degraded")] == 1
+    assert found[Series.of("labels.coverage")] == report.coverage.share
+    last = report.series("accuracy")[-1].estimate.value
+    assert found[Series.of("labels.accuracy")] == last
+    assert Series.of("labels.ece") in found
+    blue = found[Series.of("labels.accuracy", column="colour", segment="blue")]
+    assert blue < found[Series.of("labels.accuracy", column="colour", segment="red")]
+
+
+def test_features_say_how_stale_they_are() -> None:
+    ages = Ages(10, 1.0, 5.0, 90.0, 100.0, 0.2, None)
+    views = (
+        ViewStatus("user", "behind", "3 versions wait", waiting=3, lag=7_200.0, ages=ages),
+        ViewStatus("shop", "unknown", "no version"),
+    )
+    found = of_features(views)
+    assert found[Series.of("features.stale", namespace="user")] == 1
+    assert found[Series.of("features.lag_seconds", namespace="user")] == 7_200
+    assert found[Series.of("features.age_p95_seconds", namespace="user")] == 90
+    assert found[Series.of("features.expired", namespace="user")] == 0.2
+    assert Series.of("features.expired", namespace="shop") not in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        series.name
+        for series in of_features(
+            [ViewStatus("a", "fresh", "", ages=Ages(1, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0))]
+        )
+    ],
+)
+def test_what_features_measure_can_be_watched(name: str) -> None:
+    assert AlertRule.model_validate({"name": "n", "metric": name, "above": 0}).metric == name

@@ -82,6 +82,7 @@ def features_status(
 ) -> None:
     """Tell how old features are: materialised until when, what waits, what holds no longer."""
     with guarded(as_json=as_json) as out:
+        from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.staleness_views import StatusView
         from lodestar.core.staleness import StalenessLimits
         from lodestar.pipelines.staleness import feature_status
@@ -104,7 +105,7 @@ def features_status(
                 selection=selection,
                 tell=progress,
             )
-        out.show(StatusView(status))
+        show_with_alerts(out, StatusView(status), environment, status)
         if fail_on_stale and status.stale:
             raise typer.Exit(WORSE)
 

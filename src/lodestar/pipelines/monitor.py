@@ -17,7 +17,7 @@ from lodestar.artifact.manifest import verify
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PAYLOAD
-from lodestar.core.alerts.readings import Measured, of_drift
+from lodestar.core.alerts.readings import Measured, of_drift, of_labels
 from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
@@ -85,8 +85,11 @@ class MonitoredRun:
     labels: LabelReport | None = None
 
     def measured(self) -> tuple[Measured, ...]:
-        """How far the rows have drifted, for alert rules."""
-        return (Measured("monitor", self.recipe, self.run_id, of_drift(self.report)),)
+        """How far the rows have drifted and what labels say, for alert rules."""
+        values = of_drift(self.report)
+        if self.labels is not None:
+            values |= of_labels(self.labels)
+        return (Measured("monitor", self.recipe, self.run_id, values),)
 
     @property
     def verdict(self) -> Verdict:

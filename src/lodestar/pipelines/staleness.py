@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lodestar.core.alerts.readings import Measured, of_features
 from lodestar.core.staleness import StalenessLimits, ViewStatus, ages_of, status_of
 from lodestar.errors import DataError, ExternalError, NotAllowedError, first_line
 from lodestar.factory.environment import EnvironmentFactory
@@ -34,6 +35,10 @@ class FeatureStatus:
     def stale(self) -> tuple[ViewStatus, ...]:
         """Those that are not fresh."""
         return tuple(view for view in self.views if view.state != "fresh")
+
+    def measured(self) -> tuple[Measured, ...]:
+        """How every namespace stands, for alert rules; it belongs to no recipe and no run."""
+        return (Measured("features", "", "", of_features(self.views)),)
 
 
 def feature_status(

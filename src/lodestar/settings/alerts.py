@@ -31,7 +31,7 @@ __all__ = [
 
 # What is measured, by the names that a rule may watch. What a family's names end with is a metric's
 # name, so these are open.
-OPEN_FAMILIES = ("performance.", "performance.change.", "labels.", "features.")
+OPEN_FAMILIES = ("performance.", "performance.change.", "labels.")
 METRICS = (
     "performance.degraded",
     "performance.improved",
@@ -48,6 +48,11 @@ METRICS = (
     "serve.latency_p99_seconds",
     "serve.shed_per_second",
     "serve.online_failures_per_second",
+    "features.stale",
+    "features.lag_seconds",
+    "features.waiting",
+    "features.age_p95_seconds",
+    "features.expired",
 )
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 # What goes into subjects, headers and log lines.

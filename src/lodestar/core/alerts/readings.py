@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lodestar.core.drift.verdict import DriftReport
+from lodestar.core.labels.results import LabelReport, Performance
 from lodestar.core.performance import Comparison
 from lodestar.core.results import Evaluation
+from lodestar.core.staleness import ViewStatus
 
-__all__ = ["Measured", "Series", "of_drift", "of_performance"]
+__all__ = ["Measured", "Series", "of_drift", "of_features", "of_labels", "of_performance"]
 
 
 @dataclass(frozen=True, order=True)
@@ -36,8 +38,8 @@ class Series:
 class Measured:
     """All that one source has to say of one recipe's model at one time.
 
-    `source` is train, evaluate, batch-inference, monitor or serve-api; `run_id` the run that was
-    measured; `role` what it is served as, where several are.
+    `source` is train, evaluate, batch-inference, monitor, features or serve-api; `run_id` the run
+    that was measured; `role` what it is served as, where several are.
     """
 
     source: str
@@ -94,4 +96,51 @@ def of_drift(report: DriftReport) -> dict[Series, float]:
         for name, value in measures.items():
             if value is not None:
                 found[Series.of(f"drift.{name}", column=column.name)] = value
+    return found
+
+
+def of_labels(report: LabelReport) -> dict[Series, float]:
+    """The task's metrics on labelled predictions: of the last part of the time that is judged.
+
+    Where predictions have no time it is all of them. Segments are of all judged parts.
+    """
+    found = {
+        Series.of("labels.coverage"): report.coverage.share,
+        Series.of("labels.degraded"): float(report.verdict == "degraded"),
+    }
+    if report.coverage.delay_p95 is not None:
+        found[Series.of("labels.delay_p95_seconds")] = report.coverage.delay_p95
+    last = report.judged[-1].performance if report.judged else report.whole
+    if last is not None:
+        found |= _of_labelled(last)
+    for each in report.segments:
+        found |= _of_labelled(each.performance, column=each.column, segment=each.label)
+    return found
+
+
+def _of_labelled(performance: Performance, **labels: str) -> dict[Series, float]:
+    names = (*performance.metrics, "ece", "bias")
+    values = {name: performance.value(name) for name in names}
+    return {
+        Series.of(f"labels.{name}", **labels): estimate.value
+        for name, estimate in values.items()
+        if estimate is not None
+    }
+
+
+def of_features(views: Iterable[ViewStatus]) -> dict[Series, float]:
+    """How each namespace stands, how long its versions wait, and how old what is served is."""
+    found = {}
+    for view in views:
+        ages = view.ages
+        measures = {
+            "stale": float(view.state != "fresh"),
+            "lag_seconds": view.lag,
+            "waiting": float(view.waiting),
+            "age_p95_seconds": None if ages is None else ages.p95,
+            "expired": None if ages is None else ages.expired,
+        }
+        for name, value in measures.items():
+            if value is not None:
+                found[Series.of(f"features.{name}", namespace=view.namespace)] = value
     return found
