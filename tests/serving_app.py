@@ -66,6 +66,8 @@ async def predict(request: http.Request) -> http.Answer:
         return http.Answer(b" " * int(seconds))
     if does == "die":
         os._exit(9)
+    if does == "threads":
+        return http.Answer(json.dumps(_threads()).encode())
     if does == "block":
         time.sleep(seconds)  # noqa: ASYNC251 -- a handler that blocks the loop is the test
     await asyncio.sleep(seconds if does == "sleep" else 0)
@@ -76,6 +78,16 @@ async def predict(request: http.Request) -> http.Answer:
     }
     told["headers"] = [name.decode() for name, _ in request.headers]
     return http.Answer(json.dumps(told).encode(), versions=("run-1",))
+
+
+def _threads() -> list[int]:
+    """What OpenMP, BLAS and joblib would use here, each as the libraries of models ask for it."""
+    import joblib
+    import sklearn.linear_model  # noqa: F401 -- loads OpenMP and BLAS
+    import threadpoolctl  # type: ignore[import-untyped]  # has no types
+
+    loaded = threadpoolctl.threadpool_info()
+    return [joblib.cpu_count(), *(int(one["num_threads"]) for one in loaded)]
 
 
 def made_edge(settings: Serving, log: Log) -> Edge:
