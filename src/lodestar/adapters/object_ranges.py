@@ -55,7 +55,7 @@ class ObjectRanges(io.RawIOBase):
     def expect(self, tracks: Sequence[Sequence[Span]], *, ahead: int) -> None:
         """Fetch what is read next; see `reading_ahead.Ahead`."""
         with self._lock:
-            before = {one.span: one.begun for one in self._expected}
+            before = {one.span: one.let_go() for one in self._expected}
             self._expected = []
             for spans in tracks:
                 track: list[_Expected] = []
@@ -122,7 +122,7 @@ class ObjectRanges(io.RawIOBase):
         one.left -= end - start
         if not one.left:
             del self._expected[at]
-            one.begun = None
+            one.let_go()
         self._at += end - start
         return content if end - start == len(content) else memoryview(content)[start:end]
 
@@ -153,6 +153,11 @@ class _Expected:
         self.ahead = ahead
         self.begun = begun
         self.left = span[1] - span[0]
+
+    def let_go(self) -> "Future[bytes] | None":
+        """The request, whose answer is held from here no longer: a track and its own hold each other."""
+        begun, self.begun = self.begun, None
+        return begun
 
 
 def _start(one: _Expected) -> int:
