@@ -24,7 +24,8 @@ PLACE = place_of("mem://box/rows.parquet")
 class InMemory:
     """A store of one object, which says what it was asked for."""
 
-    name, bucket, credentials_hint, secrets = "memory", "bucket", "none", ()
+    name, bucket, credentials_hint = "memory", "bucket", "none"
+    secrets: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.asked: list[Span] = []
