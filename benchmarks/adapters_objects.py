@@ -126,7 +126,7 @@ def _measure(box: "Box", rows: int, repeats: int) -> None:
         ("reading", "read: ours, whole", "read: pandas"),
     ):
         ratio = seconds[ours] / seconds[theirs]
-        print_verdict(f"{verb}, our time over pandas'", ratio, 1.2, least=False)
+        print_verdict(f"{verb}, our time over pandas'", ratio, 1.0, least=False)
         more = middle[ours].peak / middle[theirs].peak
         print_verdict(f"{verb}, our peak over pandas'", more, 1.0, least=False)
     for what, one, five in (
