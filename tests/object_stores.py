@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 DEADLINE = 60
+EMULATED_S3 = Path(__file__).with_name("emulators") / "s3" / "server.py"
 AZURITE = Path(sys.prefix) / "azurite"
 ACCOUNT = "devstoreaccount1"
 # Azurite's own, the same for everybody: https://github.com/Azure/Azurite#default-storage-account
@@ -44,7 +45,7 @@ ACCOUNT_KEY = (
 def moto() -> Iterator[str]:
     """The endpoint of moto's server."""
     port = free_port()
-    command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+    command = (sys.executable, str(EMULATED_S3), "-H", "127.0.0.1", "-p", str(port))
     with _running(command, port):
         yield f"http://127.0.0.1:{port}"
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -67,6 +68,8 @@ async def predict(request: http.Request) -> http.Answer:
         return http.Answer(b" " * int(seconds))
     if does == "die":
         os._exit(9)
+    if does == "threads":
+        return http.Answer(json.dumps(_threads()).encode())
     if does == "block":
         time.sleep(seconds)  # noqa: ASYNC251 -- a handler that blocks the loop is the test
     await asyncio.sleep(seconds if does == "sleep" else 0)
@@ -77,6 +80,22 @@ async def predict(request: http.Request) -> http.Answer:
     }
     told["headers"] = [name.decode() for name, _ in request.headers]
     return http.Answer(json.dumps(told).encode(), versions=("run-1",))
+
+
+def _threads() -> list[int]:
+    """What OpenMP, BLAS and joblib would use here."""
+    import ctypes
+
+    import joblib
+    import numpy as np
+    import threadpoolctl  # type: ignore[import-untyped]  # has no types
+
+    assert np.ones((2, 2)).sum() == 4  # BLAS is loaded with it
+    # The one that scikit-learn brings: importing all of it takes long.
+    (openmp,) = Path(joblib.__file__).parent.parent.glob("scikit_learn.libs/libgomp-*.so*")
+    threads = int(ctypes.CDLL(str(openmp)).omp_get_max_threads())
+    blas = [int(one["num_threads"]) for one in threadpoolctl.threadpool_info()]
+    return [joblib.cpu_count(), threads, *blas]
 
 
 def made_edge(settings: Serving, log: Log, traces: RequestTraces | None = None) -> Edge:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.table_writers import TableWriterContract
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery
 
 from lodestar.adapters.bigquery import BigQueryReader, BigQueryTableReader
 from lodestar.adapters.bigquery_writer import BigQueryWriter
-from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+from lodestar.testing.data import SpineReaderContract
 
 # google-cloud-bigquery calls google-cloud-bigquery-storage in a way that the latter means to give up.
 _BY_GOOGLE = "ignore:Retrieving Arrow record batches directly:PendingDeprecationWarning"
@@ -64,18 +65,12 @@ class TestBigQueryTableReader(InDatasetOfItsOwn, SpineReaderContract):
         return reader
 
 
-class TestBigQueryWriter(InDatasetOfItsOwn, FrameWriterContract):
+class TestBigQueryWriter(InDatasetOfItsOwn, TableWriterContract):
     def writer(self) -> BigQueryWriter:
         return BigQueryWriter(self.dataset.config(), Path())
 
     def destination(self) -> str:
         return f"bq://{self.dataset.server.project}.{self.dataset.name}.predictions"
 
-    def content(self) -> pa.Table | None:
-        if "predictions" not in self.dataset.tables():
-            return None
-        return self.dataset.reader("SELECT * FROM predictions").read(chunk_rows=1_000).read_all()
-
-    def leftovers(self) -> list[Path]:
-        """Tables, which are no files; a test prints their names alike."""
-        return [Path(name) for name in self.dataset.tables() if name != "predictions"]
+    def place(self) -> BigQueryDataset:
+        return self.dataset

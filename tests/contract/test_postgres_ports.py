@@ -1,17 +1,17 @@
 """The PostgreSQL adapter under the data ports' contracts, on a real server."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.databases import fresh_database
+from tests.databases import Database, fresh_database
 from tests.faults.injector.proxy import Proxy
+from tests.table_writers import TableWriterContract
 
 from lodestar.adapters.postgres import PostgresReader
 from lodestar.adapters.postgres_features import PostgresFeatureTables
 from lodestar.adapters.postgres_writer import PostgresWriter
-from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+from lodestar.testing.data import SpineReaderContract
 from lodestar.testing.features import FeatureTablesContract, Stored
 
 
@@ -42,24 +42,15 @@ class TestPostgresReader(BehindProxy, SpineReaderContract):
         return self.database.reader("SELECT * FROM spine", connection=connection)
 
 
-class TestPostgresWriter(InSchemaOfItsOwn, FrameWriterContract):
+class TestPostgresWriter(InSchemaOfItsOwn, TableWriterContract):
     def writer(self) -> PostgresWriter:
         return PostgresWriter(self.database.connection())
 
     def destination(self) -> str:
         return f"postgres://{self.database.schema}.predictions"
 
-    def probed(self) -> str:
-        return f"postgres://{self.database.schema}"
-
-    def content(self) -> pa.Table | None:
-        if "predictions" not in self.database.tables():
-            return None
-        return self.database.reader("SELECT * FROM predictions").read(chunk_rows=1_000).read_all()
-
-    def leftovers(self) -> list[Path]:
-        """Tables, which are no files; a test prints their names alike."""
-        return [Path(name) for name in self.database.tables() if name != "predictions"]
+    def place(self) -> Database:
+        return self.database
 
 
 class TestPostgresFeatureTables(BehindProxy, FeatureTablesContract):

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.table_writers import TableWriterContract
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema
 
 from lodestar.adapters.snowflake import SnowflakeReader
 from lodestar.adapters.snowflake_writer import SnowflakeWriter
-from lodestar.testing.data import FrameWriterContract, SpineReaderContract
+from lodestar.testing.data import SpineReaderContract
 
 
 class InSchemaOfItsOwn:
@@ -32,18 +33,12 @@ class TestSnowflakeReader(InSchemaOfItsOwn, SpineReaderContract):
         return reader
 
 
-class TestSnowflakeWriter(InSchemaOfItsOwn, FrameWriterContract):
+class TestSnowflakeWriter(InSchemaOfItsOwn, TableWriterContract):
     def writer(self) -> SnowflakeWriter:
         return SnowflakeWriter(self.schema.config(), Path())
 
     def destination(self) -> str:
         return f"snowflake://shop.{self.schema.name}.predictions"
 
-    def content(self) -> pa.Table | None:
-        if "predictions" not in self.schema.tables():
-            return None
-        return self.schema.reader("SELECT * FROM predictions").read(chunk_rows=1_000).read_all()
-
-    def leftovers(self) -> list[Path]:
-        """Tables, which are no files; a test prints their names alike."""
-        return [Path(name) for name in self.schema.tables() if name != "predictions"]
+    def place(self) -> SnowflakeSchema:
+        return self.schema

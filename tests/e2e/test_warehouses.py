@@ -94,6 +94,22 @@ def test_a_recipe_is_checked_trained_and_scored_into_a_table(
             assert b"canary" not in path.read_bytes()
 
 
+def test_where_results_go_is_tried_out_and_left_as_it_was(
+    lodestar: Lodestar, project: Path, warehouse: tuple[str, Warehouse]
+) -> None:
+    name, place = warehouse
+    root = place.output.rpartition(".")[0]
+    (project / "config" / "prod.yaml").write_text(
+        f"data:\n  adapter: {name}{place.config}\noutput:\n  root: {root}\n"
+    )
+    check = ("check", "--online", "--within", "60", "--json")
+    done = lodestar(*check, cwd=project, env={"APP_ENV": "prod", **place.variables}).succeeded()
+    found = {piece["name"]: piece for piece in done.json["pieces"]}
+    assert found["results"]["state"] == "fine"
+    assert found["results"]["said"] == f"{root}: a table was made, loaded, read and removed"
+    assert any("lodestar_check_" in one.get("sql", "").lower() for one in place.said())
+
+
 def test_a_cap_that_is_too_low_is_told_with_its_key(
     lodestar: Lodestar, project: Path, bigquery_server: EmulatedBigQuery, sample_project: Path
 ) -> None:

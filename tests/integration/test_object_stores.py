@@ -415,3 +415,60 @@ def test_objects_are_encrypted_as_the_config_says(box: S3Box) -> None:
     found = box.client.head_object(Bucket=box.name, Key="t.csv")
     assert found["ServerSideEncryption"] == "aws:kms"
     assert found["SSEKMSKeyId"] == "alias/lodestar"
+
+
+OLD, YOUNG = "2025-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"
+
+
+def left_behind(box: S3Box, key: str, **metadata: str) -> str:
+    """An upload that nobody goes on with."""
+    made = box.client.create_multipart_upload(Bucket=box.name, Key=key, Metadata=metadata)
+    upload: str = made["UploadId"]
+    return upload
+
+
+@pytest.mark.parametrize("kind", [S3Box])
+def test_what_a_killed_writer_left_is_ended_by_the_next_one_of_the_same_object(
+    box: S3Box,
+) -> None:
+    left_behind(box, "t.csv", began=OLD)
+    left_behind(box, "t.csv", began=YOUNG)
+    left_behind(box, "t.csv", began=OLD, initiator="somebody else")
+    left_behind(box, "t.csv.parquet", began=OLD)
+    growing = left_behind(box, "t.csv", began=OLD)
+    part = {"UploadId": growing, "PartNumber": 1, "Body": b"just now"}
+    box.client.upload_part(Bucket=box.name, Key="t.csv", **part)
+    put(box.data(), box.uri("t.csv"))
+    assert sorted(box.unfinished()) == ["t.csv", "t.csv", "t.csv", "t.csv.parquet"]
+    assert box.get("t.csv") == encoded(ROWS, ".csv")
+
+
+@pytest.mark.parametrize("kind", [S3Box])
+def test_a_writer_that_may_not_list_uploads_writes(box: S3Box, proxy: Answers) -> None:
+    refusal = b"<Error><Code>AccessDenied</Code><Message>No.</Message></Error>"
+    proxy.answer(f"GET /{box.name}?uploads", 403, refusal)
+    data = box.data(endpoint_url=through(box, proxy))
+    put(data, box.uri("t.csv"))
+    assert proxy.answered
+    assert box.get("t.csv") == encoded(ROWS, ".csv")
+    said = writer(data, box.uri("t.csv")).probe(box.uri("")[:-1])
+    assert "left parts there cannot be seen: AccessDenied, No." in said
+
+
+@pytest.mark.parametrize("kind", [S3Box])
+def test_a_probe_ends_what_killed_writers_left_in_the_folder(box: S3Box) -> None:
+    for key in ("results/t.csv", "results/deep/u.parquet", "results/notes.txt", "other/t.csv"):
+        left_behind(box, key, began=OLD)
+    said = writer(box.data(), box.uri("x")).probe(box.uri("results"))
+    assert said.endswith("read and removed; uploads of killed writers that were ended there: 2")
+    assert sorted(box.unfinished()) == ["other/t.csv", "results/notes.txt"]
+    said = writer(box.data(), box.uri("x")).probe(box.uri("results"))
+    assert said == "an object was written, read and removed"
+
+
+@pytest.mark.parametrize("kind", [S3Box])
+def test_a_probe_that_fails_leaves_no_upload(box: S3Box, proxy: Answers) -> None:
+    proxy.answer("partNumber=1", 403, b"<Error><Code>AccessDenied</Code></Error>")
+    with pytest.raises(ExternalError, match="S3 refuses"):
+        writer(box.data(endpoint_url=through(box, proxy)), box.uri("x")).probe(box.uri("results"))
+    assert not box.unfinished()

@@ -29,8 +29,15 @@ def test_a_local_run_is_scored_and_verified_without_mlflow(
 ) -> None:
     run = wine.run_id[:10]
     lodestar(command, "--run-id", run, cwd=wine.project, env=no_mlflow).succeeded()
-    listed = lodestar("runs", "list", cwd=wine.project, env=no_mlflow)
-    assert "this test has no MLflow" in listed.stderr
+    shown = lodestar("runs", "show", run, cwd=wine.project, env=no_mlflow)
+    assert "this test has no MLflow" in shown.stderr
+
+
+def test_local_runs_are_listed_without_mlflow(
+    lodestar: Lodestar, wine: Trained, no_mlflow: dict[str, str]
+) -> None:
+    listed = lodestar("runs", "list", "--json", cwd=wine.project, env=no_mlflow).succeeded()
+    assert wine.run_id in {run["run_id"] for run in listed.json["runs"]}
 
 
 def test_a_run_that_the_register_lost_is_found_through_mlflow(

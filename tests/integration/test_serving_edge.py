@@ -371,9 +371,20 @@ def test_with_a_key_everything_is_but_administration(locked: Served) -> None:
     assert swapped.json() == {"admin": True, "body": '{"a":1}'}
 
 
-def test_health_is_told_to_everyone(locked: Served) -> None:
+def test_health_is_told_to_everyone_by_each_of_its_names(locked: Served) -> None:
     assert locked.get("/health/live").json() == {"status": "live"}
     assert locked.get("/health/ready").json() == {"status": "ready"}
+    assert locked.get("/v2/health/live").json() == {"live": True}
+    assert locked.get("/v2/health/ready").json() == {"ready": True}
+    assert locked.get("/ping").text == "\n"
+    assert locked.get("/ping").headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "path", ["/version", "/v2", "/v2/models/any", "/v2/models/any/ready", "/v2/health", "/ping/"]
+)
+def test_nothing_beside_health_is_told_without_a_key(locked: Served, path: str) -> None:
+    problem(locked.get(path), 401)
 
 
 def test_metrics_count_every_answer(server: Served) -> None:

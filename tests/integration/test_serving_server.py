@@ -17,6 +17,8 @@ import pytest
 from tests.serving_app import STARTS
 from tests.serving_places import Served, head, served, until
 
+from lodestar.serving.threads import VARIABLES, processors
+
 pytestmark = pytest.mark.slow
 GRACE = 2.0
 # How much later than promised a process may end on a busy machine.
@@ -78,6 +80,9 @@ def test_what_runs_is_finished_while_nothing_new_is_begun(end: signal.Signals) -
         new = client.post("/predict", json={})
         assert new.status_code == 503
         assert new.json()["type"] == "urn:lodestar:problem:draining"
+        assert client.get("/ping").status_code == 503
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/v2/health/live").status_code == 200
         assert client.get("/health/live").status_code == 200
         assert asked.result().status_code == 200
         assert asked.result().headers["connection"] == "close"
@@ -190,6 +195,14 @@ def test_workers_share_the_port_and_the_figures() -> None:
         code, took = server.end()
         assert (code, took < GRACE + 1 + BUSY) == (0, True)
         assert not any(psutil.pid_exists(pid) for pid in both)
+
+
+def test_workers_share_the_processors_among_their_threads() -> None:
+    with served({"workers": 2}, env=dict.fromkeys(VARIABLES, "")) as server:
+        found = server.post({"do": "threads"}).json()
+    # joblib's, and OpenMP's and BLAS's at least.
+    assert len(found) >= 3
+    assert set(found) == {max(processors() // 2, 1)}
 
 
 def test_workers_finish_what_runs() -> None:

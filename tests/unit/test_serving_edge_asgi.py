@@ -56,6 +56,9 @@ def test_the_hot_route_answers_with_the_headers_of_every_answer(made: Callable[.
         ("GET", "/metrics", 200),
         ("POST", "/admin/swap", 403),
         ("GET", "/health/ready", 503),
+        ("GET", "/v2/health/ready", 503),
+        ("GET", "/v2/health/live", 200),
+        ("GET", "/ping", 503),
     ],
 )
 def test_every_other_way_in_is_answered(

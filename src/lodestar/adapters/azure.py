@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lodestar.adapters.object_errors import (
-    StoreError,
-    Trouble,
-    kinds_in,
-    packages_in,
-    require_driver,
-)
+from lodestar.adapters.object_errors import StoreError, Trouble, Vocabulary, require_driver
 from lodestar.adapters.object_places import Place
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
 from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
@@ -22,24 +16,38 @@ from lodestar.settings.stores import Azure
 
 __all__ = ["AzureStore", "reader", "writer"]
 
-_CODES: Mapping[Trouble, frozenset[str]] = {
-    Trouble.NO_OBJECT: frozenset({"BlobNotFound", "ResourceNotFound"}),
-    Trouble.NO_BUCKET: frozenset({"ContainerNotFound", "InvalidResourceName", "ContainerDisabled"}),
-    Trouble.CREDENTIALS: frozenset(
-        {"AuthenticationFailed", "NoAuthenticationInformation", "InvalidAuthenticationInfo"}
-    ),
-    Trouble.REFUSED: frozenset(
-        {
-            *("AuthorizationFailure", "AuthorizationPermissionMismatch", "AccountIsDisabled"),
-            *("InsufficientAccountPermissions", "PublicAccessNotPermitted"),
-            *("AuthorizationProtocolMismatch", "AuthorizationSourceIPMismatch"),
-        }
-    ),
-    Trouble.CHANGED: frozenset({"ConditionNotMet", "InvalidRange"}),
-    # Whoever completes first drops the blocks of the others.
-    Trouble.OVERTAKEN: frozenset({"InvalidBlockList", "InvalidBlobOrBlock"}),
-    Trouble.BUSY: frozenset({"ServerBusy", "InternalError", "OperationTimedOut"}),
-}
+_WORDS = Vocabulary(
+    codes={
+        Trouble.NO_OBJECT: frozenset({"BlobNotFound", "ResourceNotFound"}),
+        Trouble.NO_BUCKET: frozenset(
+            {"ContainerNotFound", "InvalidResourceName", "ContainerDisabled"}
+        ),
+        Trouble.CREDENTIALS: frozenset(
+            {"AuthenticationFailed", "NoAuthenticationInformation", "InvalidAuthenticationInfo"}
+        ),
+        Trouble.REFUSED: frozenset(
+            {
+                *("AuthorizationFailure", "AuthorizationPermissionMismatch", "AccountIsDisabled"),
+                *("InsufficientAccountPermissions", "PublicAccessNotPermitted"),
+                *("AuthorizationProtocolMismatch", "AuthorizationSourceIPMismatch"),
+            }
+        ),
+        Trouble.CHANGED: frozenset({"ConditionNotMet", "InvalidRange"}),
+        # Whoever completes first drops the blocks of the others.
+        Trouble.OVERTAKEN: frozenset({"InvalidBlockList", "InvalidBlobOrBlock"}),
+        Trouble.BUSY: frozenset({"ServerBusy", "InternalError", "OperationTimedOut"}),
+    },
+    kinds={
+        Trouble.CREDENTIALS: frozenset({"ClientAuthenticationError"}),
+        Trouble.UNREACHABLE: frozenset(
+            {"ServiceRequestError", "ClientConnectionError", "TimeoutError", "ConnectionError"}
+        ),
+        Trouble.CUT: frozenset(
+            {"ServiceResponseError", "IncompleteReadError", "ClientPayloadError"}
+        ),
+    },
+    packages=frozenset({"azure", "adlfs", "aiohttp", "msal"}),
+)
 _STATUSES: Mapping[int, Trouble] = {
     401: Trouble.CREDENTIALS,
     403: Trouble.REFUSED,
@@ -47,9 +55,6 @@ _STATUSES: Mapping[int, Trouble] = {
     412: Trouble.CHANGED,
     **dict.fromkeys((408, 429, 500, 502, 503, 504), Trouble.BUSY),
 }
-_CREDENTIALS = {"ClientAuthenticationError"}
-_UNREACHABLE = {"ServiceRequestError", "ClientConnectionError", "TimeoutError", "ConnectionError"}
-_CUT = {"ServiceResponseError", "IncompleteReadError", "ClientPayloadError"}
 _FEW = 1_000
 
 
@@ -162,23 +167,10 @@ class AzureStore:
         if isinstance(error, StoreError):
             return error
         code, said = _code(error), first_line(error)
-        for trouble, codes in _CODES.items():
-            if code in codes:
-                return StoreError(trouble, f"{code}, {said}")
-        if (status := getattr(error, "status_code", None) or 0) in _STATUSES:
-            return StoreError(_STATUSES[status], said)
-        kinds = kinds_in(error)
-        for trouble, names in (
-            (Trouble.CREDENTIALS, _CREDENTIALS),
-            (Trouble.UNREACHABLE, _UNREACHABLE),
-            (Trouble.CUT, _CUT),
-        ):
-            if kinds & names:
-                return StoreError(trouble, said)
-        modules = packages_in(error)
-        if not modules & {"azure", "adlfs", "aiohttp", "msal"} and not isinstance(error, OSError):
-            raise error
-        return StoreError(Trouble.OTHER, said)
+        if (trouble := _WORDS.of_code(code)) is not None:
+            return StoreError(trouble, f"{code}, {said}")
+        status = getattr(error, "status_code", None) or 0
+        return StoreError(_STATUSES.get(status) or _WORDS.of_kind(error), said)
 
 
 class _AzureUpload:

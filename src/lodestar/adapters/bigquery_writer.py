@@ -5,12 +5,11 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
@@ -18,15 +17,10 @@ from lodestar.adapters.bigquery import near_tables
 from lodestar.adapters.bigquery_errors import AlreadyThereError, ConflictError, UnknownTableError
 from lodestar.adapters.bigquery_names import COLUMN_TYPES, found_types, quoted
 from lodestar.adapters.bigquery_session import Session
-from lodestar.adapters.parquet_spool import ParquetSpool
-from lodestar.adapters.table_rows import (
-    kinds_of,
-    refuse_other_columns,
-    require_text_columns,
-    require_values,
-)
+from lodestar.adapters.spooled_sink import SpooledSink, probed_by_a_row
+from lodestar.adapters.table_rows import kinds_of, refuse_other_columns, require_text_columns
 from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
-from lodestar.schema import canonical, canonical_schema
+from lodestar.schema import canonical_schema
 from lodestar.settings.warehouses import BigQuery
 
 __all__ = ["BigQuerySink", "BigQueryTable", "BigQueryWriter", "table_of"]
@@ -95,9 +89,25 @@ class BigQueryWriter:
         table = table_of(destination)
         return BigQuerySink(self._config, self._project, table, target, dict(replace or {}))
 
+    def probe(self, place: str) -> str:
+        """Try out `bq://project.dataset` as results would use it, by a table of its own."""
+        destination = f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}"
+        table = table_of(destination)
 
-class BigQuerySink:
-    """Keeps the rows on this machine until the end; then they are loaded and published."""
+        def read() -> list[tuple[object, ...]]:
+            sql = f"SELECT probe FROM {table.sql}"  # noqa: S608 -- quoted
+            with Session(self._config, self._project) as session:
+                return [tuple(row.values()) for row in session.query(sql)]
+
+        def remove() -> None:
+            with Session(self._config, self._project) as session:
+                session.remove(table.shown)
+
+        return probed_by_a_row(partial(self.sink, destination), read=read, remove=remove)
+
+
+class BigQuerySink(SpooledSink):
+    """Loads the rows into a table aside, which one statement publishes."""
 
     def __init__(
         self,
@@ -107,58 +117,28 @@ class BigQuerySink:
         schema: pa.Schema,
         replace: Mapping[str, str],
     ) -> None:
+        super().__init__("BigQuery", schema, replace)
         self._config = config
         self._project = project
         self._table = table
-        self._schema = schema
-        self._replace = replace
         self._types = {name: COLUMN_TYPES[kind] for name, kind in kinds_of(schema).items()}
-        self._stack = ExitStack()
-        self._spool = ParquetSpool(schema)
 
-    def __enter__(self) -> Self:
+    def _look(self) -> None:
         with Session(self._config, self._project) as session:
             self._exists(session)
-        self._stack.enter_context(self._spool)
-        return self
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows.
-
-        Raises:
-            DataError: a value that `replace` would not find again.
-        """
-        rows = canonical(batch, self._schema)
-        require_values(rows, self._replace)
-        self._spool.write(rows)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                with Session(self._config, self._project) as session:
-                    self._load_and_publish(session)
-
-    def _load_and_publish(self, session: Session) -> None:
+    def _load_and_publish(self) -> None:
         name = f"lodestar_staging_{secrets.token_hex(8)}"
         aside = BigQueryTable(self._table.project, self._table.dataset, name)
         types = {column: kinds[0] for column, kinds in self._types.items()}
-        made = session.make(aside.shown, types, expires=datetime.now(UTC) + _LASTS)
-        try:
-            came = sum(session.load(part, made) for part in self._spool.parts())
-            if came != self._spool.rows:
-                raise ExternalError(
-                    f"BigQuery loaded {came:,} of {self._spool.rows:,} rows",
-                    hint="nothing was published; try again",
-                )
-            self._publish(session, aside)
-        finally:
-            with suppress(ExternalError):  # then it goes by itself, in a day
-                session.remove(aside.shown)
+        with Session(self._config, self._project) as session:
+            made = session.make(aside.shown, types, expires=datetime.now(UTC) + _LASTS)
+            try:
+                self._require_all(sum(session.load(part, made) for part in self._spool.parts()))
+                self._publish(session, aside)
+            finally:
+                with suppress(ExternalError):  # then it goes by itself, in a day
+                    session.remove(aside.shown)
 
     def _publish(self, session: Session, aside: BigQueryTable) -> None:
         """Move the rows in by one statement; others see the old rows or the new ones."""

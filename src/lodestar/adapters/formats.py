@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from lodestar.adapters.reading_ahead import Ahead, expect_all, fetching_of
 from lodestar.errors import UsageError
 from lodestar.schema import canonical, canonical_schema
 
@@ -18,6 +19,7 @@ __all__ = [
     "BatchWriter",
     "Chunks",
     "chunks",
+    "footer_of",
     "new_writer",
     "parquet_chunks",
     "require_suffix",
@@ -26,7 +28,6 @@ __all__ = [
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
 READ_BUFFER = 1 << 16  # bytes per column
-FAR_BUDGET = 1 << 26  # bytes of a file far away that are held at a time
 
 
 class BatchWriter(Protocol):
@@ -59,20 +60,33 @@ def require_suffix(suffix: str, complaint: str) -> None:
         raise UsageError(complaint, hint=f"valid suffixes: {', '.join(SUFFIXES)}")
 
 
-def schema_of(source: pa.NativeFile, suffix: str, *, far: bool = False) -> pa.Schema:
+def footer_of(source: pa.NativeFile, suffix: str) -> pq.FileMetaData | None:
+    """What a parquet file says of itself at its end; other formats have nothing that can be kept."""
+    return pq.read_metadata(source) if suffix == ".parquet" else None
+
+
+def schema_of(
+    source: pa.NativeFile, suffix: str, *, footer: pq.FileMetaData | None = None
+) -> pa.Schema:
     """The canonical columns, from the file's own metadata (csv: from its first block)."""
-    with _opened(source, suffix, 1, far=far) as found:
+    with _opened(source, suffix, 1, footer=footer) as found:
         return canonical_schema(found.schema)
 
 
 def chunks(
-    source: pa.NativeFile, suffix: str, target: pa.Schema, chunk_rows: int, *, far: bool = False
+    source: pa.NativeFile,
+    suffix: str,
+    target: pa.Schema,
+    chunk_rows: int,
+    *,
+    far: Ahead | None = None,
+    footer: pq.FileMetaData | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows in the types of `target`; memory holds a few chunks, however long the file.
 
-    Where the file is `far`, few large requests are better than many small ones.
+    A file that is `far` away is told what is read next. A `footer` that is known is not read again.
     """
-    with _opened(source, suffix, chunk_rows, far=far) as found:
+    with _opened(source, suffix, chunk_rows, far=far, footer=footer) as found:
         for batch in found.batches:
             for start in range(0, batch.num_rows, chunk_rows):
                 yield canonical(batch.slice(start, chunk_rows), target)
@@ -95,46 +109,20 @@ def new_writer(sink: Any, suffix: str, schema: pa.Schema) -> BatchWriter:  # noq
 
 
 def _opened(
-    source: pa.NativeFile, suffix: str, chunk_rows: int, *, far: bool
+    source: pa.NativeFile,
+    suffix: str,
+    chunk_rows: int,
+    *,
+    far: Ahead | None = None,
+    footer: pq.FileMetaData | None = None,
 ) -> AbstractContextManager[Chunks]:
     match suffix:
         case ".parquet":
-            return parquet_chunks(source, chunk_rows, far=far)
+            return parquet_chunks(source, chunk_rows, far=far, footer=footer)
         case ".csv":
-            return _csv(source)
+            return _csv(source, far)
         case _:
-            return _arrow(source)
-
-
-@dataclass(frozen=True)
-class _Fetching:
-    """How parquet's bytes are fetched: so many per column at a time, or a row group's all at once."""
-
-    budget: int | None
-
-    def options(self, metadata: pq.FileMetaData) -> dict[str, Any]:
-        if self.budget is None:
-            return {"pre_buffer": False, "buffer_size": READ_BUFFER}
-        if _largest_group(metadata) <= self.budget:
-            return {"pre_buffer": True}
-        share = max(self.budget // max(metadata.num_columns, 1), READ_BUFFER)
-        return {"pre_buffer": False, "buffer_size": share}
-
-
-_NEAR = _Fetching(None)
-_FAR = _Fetching(FAR_BUDGET)
-
-
-def _largest_group(metadata: pq.FileMetaData) -> int:
-    """The most bytes that a row group takes in the file."""
-    sizes = (
-        sum(
-            metadata.row_group(group).column(column).total_compressed_size
-            for column in range(metadata.num_columns)
-        )
-        for group in range(metadata.num_row_groups)
-    )
-    return max(sizes, default=0)
+            return _arrow(source, far)
 
 
 @contextmanager
@@ -143,36 +131,44 @@ def parquet_chunks(
     chunk_rows: int,
     groups: Sequence[int] | None = None,
     *,
-    far: bool = False,
+    far: Ahead | None = None,
+    footer: pq.FileMetaData | None = None,
 ) -> Iterator[Chunks]:
     """The chunks of some row groups, or of all; none reaches from one group into the next."""
     # One row group at a time: otherwise the reader keeps every column chunk of the file until the
     # end. One thread: decoding is quick beside what is done with the rows, and every decoding thread
     # keeps buffers of its own.
-    metadata = pq.read_metadata(source)
-    options = (_FAR if far else _NEAR).options(metadata)
-    with pq.ParquetFile(source, metadata=metadata, **options) as file:
-        batches = (
-            batch
-            for group in (range(file.num_row_groups) if groups is None else groups)
-            for batch in file.iter_batches(
-                batch_size=chunk_rows, row_groups=[group], use_threads=False
-            )
-        )
-        yield Chunks(file.schema_arrow, batches)
+    footer = pq.read_metadata(source) if footer is None else footer
+    fetching = None if far is None else fetching_of(footer)
+    buffer_size = READ_BUFFER if fetching is None else fetching.buffer_size
+    with pq.ParquetFile(source, metadata=footer, pre_buffer=False, buffer_size=buffer_size) as file:
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for group in range(file.num_row_groups) if groups is None else groups:
+                if fetching is not None and far is not None:
+                    fetching.tell(far, group)
+                yield from file.iter_batches(
+                    batch_size=chunk_rows, row_groups=[group], use_threads=False
+                )
+
+        yield Chunks(file.schema_arrow, batches())
 
 
 @contextmanager
-def _csv(source: pa.NativeFile) -> Iterator[Chunks]:
+def _csv(source: pa.NativeFile, far: Ahead | None) -> Iterator[Chunks]:
     """Csv comes in blocks of bytes, not in rows."""
+    if far is not None:
+        expect_all(far, source.size())
     with pacsv.open_csv(source) as reader:
         yield Chunks(reader.schema, map(_without_empty_text, reader))
 
 
 @contextmanager
-def _arrow(source: pa.NativeFile) -> Iterator[Chunks]:
+def _arrow(source: pa.NativeFile, far: Ahead | None) -> Iterator[Chunks]:
     """A file's batches are as they were written."""
     with pa.ipc.open_file(source) as reader:
+        if far is not None:
+            expect_all(far, source.size())
         count = reader.num_record_batches
         yield Chunks(reader.schema, (reader.get_batch(position) for position in range(count)))
 

@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lodestar.adapters.object_errors import (
-    StoreError,
-    Trouble,
-    kinds_in,
-    packages_in,
-    require_driver,
-)
+from lodestar.adapters.object_errors import StoreError, Trouble, Vocabulary, require_driver
 from lodestar.adapters.object_places import Place
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
 from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
@@ -29,12 +23,20 @@ _FEW = 1_000
 _UNAUTHORIZED = 401
 _INCOMPLETE = 308  # so far so good: more bytes are expected
 _BUSY = {408, 429, 500, 502, 503, 504}
-_KINDS = {
-    Trouble.BUSY: {"ProxyError"},  # how gcsfs words status 502
-    Trouble.CUT: {"ClientPayloadError", "ServerDisconnectedError"},
-    Trouble.UNREACHABLE: {"ClientError", "TimeoutError", "TransportError", "ConnectionError"},
-    Trouble.CREDENTIALS: {"GoogleAuthError"},
-}
+_WORDS = Vocabulary(
+    codes={},
+    kinds={
+        Trouble.BUSY: frozenset({"ProxyError"}),  # how gcsfs words status 502
+        Trouble.CUT: frozenset({"ClientPayloadError", "ServerDisconnectedError"}),
+        Trouble.UNREACHABLE: frozenset(
+            {"ClientError", "TimeoutError", "TransportError", "ConnectionError"}
+        ),
+        Trouble.CREDENTIALS: frozenset({"GoogleAuthError"}),
+        # gcsfs words what it does not know so.
+        Trouble.OTHER: frozenset({"ValueError"}),
+    },
+    packages=frozenset({"gcsfs", "google", "aiohttp", "requests"}),
+)
 
 
 def reader(data: Data, project: Path, uri: str) -> ObjectReader:
@@ -177,10 +179,7 @@ class GCSStore:
         """By the status that was answered, else by the kind of the library's error."""
         if isinstance(error, StoreError):
             return error
-        trouble = _by_answer(error) or _by_kind(error)
-        if trouble is None:
-            raise error
-        return StoreError(trouble, _said(error))
+        return StoreError(_by_answer(error) or _WORDS.of_kind(error), _said(error))
 
 
 class _GCSUpload:
@@ -280,16 +279,6 @@ def _by_answer(error: BaseException) -> Trouble | None:
     if status == _UNAUTHORIZED:
         return Trouble.CREDENTIALS
     return Trouble.BUSY if status in _BUSY else None
-
-
-def _by_kind(error: BaseException) -> Trouble | None:
-    """What the library's error is; None for one that is not the library's."""
-    kinds = kinds_in(error)
-    for trouble, names in _KINDS.items():
-        if kinds & names:
-            return trouble
-    ours = not packages_in(error) & {"gcsfs", "google", "aiohttp", "requests"}
-    return None if ours and not isinstance(error, OSError | ValueError) else Trouble.OTHER
 
 
 def _status(error: BaseException) -> int | None:

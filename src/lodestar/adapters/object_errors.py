@@ -13,9 +13,8 @@ __all__ = [
     "StoreError",
     "Subject",
     "Trouble",
+    "Vocabulary",
     "causes",
-    "kinds_in",
-    "packages_in",
     "require_driver",
     "worded",
 ]
@@ -54,6 +53,32 @@ class StoreError(Exception):
         super().__init__(said)
         self.trouble = trouble
         self.said = said
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a store and its library say what is wrong: answered codes, and errors' classes by name.
+
+    Classes are told by name, as drivers move theirs between modules; the first kind that fits counts.
+    """
+
+    codes: Mapping[Trouble, frozenset[str]]
+    kinds: Mapping[Trouble, frozenset[str]]
+    packages: frozenset[str]
+
+    def of_code(self, code: str | None) -> Trouble | None:
+        """What a code means; None where there is none, or it is not known."""
+        return next((trouble for trouble, codes in self.codes.items() if code in codes), None)
+
+    def of_kind(self, error: BaseException) -> Trouble:
+        """What an error without a code is; one that is a bug of ours is raised as it is."""
+        kinds = _kinds_in(error)
+        for trouble, names in self.kinds.items():
+            if kinds & names:
+                return trouble
+        if not _packages_in(error) & self.packages and not isinstance(error, OSError):
+            raise error
+        return Trouble.OTHER
 
 
 class MissingObjectError(DataError):
@@ -175,12 +200,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def kinds_in(error: BaseException) -> set[str]:
-    """The names of all classes of an error and its causes: drivers move theirs between modules."""
+def _kinds_in(error: BaseException) -> set[str]:
+    """The names of all classes of an error and its causes."""
     return {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
 
 
-def packages_in(error: BaseException) -> set[str]:
+def _packages_in(error: BaseException) -> set[str]:
     """The packages that an error and its causes are of; one of none of the driver's is a bug of ours."""
     return {type(one).__module__.partition(".")[0] for one in causes(error)}
 

@@ -1,17 +1,18 @@
 """What an object store has to offer, and how it is asked: bounded, tried again, its errors worded."""
 
+import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from lodestar.adapters.object_errors import StoreError, Subject, Trouble, worded
 from lodestar.adapters.object_places import Place
 from lodestar.errors import LodestarError, choices
 from lodestar.settings.stores import Transfer
 
-__all__ = ["Asking", "MultipartUpload", "ObjectInfo", "ObjectStore"]
+__all__ = ["Asking", "LeavesParts", "MultipartUpload", "ObjectInfo", "ObjectStore"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +44,19 @@ class MultipartUpload(Protocol):
 
     async def abort(self) -> None:
         """Drop the parts."""
+        ...
+
+
+@runtime_checkable
+class LeavesParts(Protocol):
+    """An upload of a store that keeps, and charges for, the parts of writers that were killed."""
+
+    async def end_abandoned(self, *, below: str | None = None) -> int:
+        """End the same user's uploads to which nothing was added for a day; how many.
+
+        They are those of the object that this one, which has begun, is for; or of all objects of rows
+        whose keys begin with `below`.
+        """
         ...
 
 
@@ -93,6 +107,7 @@ class Asking:
     def __init__(self, store: ObjectStore, transfer: Transfer) -> None:
         self.store = store
         self._attempts = transfer.attempts
+        self._tasks: set[asyncio.Task[Any] | None] = set()
 
     def ask(
         self, place: Place, asked: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs
@@ -111,18 +126,66 @@ class Asking:
         """As `ask`, with the error as it was understood."""
         from fsspec.asyn import get_loop, sync
 
+        answer: T = sync(get_loop(), self._answered, asked, *args, **named)
+        return answer
+
+    def begin(
+        self, asked: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs
+    ) -> Future[T]:
+        """Run a coroutine of the store beside others; `awaited` gives what comes of it."""
+        from fsspec.asyn import get_loop
+
+        running = self._running(asked, *args, **named)
+        return asyncio.run_coroutine_threadsafe(running, get_loop())
+
+    def awaited(self, place: Place, begun: Future[T]) -> T:
+        """The answer to what was begun.
+
+        Raises:
+            LodestarError: it failed for good, or as often as the config allows.
+        """
+        try:
+            return begun.result()
+        except StoreError as error:
+            raise self.worded(place, error) from error.__cause__
+
+    def leave(self) -> None:
+        """Cancel all that was begun and is under way still, and wait until it is over."""
+        from fsspec.asyn import get_loop, sync
+
+        sync(get_loop(), self._cancelled)
+
+    async def _answered(
+        self, asked: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs
+    ) -> T:
         for attempt in range(self._attempts):
             try:
-                answer: T = sync(get_loop(), asked, *args, **named)
+                return await asked(*args, **named)
             except Exception as error:
                 problem = self.store.understood(error)
                 if attempt + 1 == self._attempts or not problem.trouble.passes:
                     raise problem from error
-            else:
-                return answer
             # Full jitter: those that failed together do not come back together.
-            time.sleep(random.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))  # noqa: S311
+            most = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+            await asyncio.sleep(random.uniform(0, most))  # noqa: S311 -- no secret
         raise AssertionError("there is at least one attempt")
+
+    async def _running(
+        self, asked: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs
+    ) -> T:
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            return await self._answered(asked, *args, **named)
+        finally:
+            self._tasks.discard(task)
+
+    async def _cancelled(self) -> None:
+        tasks = {task for task in self._tasks if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def worded(self, place: Place, error: StoreError) -> LodestarError:
         """The error as the user meets it; a missing object with the near names."""

@@ -1,27 +1,40 @@
 """Objects of a store as sources and destinations of rows, in the formats that files have."""
 
-import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lodestar.adapters.formats import BatchWriter, chunks, new_writer, require_suffix, schema_of
+from lodestar.adapters.formats import (
+    BatchWriter,
+    chunks,
+    footer_of,
+    new_writer,
+    require_suffix,
+    schema_of,
+)
 from lodestar.adapters.object_errors import StoreError, Trouble
-from lodestar.adapters.object_files import ObjectRanges, PartsFile
+from lodestar.adapters.object_files import PartsFile
 from lodestar.adapters.object_places import Place, place_of
-from lodestar.adapters.object_store import Asking, ObjectInfo, ObjectStore
+from lodestar.adapters.object_ranges import ObjectRanges
+from lodestar.adapters.object_store import (
+    Asking,
+    LeavesParts,
+    MultipartUpload,
+    ObjectInfo,
+    ObjectStore,
+)
 from lodestar.errors import DataError, ExternalError, LodestarError, first_line
 from lodestar.settings.stores import Transfer
 
 __all__ = ["ObjectReader", "ObjectWriter", "Stores"]
 
 _PROBE = b"lodestar check --online"
-READ_AHEAD = 8 << 20  # bytes; csv and arrow are read from the first to the last
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class ObjectReader:
 
     def schema(self) -> pa.Schema:
         """The columns, from the object's own metadata (csv: from its first block)."""
-        return self._seen()[0]
+        return self._seen().schema
 
     def exists(self) -> bool:
         """Whether there is such an object.
@@ -75,33 +88,42 @@ class ObjectReader:
             return True
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
-        """Stream the rows; memory holds a few chunks and what was fetched of one row group."""
-        target, info = self._seen()
+        """Stream the rows; memory holds a few chunks and what was fetched for them."""
+        seen, suffix = self._seen(), self._place.suffix
 
         def stream() -> Iterator[pa.RecordBatch]:
             with self._stores.opened(self._place) as asking:
-                with _translated(self._place), self._source(asking, info) as source:
-                    yield from chunks(source, self._place.suffix, target, chunk_rows, far=True)
+                with (
+                    _translated(self._place),
+                    ObjectRanges(asking, self._place, seen.info) as ranges,
+                ):
+                    file = pa.PythonFile(ranges, "r")
+                    yield from chunks(
+                        file, suffix, seen.schema, chunk_rows, far=ranges, footer=seen.footer
+                    )
                 # Not every store can be asked for one version alone.
-                if asking.ask(self._place, asking.store.info, self._place) != info:
+                if asking.ask(self._place, asking.store.info, self._place) != seen.info:
                     raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
 
-        return pa.RecordBatchReader.from_batches(target, stream())
+        return pa.RecordBatchReader.from_batches(seen.schema, stream())
 
-    def _seen(self) -> tuple[pa.Schema, ObjectInfo]:
+    def _seen(self) -> "_Seen":
+        suffix = self._place.suffix
         with self._stores.opened(self._place) as asking:
             info = asking.ask(self._place, asking.store.info, self._place)
-            with _translated(self._place), self._source(asking, info) as source:
-                return schema_of(source, self._place.suffix, far=True), info
+            with _translated(self._place), ObjectRanges(asking, self._place, info) as ranges:
+                file = pa.PythonFile(ranges, "r")
+                footer = footer_of(file, suffix)
+                return _Seen(schema_of(file, suffix, footer=footer), info, footer)
 
-    @contextmanager
-    def _source(self, asking: Asking, info: ObjectInfo) -> Iterator[pa.NativeFile]:
-        with ObjectRanges(asking, self._place, info) as ranges:
-            if self._place.suffix == ".parquet":
-                yield pa.PythonFile(ranges, "r")
-            else:
-                with io.BufferedReader(ranges, READ_AHEAD) as ahead:
-                    yield pa.PythonFile(ahead, "r")
+
+@dataclass(frozen=True)
+class _Seen:
+    """The columns of one version of an object, and a parquet object's footer."""
+
+    schema: pa.Schema
+    info: ObjectInfo
+    footer: pq.FileMetaData | None
 
 
 class ObjectWriter:
@@ -121,14 +143,22 @@ class ObjectWriter:
         return ObjectSink(self._stores, place, schema)
 
     def probe(self, place: str) -> str:
-        """Upload an object in a folder as results are uploaded, read it, remove it."""
+        """Upload an object in a folder as results are uploaded, read it, remove it.
+
+        What killed writers have left there, and the store keeps, is removed too.
+        """
         one = place_of(f"{place.rstrip('/')}/.lodestar-check-{secrets.token_hex(8)}")
         with self._stores.opened(one) as asking:
             store = asking.store
             upload = store.upload(one)
             asking.ask(one, upload.begin)
-            asking.ask(one, upload.add, 0, _PROBE, last=True)
-            asking.ask(one, upload.complete)
+            try:
+                left = _ended_below(one.folder, asking, upload)
+                asking.ask(one, upload.add, 0, _PROBE, last=True)
+                asking.ask(one, upload.complete)
+            except LodestarError as error:
+                _drop(upload, asking, one, error)
+                raise
             try:
                 info = asking.ask(one, store.info, one)
                 found = asking.ask(one, store.fetch, one, info, 0, len(_PROBE))
@@ -136,7 +166,7 @@ class ObjectWriter:
                 asking.ask(one, store.remove, one)
         if found != _PROBE:
             raise ExternalError(f"{place} does not give back what was written there")
-        return "an object was written, read and removed"
+        return f"an object was written, read and removed{left}"
 
 
 class ObjectSink:
@@ -157,6 +187,9 @@ class ObjectSink:
             upload = self._upload = self._asking.store.upload(self._place)
             self._asking.ask(self._place, upload.begin)
             stack.push(self._abort)
+            if isinstance(upload, LeavesParts):
+                with suppress(StoreError):  # not everyone may list uploads, and this one is well
+                    self._asking.tried(upload.end_abandoned)
             self._file = PartsFile(self._asking, self._place, upload)
             with _translated(self._place):
                 self._writer = new_writer(self._file, self._place.suffix, self._schema)
@@ -193,13 +226,27 @@ class ObjectSink:
     ) -> None:
         """Drop the parts where the block failed; what made it fail is the error to be seen."""
         del trace
-        if kind is None:
-            return
-        try:
-            self._asking.tried(self._upload.abort)
-        except StoreError as left:
-            if error is not None:
-                error.add_note(f"the parts of {self._place.uri} could not be dropped: {left.said}")
+        if kind is not None and error is not None:
+            _drop(self._upload, self._asking, self._place, error)
+
+
+def _drop(upload: MultipartUpload, asking: Asking, place: Place, error: BaseException) -> None:
+    """Drop an upload's parts because of an error, which is the one to be seen."""
+    try:
+        asking.tried(upload.abort)
+    except StoreError as left:
+        error.add_note(f"the parts of {place.uri} could not be dropped: {left.said}")
+
+
+def _ended_below(folder: str, asking: Asking, upload: MultipartUpload) -> str:
+    """End what killed writers have left in a folder, in words that go on a sentence, if any."""
+    if not isinstance(upload, LeavesParts):
+        return ""
+    try:
+        ended = asking.tried(upload.end_abandoned, below=folder)
+    except StoreError as error:
+        return f"; whether killed writers have left parts there cannot be seen: {error.said}"
+    return f"; uploads of killed writers that were ended there: {ended}" if ended else ""
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """S3, and stores that speak its protocol, through s3fs."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lodestar.adapters.formats import SUFFIXES
 from lodestar.adapters.object_errors import (
     StoreError,
     Trouble,
+    Vocabulary,
     causes,
-    kinds_in,
-    packages_in,
     require_driver,
 )
 from lodestar.adapters.object_places import Place
@@ -22,43 +23,63 @@ from lodestar.settings.stores import S3
 
 __all__ = ["S3Store", "reader", "writer"]
 
-_CODES: Mapping[Trouble, frozenset[str]] = {
-    Trouble.NO_OBJECT: frozenset({"NoSuchKey", "404"}),
-    Trouble.NO_BUCKET: frozenset({"NoSuchBucket"}),
-    Trouble.CREDENTIALS: frozenset(
-        {
-            *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
-            *("TokenRefreshRequired", "RequestTimeTooSkewed", "InvalidClientTokenId"),
-        }
-    ),
-    Trouble.REFUSED: frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}),
-    Trouble.REGION: frozenset(
-        {
-            *("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "Redirect"),
-            "IllegalLocationConstraintException",
-        }
-    ),
-    Trouble.CHANGED: frozenset({"PreconditionFailed", "412", "InvalidRange", "416"}),
-    Trouble.UNSURE: frozenset({"NoSuchUpload"}),
-    Trouble.BUSY: frozenset(
-        {
-            *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling"),
-            *("ThrottlingException", "TooManyRequests", "OperationAborted", "503 Slow Down"),
-            *("429", "500", "502", "503", "504"),
-        }
-    ),
-}
-# Kinds of errors without an answer of the store, by name: their modules are the driver's own affair.
-_CREDENTIALS = {
-    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
-    *("ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError", "UnauthorizedSSOTokenError"),
-    "NoAuthTokenError",
-}
-_CUT = {"ClientPayloadError", "IncompleteReadError", "ResponseStreamingError", "ReadTimeoutError"}
-_UNREACHABLE = {"HTTPClientError", "ClientError", "TimeoutError", "ConnectionError"}
+_WORDS = Vocabulary(
+    codes={
+        Trouble.NO_OBJECT: frozenset({"NoSuchKey", "404"}),
+        Trouble.NO_BUCKET: frozenset({"NoSuchBucket"}),
+        Trouble.CREDENTIALS: frozenset(
+            {
+                *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+                *("TokenRefreshRequired", "RequestTimeTooSkewed", "InvalidClientTokenId"),
+            }
+        ),
+        Trouble.REFUSED: frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}),
+        Trouble.REGION: frozenset(
+            {
+                *("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "Redirect"),
+                "IllegalLocationConstraintException",
+            }
+        ),
+        Trouble.CHANGED: frozenset({"PreconditionFailed", "412", "InvalidRange", "416"}),
+        Trouble.UNSURE: frozenset({"NoSuchUpload"}),
+        Trouble.BUSY: frozenset(
+            {
+                *(
+                    "SlowDown",
+                    "ServiceUnavailable",
+                    "InternalError",
+                    "RequestTimeout",
+                    "Throttling",
+                ),
+                *("ThrottlingException", "TooManyRequests", "OperationAborted", "503 Slow Down"),
+                *("429", "500", "502", "503", "504"),
+            }
+        ),
+    },
+    kinds={
+        Trouble.CREDENTIALS: frozenset(
+            {
+                *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+                *("ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError"),
+                *("UnauthorizedSSOTokenError", "NoAuthTokenError"),
+            }
+        ),
+        Trouble.CUT: frozenset(
+            {
+                *("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"),
+                "ReadTimeoutError",
+            }
+        ),
+        Trouble.UNREACHABLE: frozenset(
+            {"HTTPClientError", "ClientError", "TimeoutError", "ConnectionError"}
+        ),
+    },
+    packages=frozenset({"botocore", "aiobotocore", "aiohttp", "s3fs"}),
+)
 # A HEAD's answer has no body, so its code is only the status.
 _UNCLEAR = {"301", "400", "403", "404"}
 _FEW = 1_000
+ABANDONED = timedelta(days=1)
 
 
 def reader(data: Data, project: Path, uri: str) -> ObjectReader:
@@ -175,22 +196,9 @@ class S3Store:
         """By the code that S3 answered, else by the kind of the library's error."""
         if isinstance(error, StoreError):
             return error
-        code = _code(error)
-        for trouble, codes in _CODES.items():
-            if code in codes:
-                return StoreError(trouble, f"{code}, {_message(error)}")
-        kinds = kinds_in(error)
-        for trouble, names in (
-            (Trouble.CREDENTIALS, _CREDENTIALS),
-            (Trouble.CUT, _CUT),
-            (Trouble.UNREACHABLE, _UNREACHABLE),
-        ):
-            if code is None and kinds & names:
-                return StoreError(trouble, first_line(error))
-        if code is None and not _is_of_driver(error):
-            raise error
-        said = _message(error)
-        return StoreError(Trouble.OTHER, said if code is None else f"{code}, {said}")
+        if (code := _code(error)) is None:
+            return StoreError(_WORDS.of_kind(error), _message(error))
+        return StoreError(_WORDS.of_code(code) or Trouble.OTHER, f"{code}, {_message(error)}")
 
 
 class _S3Upload:
@@ -229,9 +237,57 @@ class _S3Upload:
         )
 
     async def abort(self) -> None:
-        await self._store.call(
-            "abort_multipart_upload", self._place, Key=self._place.key, UploadId=self._id
+        await self._end(self._place.key, self._id)
+
+    async def end_abandoned(self, *, below: str | None = None) -> int:
+        prefix = self._place.key if below is None else below
+        uploads = await self._pages(
+            "list_multipart_uploads",
+            "Uploads",
+            {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
+            Prefix=prefix,
         )
+        own = next((one for one in uploads if one["UploadId"] == self._id), None)
+        long_ago = datetime.now(UTC) - ABANDONED
+        found = [
+            one
+            for one in uploads
+            if own is not None
+            and one.get("Initiator") == own.get("Initiator")
+            and (one["Key"] == prefix if below is None else one["Key"].endswith(SUFFIXES))
+            and one["Initiated"] < long_ago
+            and await self._last_added(one) < long_ago
+        ]
+        for one in found:
+            await self._end(one["Key"], one["UploadId"])
+        return len(found)
+
+    async def _end(self, key: str, upload: str | None) -> None:
+        await self._store.call("abort_multipart_upload", self._place, Key=key, UploadId=upload)
+
+    async def _last_added(self, upload: Mapping[str, Any]) -> datetime:
+        """When the last part came, or the upload began."""
+        parts = await self._pages(
+            "list_parts",
+            "Parts",
+            {"PartNumberMarker": "NextPartNumberMarker"},
+            Key=upload["Key"],
+            UploadId=upload["UploadId"],
+        )
+        times: list[datetime] = [upload["Initiated"], *(part["LastModified"] for part in parts)]
+        return max(times)
+
+    async def _pages(
+        self, method: str, listed: str, markers: Mapping[str, str], **arguments: object
+    ) -> list[Mapping[str, Any]]:
+        """All that a list has; `markers` are where the next page begins, and what says so."""
+        found: list[Mapping[str, Any]] = []
+        while True:
+            page = await self._store.call(method, self._place, **arguments)
+            found += page.get(listed, [])
+            if not page.get("IsTruncated"):
+                return found
+            arguments |= {name: page[next_one] for name, next_one in markers.items()}
 
 
 @cache
@@ -266,11 +322,3 @@ def _message(error: BaseException) -> str:
     """S3's own words, without the request that they are about."""
     words = next((answer.get("Message") for answer in _answers(error)), None)
     return str(words or first_line(error)).partition("\n")[0]
-
-
-def _is_of_driver(error: BaseException) -> bool:
-    """Whether the error is the library's or the system's, and no bug of ours."""
-    modules = packages_in(error)
-    return bool(modules & {"botocore", "aiobotocore", "aiohttp", "s3fs"}) or isinstance(
-        error, OSError
-    )

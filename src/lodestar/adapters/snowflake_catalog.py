@@ -4,7 +4,7 @@ from lodestar.adapters.snowflake_errors import UnknownObjectError
 from lodestar.adapters.snowflake_names import given_name, quoted, stored_name
 from lodestar.adapters.snowflake_session import Session
 
-__all__ = ["columns_of", "databases", "kind_of", "tables"]
+__all__ = ["columns_of", "databases", "kind_of", "schemas", "tables"]
 
 _MOST = 10_000
 
@@ -12,6 +12,12 @@ _MOST = 10_000
 def databases(session: Session) -> list[str]:
     """The databases that our role sees; asked so, no current one is needed."""
     return [str(row[1]) for row in session.rows("SHOW TERSE DATABASES")]
+
+
+def schemas(session: Session, database: str) -> list[str]:
+    """The schemas of a database that our role sees."""
+    found = session.rows(f"SHOW TERSE SCHEMAS IN DATABASE {quoted(database)}")
+    return [str(row[1]) for row in found]
 
 
 def tables(session: Session, database: str, here: str) -> list[str]:

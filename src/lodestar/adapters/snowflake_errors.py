@@ -18,6 +18,7 @@ _UNKNOWN_OBJECT = {2003, 2043}
 _UNKNOWN_COLUMN = 904
 _NO_PLACE = {90105, 90106}
 _NO_WAREHOUSE = 606
+_NO_CREDITS = 90073
 _NO_RIGHT = 3001
 _CANCELLED = {604, 630}
 _EXPIRED = {390195, 390318}
@@ -95,6 +96,8 @@ def driver_failed(error: Any, *, timeout: int) -> LodestarError:  # noqa: ANN401
         ),
         **dict.fromkeys(_NO_PLACE, "set data.snowflake's database and schema_name"),
         _NO_WAREHOUSE: "set data.snowflake.warehouse.name, and warehouse.resume if it sleeps",
+        _NO_CREDITS: "its resource monitor lets it run no more: raise the quota, wait until it begins "
+        "anew, or name another in data.snowflake.warehouse.name",
         _NO_RIGHT: "grant the right to data.snowflake's role, or name another role",
         **dict.fromkeys(_REFUSED, "the session ended; try again"),
     }

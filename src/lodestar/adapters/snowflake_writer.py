@@ -3,34 +3,20 @@
 import re
 import secrets
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
-from lodestar.adapters.parquet_spool import ParquetSpool
-from lodestar.adapters.snowflake_catalog import columns_of, databases, kind_of
+from lodestar.adapters.snowflake_catalog import columns_of, databases, kind_of, schemas
 from lodestar.adapters.snowflake_errors import AlreadyExistsError
 from lodestar.adapters.snowflake_names import COLUMN_TYPES, given_name, quoted, stored_name
 from lodestar.adapters.snowflake_session import Session, opened
-from lodestar.adapters.table_rows import (
-    kinds_of,
-    refuse_other_columns,
-    require_text_columns,
-    require_values,
-)
-from lodestar.errors import (
-    DataError,
-    ExternalError,
-    LodestarError,
-    SchemaError,
-    UsageError,
-    choices,
-)
-from lodestar.schema import canonical, canonical_schema
+from lodestar.adapters.spooled_sink import SpooledSink, probed_by_a_row
+from lodestar.adapters.table_rows import kinds_of, refuse_other_columns, require_text_columns
+from lodestar.errors import DataError, LodestarError, SchemaError, UsageError, choices
+from lodestar.schema import canonical_schema
 from lodestar.settings.warehouses import Snowflake
 
 __all__ = ["SnowflakeSink", "SnowflakeTable", "SnowflakeWriter", "table_of"]
@@ -97,9 +83,24 @@ class SnowflakeWriter:
         table = table_of(destination)
         return SnowflakeSink(self._config, self._project, table, target, dict(replace or {}))
 
+    def probe(self, place: str) -> str:
+        """Try out `snowflake://database.schema` as results would use it, by a table of its own."""
+        destination = f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}"
+        table = table_of(destination).sql
 
-class SnowflakeSink:
-    """Keeps the rows on this machine until the end; then one session loads and publishes them."""
+        def read() -> list[tuple[object, ...]]:
+            with opened(self._config, self._project, works=True) as session:
+                return session.rows(f"SELECT probe FROM {table}")  # noqa: S608 -- quoted
+
+        def remove() -> None:
+            with opened(self._config, self._project) as session:
+                session.rows(f"DROP TABLE IF EXISTS {table}")
+
+        return probed_by_a_row(partial(self.sink, destination), read=read, remove=remove)
+
+
+class SnowflakeSink(SpooledSink):
+    """Loads the rows into a table that only its session sees; one transaction publishes them."""
 
     def __init__(
         self,
@@ -109,50 +110,28 @@ class SnowflakeSink:
         schema: pa.Schema,
         replace: Mapping[str, str],
     ) -> None:
+        # Files and the table aside have plain names: columns match by name, in capitals or not.
+        plain = [f"C{at}" for at in range(len(schema))]
+        super().__init__("Snowflake", schema, replace, names=plain)
         self._config = config
         self._project = project
         self._table = table
-        self._schema = schema
-        self._replace = replace
-        # Files and the table aside have plain names: columns match by name, in capitals or not.
-        self._aside = pa.schema([(f"C{at}", field.type) for at, field in enumerate(schema)])
         kinds = kinds_of(schema)
         self._types = {stored_name(name): COLUMN_TYPES[kind] for name, kind in kinds.items()}
-        self._stack = ExitStack()
-        self._spool = ParquetSpool(self._aside)
 
-    def __enter__(self) -> Self:
+    def _look(self) -> None:
         with opened(self._config, self._project) as session:
             self._exists(session)
-        self._stack.enter_context(self._spool)
-        return self
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows.
-
-        Raises:
-            DataError: a value that `replace` would not find again.
-        """
-        rows = canonical(batch, self._schema)
-        require_values(rows, self._replace)
-        self._spool.write(rows.rename_columns(self._aside.names))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                with opened(self._config, self._project, works=True) as session:
-                    self._publish(session, self._loaded(session))
+    def _load_and_publish(self) -> None:
+        with opened(self._config, self._project, works=True) as session:
+            self._publish(session, self._loaded(session))
 
     def _loaded(self, session: Session) -> str:
         """The rows in a table that only this session sees, and that goes with it."""
         name = f"LODESTAR_STAGING_{secrets.token_hex(8).upper()}"
         aside = quoted(self._table.database, self._table.schema, name)
-        pairs = zip(self._aside.names, self._types.values(), strict=True)
+        pairs = zip(self._waiting.names, self._types.values(), strict=True)
         columns = ", ".join(f"{name} {kinds[0]}" for name, kinds in pairs)
         session.rows(f"CREATE TEMPORARY TABLE {aside} ({columns})")
         session.rows(f"CREATE TEMPORARY STAGE {aside}")
@@ -164,11 +143,7 @@ class SnowflakeSink:
             "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
         )
         ((came,),) = session.rows(f"SELECT COUNT(*) FROM {aside}")  # noqa: S608 -- quoted
-        if came != self._spool.rows:
-            raise ExternalError(
-                f"Snowflake loaded {came:,} of {self._spool.rows:,} rows",
-                hint="nothing was published; try again",
-            )
+        self._require_all(came)
         return aside
 
     def _publish(self, session: Session, aside: str) -> None:
@@ -177,7 +152,7 @@ class SnowflakeSink:
         No statement that makes tables is part of the transaction: Snowflake would commit before it.
         """
         table, run = self._table.sql, session.rows
-        columns = list(zip(self._aside.names, map(quoted, self._types), strict=True))
+        columns = list(zip(self._waiting.names, map(quoted, self._types), strict=True))
         renamed = ", ".join(f"{name} AS {wanted}" for name, wanted in columns)
         if not self._exists(session):
             try:
@@ -202,16 +177,12 @@ class SnowflakeSink:
         """Whether the table is there.
 
         Raises:
-            DataError: there is no such database.
+            DataError: there is no such database, or no such schema in it.
             SchemaError: with other columns, or it is no table.
         """
-        known = databases(session)
-        if self._table.database not in known:
-            raise DataError(
-                f"there is no database {given_name(self._table.database)!r} in Snowflake, or it is "
-                "not for our role",
-                hint=choices(given_name(self._table.database), [given_name(one) for one in known]),
-            )
+        database, schema, _ = self._table.parts
+        _require("database", database, databases(session))
+        _require("schema", schema, schemas(session, database))
         kind = kind_of(session, *self._table.parts)
         if kind is None:
             return False
@@ -220,6 +191,14 @@ class SnowflakeSink:
         found = columns_of(session, *self._table.parts)
         refuse_other_columns(self._table.shown, found, self._types)
         return True
+
+
+def _require(what: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        raise DataError(
+            f"there is no {what} {given_name(name)!r} in Snowflake, or it is not for our role",
+            hint=choices(given_name(name), [given_name(one) for one in known]),
+        )
 
 
 def table_of(uri: str) -> SnowflakeTable:

@@ -73,19 +73,37 @@ class _Info:
     run_id: str
     run_name: str
     status: str
+    start_time: int
 
 
 @dataclass(frozen=True)
 class _Data:
     tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class PlainRun:
-    """A run's names, status and tags."""
+    """What is known of a run, in the places where MLflow's own has it."""
 
     info: _Info
     data: _Data
+
+    @classmethod
+    def of(
+        cls,
+        run_id: str,
+        name: str,
+        status: str,
+        tags: Mapping[str, str],
+        *,
+        started: int,
+        metrics: Mapping[str, float],
+        params: Mapping[str, str],
+    ) -> "PlainRun":
+        """A run; `started` is in ms since 1970."""
+        return cls(_Info(run_id, name, status, started), _Data(tags, metrics, params))
 
 
 @dataclass(frozen=True)
@@ -306,15 +324,20 @@ def _answer(request: urllib.request.Request) -> dict[str, Any]:
 def _as_documented() -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise NotPlainError from error
 
 
 def _run(value: Mapping[str, Any]) -> PlainRun:
-    info = value["info"]
-    return PlainRun(
-        _Info(str(info["run_id"]), str(info.get("run_name", "")), str(info.get("status", ""))),
-        _Data(_tags(value["data"])),
+    info, data = value["info"], value["data"]
+    return PlainRun.of(
+        str(info["run_id"]),
+        str(info.get("run_name", "")),
+        str(info.get("status", "")),
+        _tags(data),
+        started=int(info.get("start_time", 0)),
+        metrics={item["key"]: float(item["value"]) for item in data.get("metrics", [])},
+        params={item["key"]: item["value"] for item in data.get("params", [])},
     )
 
 

@@ -73,7 +73,7 @@ def model_of(connection: Connection, run: "Run") -> "LoggedModel | None":
 def end_orphans(connection: Connection) -> None:
     """End the runs whose process was killed on this machine; none stays RUNNING for ever."""
     client = connection.client
-    for run in client.search_runs([connection.experiment], "attributes.status = 'RUNNING'"):
+    for run in client.search_runs([connection.experiment], tags.RUNNING):
         if _is_dead(run.data.tags.get(tags.OWNER, "")):
             client.set_terminated(run.info.run_id, status="KILLED")
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +14,11 @@ from lodestar.artifact import tags
 from lodestar.artifact.aliases import Aliases, Holder, Moved
 from lodestar.artifact.local_runs import LocalRuns
 from lodestar.artifact.lookup import RunLookup
+from lodestar.artifact.plain_client import NotPlainError
 from lodestar.artifact.references import check_alias, parse_reference
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.run_tags import add_tags
+from lodestar.artifact.stored_runs import StoredRun, plain_runs, stored_run
 from lodestar.artifact.tracking import Connection, Tracking, translated
 from lodestar.errors import ArtifactError, ExternalError, UnreachableError
 from lodestar.settings.config import MlflowTracking
@@ -42,23 +43,6 @@ class SavedRun:
     digest: str
     artifact_uri: str
     report: str
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """One row of `runs list`."""
-
-    run_id: str
-    run_name: str
-    status: str
-    started: datetime
-    recipe: str
-    task: str
-    class_path: str
-    digest: str | None
-    metrics: dict[str, float]
-    params: dict[str, str]
-    aliases: tuple[str, ...] = ()
 
 
 class RunStore:
@@ -167,21 +151,22 @@ class RunStore:
         connection = self._tracking.open()
         with translated():
             run = connection.client.get_run(self._lookup.run(reference).info.run_id)
-            return _stored(run, self._aliases(connection).by_run())
+            return stored_run(run, self._aliases(connection).by_run())
 
     def runs(self, *, most: int) -> list[StoredRun]:
         """The newest runs of this project's experiment, newest first."""
+        with suppress(NotPlainError):
+            return plain_runs(self._tracking, most=most)
         from lodestar.artifact.publishing import end_orphans
-        from lodestar.artifact.trial_runs import NO_TRIAL
 
         connection = self._tracking.open()
         with translated():
             end_orphans(connection)
             found = connection.client.search_runs(
-                [connection.experiment], NO_TRIAL, max_results=most
+                [connection.experiment], tags.NO_TRIAL, max_results=most
             )
             aliases = self._aliases(connection).by_run()
-            return [_stored(run, aliases) for run in found]
+            return [stored_run(run, aliases) for run in found]
 
     @contextmanager
     def opened(self, reference: str) -> Iterator[OpenedRun]:
@@ -368,23 +353,6 @@ def _incomplete(run: "Run | PlainRun") -> ArtifactError:
     return ArtifactError(
         f"run {run.info.run_id} ({run.info.status}) has no complete artifact",
         hint="it failed or was killed before its artifact was logged; train again",
-    )
-
-
-def _stored(run: "Run", aliases: Mapping[str, tuple[str, ...]]) -> StoredRun:
-    own = run.data.tags
-    return StoredRun(
-        run_id=run.info.run_id,
-        run_name=run.info.run_name,
-        status=run.info.status,
-        started=datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC),
-        recipe=own.get(tags.RECIPE, ""),
-        task=own.get(tags.TASK, ""),
-        class_path=own.get(tags.CLASS_PATH, ""),
-        digest=own.get(tags.DIGEST),
-        metrics=dict(run.data.metrics),
-        params=dict(run.data.params),
-        aliases=aliases.get(run.info.run_id, ()),
     )
 
 

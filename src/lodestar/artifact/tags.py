@@ -1,4 +1,4 @@
-"""The tags that Lodestar gives to runs, registered models and their versions."""
+"""The tags that Lodestar gives to runs, registered models and their versions, and searches by tags."""
 
 __all__ = [
     "CLASS_PATH",
@@ -8,10 +8,13 @@ __all__ = [
     "HISTORY",
     "LABELS",
     "MODEL_ID",
+    "NO_TRIAL",
     "OWNER",
+    "PARENT",
     "PENDING_ID",
     "PERFORMANCE",
     "RECIPE",
+    "RUNNING",
     "RUN_ID",
     "TASK",
 ]
@@ -28,4 +31,8 @@ MODEL_ID = "lodestar.model_id"
 OWNER = "lodestar.owner"  # host/process/start of what is at work on a run
 PENDING_ID = "lodestar.pending_id"
 EXPERIMENT = "lodestar.experiment"
+# MLflow's own, of a run that is nested in another, and searches by what runs are.
+PARENT = "mlflow.parentRunId"
+NO_TRIAL = f"tags.`{PARENT}` IS NULL"
+RUNNING = "attributes.status = 'RUNNING'"
 HISTORY = "lodestar.history."  # + alias: the versions that held it in turn

@@ -85,6 +85,12 @@ class Tracking:
         """Whether it is a file of this project, that no server stands before."""
         return self.uri.startswith("sqlite:")
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None where it is no file, or one that is opened in a way of its own."""
+        path = self.uri.removeprefix(_SQLITE)
+        return Path(path) if self.local and "?" not in path and path != self.uri else None
+
     def problem(self, *, within: float = ANSWERS_WITHIN) -> str | None:
         """Why the server cannot be used just now; None where it answers, or there is none to ask."""
         return no_answer(self.uri, within)

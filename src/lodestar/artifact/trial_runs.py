@@ -12,10 +12,8 @@ from lodestar.artifact.wrapper import PAYLOAD
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
-__all__ = ["NO_TRIAL", "log_trials"]
+__all__ = ["log_trials"]
 
-PARENT = "mlflow.parentRunId"
-NO_TRIAL = f"tags.`{PARENT}` IS NULL"
 TRIAL, STATE = "lodestar.trial", "lodestar.trial_state"
 # Steps are percent of a trial's own rounds; the value is that of all of them.
 WHOLE = 100
@@ -43,7 +41,7 @@ def log_trials(connection: Connection, parent: "Run", model: Path, *, began: int
             start_time=began,
             run_name=f"trial {number}",
             tags={
-                PARENT: parent.info.run_id,
+                tags.PARENT: parent.info.run_id,
                 tags.OWNER: parent.data.tags[tags.OWNER],
                 TRIAL: number,
                 STATE: trial["state"],
@@ -59,7 +57,7 @@ def log_trials(connection: Connection, parent: "Run", model: Path, *, began: int
 def _children(connection: Connection, parent: str) -> Iterator["Run"]:
     token: str | None = None
     while True:
-        wanted = f"tags.`{PARENT}` = '{parent}' AND tags.`{TRIAL}` IS NOT NULL"
+        wanted = f"tags.`{tags.PARENT}` = '{parent}' AND tags.`{TRIAL}` IS NOT NULL"
         page = connection.client.search_runs(
             [connection.experiment], wanted, max_results=PAGE, page_token=token
         )

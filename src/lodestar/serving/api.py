@@ -141,8 +141,13 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
         document["paths"] |= {
             "/predict": _post("Predict one row", "PredictionRequest", "PredictionBody"),
             "/predict/batch": _post("Predict many rows", "BatchRequest", "BatchBody"),
-            "/health/live": _health("The process runs"),
-            "/health/ready": _health("It takes requests: loaded, verified, not draining"),
+            "/health/live": _health("operations", "The process runs"),
+            "/health/ready": _health(
+                "operations", "It takes requests: loaded, verified, not draining"
+            ),
+            "/ping": _health("MLflow", "It takes requests"),
+            "/v2/health/live": _health("Open Inference Protocol", "The process runs"),
+            "/v2/health/ready": _health("Open Inference Protocol", "It takes requests"),
             "/metrics": _metrics(),
         }
         return document
@@ -186,12 +191,12 @@ def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
     }
 
 
-def _health(summary: str) -> dict[str, Any]:
+def _health(tag: str, summary: str) -> dict[str, Any]:
     words = {"200": "Yes.", "503": "No."}
     return {
         "get": {
             "summary": summary,
-            "tags": ["operations"],
+            "tags": [tag],
             "responses": {status: {"description": text} for status, text in words.items()},
         }
     }

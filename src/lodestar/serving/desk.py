@@ -20,7 +20,7 @@ from lodestar.serving.deadlines import Deadlines
 from lodestar.serving.exchange import UNKNOWN, Exchange, Route
 from lodestar.serving.failures import RETRY, overloaded, problem_answer, problem_of
 from lodestar.serving.fallback import App, replay
-from lodestar.serving.http import Answer, Request, Routes
+from lodestar.serving.http import JSON, Answer, Request, Routes
 from lodestar.serving.limits import check_headers, deeper_than
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.readiness import Readiness
@@ -37,6 +37,13 @@ PAGES = {
     "/openapi.json": Route("/openapi.json"),
     **{path: Route(path, page=True) for path in ("/docs", "/redoc", "/docs/oauth2-redirect")},
 }
+# What load balancers ask, and what they are told.
+LIVE = {"/health/live": b'{"status":"live"}', "/v2/health/live": b'{"live":true}'}
+READY = {
+    "/health/ready": b'{"status":"ready"}',
+    "/v2/health/ready": b'{"ready":true}',
+    "/ping": b"\n",
+}
 # How many bodies of the largest size are held at once, before more of them are turned away.
 LARGEST_BODIES = 64
 GONE = 499  # nginx's number for a client that did not wait; only in the log and the metrics
@@ -51,8 +58,10 @@ ADMIN = Route(UNKNOWN, admin=True, counted=False)  # a rollback has to get throu
 class Desk:
     """Answers hot routes itself and hands everything else to `fallback`, an ASGI application.
 
-    `GET /health/live`, `/health/ready` and `/metrics` are its own. Paths below `/admin/` are for
-    administrators. `state` is what the application's lifespan gave for its requests.
+    Its own are `/metrics` and what load balancers ask, by our names for it, MLflow's and the Open
+    Inference Protocol's: that needs no key, says nothing of what is served, and is answered while
+    draining. Paths below `/admin/` are for administrators. `state` is what the application's lifespan
+    gave for its requests.
     """
 
     def __init__(
@@ -284,10 +293,12 @@ class Desk:
 
     def _all_routes(self, routes: Routes) -> dict[tuple[str, str], Route]:
         found = {
-            ("GET", "/health/live"): _probed("/health/live", _alive),
-            ("GET", "/health/ready"): _probed("/health/ready", self._ready),
-            ("GET", "/metrics"): Route("/metrics", self._metrics, counted=False, traced=False),
+            ("GET", "/metrics"): Route("/metrics", self._metrics, counted=False, traced=False)
         }
+        for path, yes in LIVE.items():
+            found["GET", path] = _probed(path, partial(_alive, yes))
+        for path, yes in READY.items():
+            found["GET", path] = _probed(path, partial(self._ready, yes))
         for (method, path), handler in routes.items():
             found[method, path] = Route(path, handler, admin=path.startswith("/admin/"))
         for (method, path), route in list(found.items()):
@@ -295,10 +306,10 @@ class Desk:
                 found.setdefault(("HEAD", path), route)
         return found
 
-    def _ready(self) -> Answer:
+    def _ready(self, yes: bytes) -> Answer:
         if not self.readiness.ready:
             raise ProblemError(503, "not-ready", self.readiness.words, headers=RETRY)
-        return Answer(b'{"status":"ready"}')
+        return Answer(yes, content_type=_type_of(yes))
 
     async def _metrics(self, request: Request) -> Answer:
         del request
@@ -312,8 +323,12 @@ def _probed(path: str, at_once: Callable[[], Answer]) -> Route:
     return Route(path, at_once=at_once, public=True, traced=False)
 
 
-def _alive() -> Answer:
-    return Answer(b'{"status":"live"}')
+def _alive(yes: bytes) -> Answer:
+    return Answer(yes)
+
+
+def _type_of(body: bytes) -> bytes:
+    return JSON if body.startswith(b"{") else b"text/plain; charset=utf-8"
 
 
 def _other_methods(routes: Mapping[tuple[str, str], Route]) -> dict[str, tuple[Route, Route]]:

@@ -64,20 +64,12 @@ MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def add_inference_protocol(app: FastAPI, served: HasFleet, *, most_rows: int, version: str) -> None:
-    """Add its routes."""
+    """Add its routes but those below `/v2/health`, which load balancers ask without a key."""
     tags: list[Any] = ["Open Inference Protocol"]
 
     @app.get("/v2", tags=tags, summary="The server")
     async def server() -> dict[str, Any]:
         return {"name": "lodestar", "version": version, "extensions": []}
-
-    @app.get("/v2/health/live", tags=tags, summary="The process runs")
-    async def live() -> dict[str, bool]:
-        return {"live": True}
-
-    @app.get("/v2/health/ready", tags=tags, summary="It takes requests")
-    async def ready() -> dict[str, bool]:
-        return {"ready": True}
 
     @app.get("/v2/models/{name}", tags=tags, summary="A model's inputs and outputs")
     async def model(name: str) -> dict[str, Any]:

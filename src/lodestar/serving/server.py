@@ -1,11 +1,13 @@
 """Serves an application: on one address, from this process or from several."""
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 
 from lodestar.errors import ExternalError
 from lodestar.serving.process import run_worker
 from lodestar.serving.supervisor import Supervisor, environment
+from lodestar.serving.threads import thread_limits
 from lodestar.settings.permissions import check_exposure
 from lodestar.settings.serving import Serving
 
@@ -22,8 +24,8 @@ def serve(
     """Serve until a signal says to end; returns the exit code, which is 0 after a drain.
 
     `app_target` is `module:function`, whose function makes this process's Edge. `environ` is added to
-    the environment before it is called, in this process or in each worker. `started` is called with
-    the address, once all workers answer.
+    the environment before it is called, in this process or in each worker, and so is how many threads a
+    worker's libraries may use. `started` is called with the address, once all workers answer.
 
     Raises:
         NotAllowedError: others can reach the address, and nobody must say who they are.
@@ -31,7 +33,8 @@ def serve(
         LodestarError: whatever kept the application from starting.
     """
     check_exposure(settings)
-    with _listening(settings) as listener, environment(environ):
+    limits = thread_limits(settings.workers, os.environ)
+    with _listening(settings) as listener, environment({**limits, **environ}):
         address = _address(settings.host, listener)
         if settings.workers == 1:
             run_worker(app_target, settings, listener, lambda: started(address))

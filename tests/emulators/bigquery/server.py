@@ -104,6 +104,8 @@ def queried(body: dict[str, Any]) -> dict[str, Any]:
             problem = {"reason": "bytesBilledLimitExceeded", "message": message}
             job["status"] |= {"errorResult": problem, "errors": [problem]}
             return job
+        if FAULTS.get("deny", "nothing") in query["query"]:
+            raise Refusal(403, "accessDenied", "Access Denied: the test said so")
         if FAULTS.get("fail") and FAULTS["fail"] in query["query"]:
             raise Refusal(400, "invalidQuery", "the test said so")
         values = {name: one["parameterValue"].get("value") for name, one in given.items()}
@@ -202,6 +204,8 @@ def rows_of(
 async def upload(request: Request) -> Response:
     """A load job with its file, in one piece or to be resumed."""
     SAID.append({"upload": request.query_params["uploadType"]})
+    if FAULTS.get("deny") == "load":
+        raise Refusal(403, "accessDenied", "Access Denied: the test said so")
     while FAULTS.get("hold_upload"):  # noqa: ASYNC110 -- a test ends it by a request
         await asyncio.sleep(0.02)
     if request.query_params["uploadType"] == "resumable":

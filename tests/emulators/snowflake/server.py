@@ -94,7 +94,7 @@ async def query(request: Request) -> Response:
     while text.startswith(FAULTS.get("hold", "nothing")):  # noqa: ASYNC110 -- a test ends it by a request
         await asyncio.sleep(0.02)
     if text.startswith(FAULTS.get("fail", "nothing")):
-        return failed("000603", "SQL execution internal error")
+        return failed(*FAULTS.get("as", ("000603", "SQL execution internal error")))
     if text.startswith(FAULTS.get("deny", "nothing")):
         return failed(
             "003001", "SQL access control error:\nInsufficient privileges to operate on schema"
