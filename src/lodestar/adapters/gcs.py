@@ -16,9 +16,11 @@ from lodestar.adapters.object_errors import (
     require_driver,
 )
 from lodestar.adapters.object_places import Place
+from lodestar.adapters.object_sets import object_reader
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
-from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
+from lodestar.adapters.objects import ObjectWriter, Stores
 from lodestar.errors import first_line
+from lodestar.interface.data import SpineReader
 from lodestar.settings.config import Data
 from lodestar.settings.stores import GCS
 
@@ -37,10 +39,10 @@ _KINDS = {
 }
 
 
-def reader(data: Data, project: Path, uri: str) -> ObjectReader:
-    """Reads `gs://bucket/key`."""
+def reader(data: Data, project: Path, uri: str) -> SpineReader:
+    """Reads `gs://bucket/key`, or the objects of a prefix or pattern."""
     del project
-    return ObjectReader(_stores(data.gcs), uri)
+    return object_reader(_stores(data.gcs), uri)
 
 
 def writer(data: Data, project: Path) -> ObjectWriter:
@@ -138,6 +140,18 @@ class GCSStore:
         path = f"b/{_part(place.bucket)}/o"
         answer = await self.call("GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW)
         return [str(one["name"]) for one in json.loads(answer.content).get("items", [])]
+
+    async def keys(self, place: Place) -> list[str]:
+        """A list, page by page."""
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = await self.call("GET", f"b/{_part(place.bucket)}/o", prefix=place.key, **more)
+            page = json.loads(answer.content)
+            found += [str(one["name"]) for one in page.get("items", [])]
+            if not page.get("nextPageToken"):
+                return found
+            more = {"pageToken": str(page["nextPageToken"])}
 
     async def remove(self, place: Place) -> None:
         """Its present generation."""

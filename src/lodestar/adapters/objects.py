@@ -2,20 +2,32 @@
 
 import io
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lodestar.adapters.formats import BatchWriter, chunks, new_writer, require_suffix, schema_of
+from lodestar.adapters.formats import (
+    BatchWriter,
+    chunks,
+    new_writer,
+    parquet_chunks,
+    require_suffix,
+    schema_of,
+)
 from lodestar.adapters.object_errors import StoreError, Trouble
 from lodestar.adapters.object_files import ObjectRanges, PartsFile
+from lodestar.adapters.object_parts import ObjectPart, RowGroups
 from lodestar.adapters.object_places import Place, place_of
 from lodestar.adapters.object_store import Asking, ObjectInfo, ObjectStore
+from lodestar.adapters.parquet_parts import grouped
 from lodestar.errors import DataError, ExternalError, LodestarError, first_line
+from lodestar.interface.parts import Divided, Division
+from lodestar.schema import canonical, canonical_schema
 from lodestar.settings.stores import Transfer
 
 __all__ = ["ObjectReader", "ObjectWriter", "Stores"]
@@ -66,13 +78,7 @@ class ObjectReader:
             LodestarError: there is no telling.
         """
         with self._stores.opened(self._place) as asking:
-            try:
-                asking.tried(asking.store.info, self._place)
-            except StoreError as error:
-                if error.trouble is Trouble.NO_OBJECT:
-                    return False
-                raise asking.worded(self._place, error) from error.__cause__
-            return True
+            return _info(asking, self._place) is not None
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows; memory holds a few chunks and what was fetched of one row group."""
@@ -82,11 +88,47 @@ class ObjectReader:
             with self._stores.opened(self._place) as asking:
                 with _translated(self._place), self._source(asking, info) as source:
                     yield from chunks(source, self._place.suffix, target, chunk_rows, far=True)
-                # Not every store can be asked for one version alone.
-                if asking.ask(self._place, asking.store.info, self._place) != info:
-                    raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
+                self._require_same(asking, info)
 
         return pa.RecordBatchReader.from_batches(target, stream())
+
+    @contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
+        """A parquet object's row groups, several to a part; others are read from their beginning."""
+        if self._place.suffix != ".parquet":
+            yield Divided(None)
+            return
+        with self._stores.opened(self._place) as asking:
+            info = asking.ask(self._place, asking.store.info, self._place)
+            with _translated(self._place), self._source(asking, info) as source:
+                groups = list(grouped(pq.read_metadata(source), division.part_rows))
+        yield Divided(
+            [ObjectPart(self, self._place.uri, info, RowGroups(*each), division) for each in groups]
+        )
+
+    def groups(
+        self, info: ObjectInfo, groups: Sequence[int], chunk_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of some row groups of a version, a chunk at a time.
+
+        Raises:
+            ExternalError: the object is another one by now.
+        """
+        with self._stores.opened(self._place) as asking:
+            with (
+                _translated(self._place),
+                self._source(asking, info) as source,
+                parquet_chunks(source, chunk_rows, groups, far=True) as found,
+            ):
+                target = canonical_schema(found.schema)
+                for batch in found.batches:
+                    yield canonical(batch, target)
+            self._require_same(asking, info)
+
+    def _require_same(self, asking: Asking, info: ObjectInfo) -> None:
+        """Not every store can be asked for one version alone."""
+        if asking.ask(self._place, asking.store.info, self._place) != info:
+            raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
 
     def _seen(self) -> tuple[pa.Schema, ObjectInfo]:
         with self._stores.opened(self._place) as asking:
@@ -120,15 +162,40 @@ class ObjectWriter:
         require_suffix(place.suffix, f"cannot write {name}: unknown kind of file")
         return ObjectSink(self._stores, place, schema)
 
+    def put(self, destination: str, content: bytes) -> None:
+        """Upload a small object whole, in place of what is there."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            _put(asking, place, content)
+
+    def get(self, destination: str) -> bytes | None:
+        """What an object holds; None where there is none."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            info = _info(asking, place)
+            if info is None:
+                return None
+            return asking.ask(place, asking.store.fetch, place, info, 0, info.size)
+
+    def has(self, destination: str) -> bool:
+        """Whether there is such an object."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            return _info(asking, place) is not None
+
+    def remove(self, destination: str) -> None:
+        """Remove an object, where it is there."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            if _info(asking, place) is not None:
+                asking.ask(place, asking.store.remove, place)
+
     def probe(self, place: str) -> str:
         """Upload an object in a folder as results are uploaded, read it, remove it."""
         one = place_of(f"{place.rstrip('/')}/.lodestar-check-{secrets.token_hex(8)}")
         with self._stores.opened(one) as asking:
             store = asking.store
-            upload = store.upload(one)
-            asking.ask(one, upload.begin)
-            asking.ask(one, upload.add, 0, _PROBE, last=True)
-            asking.ask(one, upload.complete)
+            _put(asking, one, _PROBE)
             try:
                 info = asking.ask(one, store.info, one)
                 found = asking.ask(one, store.fetch, one, info, 0, len(_PROBE))
@@ -200,6 +267,23 @@ class ObjectSink:
         except StoreError as left:
             if error is not None:
                 error.add_note(f"the parts of {self._place.uri} could not be dropped: {left.said}")
+
+
+def _info(asking: Asking, place: Place) -> ObjectInfo | None:
+    """The present version; None where there is none."""
+    try:
+        return asking.tried(asking.store.info, place)
+    except StoreError as error:
+        if error.trouble is Trouble.NO_OBJECT:
+            return None
+        raise asking.worded(place, error) from error.__cause__
+
+
+def _put(asking: Asking, place: Place, content: bytes) -> None:
+    upload = asking.store.upload(place)
+    asking.ask(place, upload.begin)
+    asking.ask(place, upload.add, 0, content, last=True)
+    asking.ask(place, upload.complete)
 
 
 @contextmanager
