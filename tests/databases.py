@@ -79,6 +79,15 @@ class Database:
             cursor.adbc_ingest(name, table, mode="create", db_schema_name=self.schema)
             connection.commit()
 
+    def fill(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        """Put rows into a table, in this order."""
+        name = psycopg.sql.Identifier(table)
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            statement = psycopg.sql.SQL("COPY {} FROM STDIN").format(name)
+            with connection.cursor().copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+
     def tables(self) -> list[str]:
         """The names of the schema's tables."""
         rows = self.run(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.conftest import SMALL, Lodestar, copy_of
+from tests.databases import Database
 
 from lodestar.pipelines.batch_inference import ScoredBatch, batch_inference
 from lodestar.settings.loading import load_config
@@ -26,10 +27,20 @@ source: {table: chemistry}
 features: {alcohol: float}
 """
 
-__all__ = ["GROUP", "ROWS", "SIZES", "Scoring", "copied", "scoring_project"]
+__all__ = [
+    "GROUP",
+    "ROWS",
+    "SERVED",
+    "SIZES",
+    "Scoring",
+    "copied",
+    "scoring_project",
+    "with_postgres",
+]
 
 COPIES, GROUP = 20, 250
 SIZES = "batch: {chunk_rows: 64, part_rows: 500}\n"
+SERVED = "batch: {chunk_rows: 512, part_rows: 2000}\n"
 ROWS = 178 * COPIES  # of the file
 
 
@@ -44,7 +55,7 @@ class Scoring:
         self, recipe: str, output: str, *, resume: bool = False, env: str = "parts"
     ) -> ScoredBatch:
         environment = load_config(self.project, env, variables={})
-        place = str(self.project / "outbox" / output)
+        place = str(self.project / "outbox" / output) + "/" * output.endswith("/")
         return batch_inference(environment, self.runs[recipe], {}, output=place, resume=resume)
 
     def written(self, output: str) -> Path:
@@ -88,6 +99,15 @@ def scoring_project(lodestar: Lodestar, sample: Path, target: Path) -> Scoring:
         pq.write_table(many.set_column(at, "sample_id", keys), path, row_group_size=GROUP)
     (project / "config/parts.yaml").write_text(SIZES, encoding="utf-8")
     return Scoring(project, runs)
+
+
+def with_postgres(scoring: Scoring, database: Database) -> None:
+    """Put the rows of the recipe with SQL into a database too, which the environment `pg` names."""
+    rows = pq.read_table(scoring.data("breast_cancer"))
+    database.put(rows, "breast_cancer")
+    database.run("ANALYZE breast_cancer")
+    data = f"data: {{adapter: postgres, postgres: {{uri: '{database.uri}'}}}}\n"
+    (scoring.project / "config/pg.yaml").write_text(data + SERVED, encoding="utf-8")
 
 
 def copied(scoring: Scoring, target: Path) -> Scoring:

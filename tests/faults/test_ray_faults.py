@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import Lodestar, ended
-from tests.scoring_projects import Scoring, copied, scoring_project
+from tests.databases import Database, fresh_database
+from tests.scoring_projects import SERVED, Scoring, copied, scoring_project, with_postgres
 
 pytestmark = pytest.mark.faults
 
@@ -38,8 +39,8 @@ def scoring(template: Scoring, tmp_path: Path) -> Scoring:
     return copied(template, tmp_path / "project")
 
 
-def started(lodestar: Lodestar, scoring: Scoring) -> "subprocess.Popen[str]":
-    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", "ray")
+def started(lodestar: Lodestar, scoring: Scoring, env: str = "ray") -> "subprocess.Popen[str]":
+    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", env)
     place = str(scoring.written("ray.parquet"))
     return lodestar.start(*words, "--output", place, cwd=scoring.project)
 
@@ -85,6 +86,60 @@ def test_a_killed_command_leaves_no_process_and_its_parts_are_gone_on_with(
     done = lodestar(*words, "--resume", "--output", place, cwd=scoring.project).succeeded()
     assert f"going on with a batch of which {len(kept)} parts are there" in done.stderr
     assert scoring.written("ray.parquet").read_bytes() == whole
+
+
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lodestar batch %'"
+
+
+@pytest.fixture
+def database(postgres_uri: str, scoring: Scoring) -> Iterator[Database]:
+    """The rows in PostgreSQL; `ray_pg` has Ray's workers read them, `pg` this process."""
+    with fresh_database(postgres_uri) as found:
+        with_postgres(scoring, found)
+        place = scoring.project / "config"
+        here = (place / "pg.yaml").read_text(encoding="utf-8").replace(SERVED, HERE)
+        (place / "pg.yaml").write_text(here, encoding="utf-8")
+        (place / "ray_pg.yaml").write_text(here.replace(HERE, RAY), encoding="utf-8")
+        yield found
+
+
+def test_a_killed_command_leaves_no_session_and_its_parts_are_gone_on_with(
+    lodestar: Lodestar, scoring: Scoring, database: Database
+) -> None:
+    command = started(lodestar, scoring, "ray_pg")
+    until_kept(scoring, command, 3)
+    assert database.run(SESSIONS)[0][0] >= 1
+    processes = family(command)
+    command.kill()
+    ended(command)
+    assert gone(processes)
+    assert database.run(SESSIONS) == [(0,)]
+    kept = scoring.kept()
+    assert 3 <= len(kept) < 100
+    # The snapshot is gone; a row that was scored has changed, and moved to another block.
+    database.run("UPDATE breast_cancer SET mean_radius = 20 WHERE sample_id = 's000005'")
+    scoring.score("breast_cancer", "ray.parquet", env="pg", resume=True)
+    scoring.score("breast_cancer", "fresh.parquet", env="pg")
+    found, fresh = (
+        sorted(map(str, pq.read_table(scoring.written(name)).to_pylist()))
+        for name in ("ray.parquet", "fresh.parquet")
+    )
+    assert found == fresh
+
+
+def test_a_worker_that_is_killed_reads_its_part_again_under_the_same_snapshot(
+    lodestar: Lodestar, scoring: Scoring, database: Database
+) -> None:
+    scoring.score("breast_cancer", "whole.parquet", env="pg", resume=True)
+    command = started(lodestar, scoring, "ray_pg")
+    until_kept(scoring, command, 3)
+    database.run("UPDATE breast_cancer SET mean_radius = 20")
+    workers = [p for p in family(command) if p.name().startswith("ray::PartWorker")]
+    os.kill(workers[0].pid, signal.SIGKILL)
+    said = ended(command)
+    assert said.code == 0, said.stderr
+    expected = scoring.written("whole.parquet").read_bytes()
+    assert scoring.written("ray.parquet").read_bytes() == expected
 
 
 def test_an_interrupted_command_says_what_it_keeps(

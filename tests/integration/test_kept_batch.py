@@ -6,23 +6,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import Lodestar
-from tests.scoring_projects import GROUP, ROWS, Scoring, copied, scoring_project
+from tests.scoring_projects import GROUP, ROWS, Scoring, copied
 
 from lodestar.artifact.folders import held
 from lodestar.errors import DataError, IncompleteError, UsageError
 
 
-@pytest.fixture(scope="module")
-def template(
-    lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Scoring:
-    return scoring_project(lodestar, sample_project, tmp_path_factory.mktemp("parts") / "project")
-
-
 @pytest.fixture
-def scoring(template: Scoring, tmp_path: Path) -> Scoring:
-    return copied(template, tmp_path / "project")
+def scoring(scoring_template: Scoring, tmp_path: Path) -> Scoring:
+    return copied(scoring_template, tmp_path / "project")
 
 
 @pytest.mark.parametrize("recipe", ["wine", "breast_cancer"])

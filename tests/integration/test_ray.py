@@ -8,10 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.conftest import Lodestar
+from tests.databases import fresh_database
 from tests.ray_places import ray_nodes
-from tests.scoring_projects import SIZES, scoring_project
+from tests.scoring_projects import SIZES, Scoring, copied, with_postgres
 from tests.searching import between, problem_of, searched, searching, whole
 
 from lodestar.core.tuning.problem import TrialProblem
@@ -225,15 +228,20 @@ def test_without_ray_asked_for_nothing_imports_it() -> None:
 
 
 def test_a_batch_on_a_cluster_is_the_same_file_and_is_gone_on_with_here(
-    lodestar: Lodestar, sample_project: Path, cluster: Cluster, tmp_path: Path
+    lodestar: Lodestar,
+    scoring_template: Scoring,
+    cluster: Cluster,
+    tmp_path: Path,
+    postgres_uri: str,
 ) -> None:
-    scoring = scoring_project(lodestar, sample_project, tmp_path / "project")
+    scoring = copied(scoring_template, tmp_path / "project")
     config = f"execution: {{engine: ray, ray: {{address: '{cluster.address}'}}}}\n{SIZES}"
     (scoring.project / "config/ray.yaml").write_text(config, encoding="utf-8")
 
     def on_ray(recipe: str, output: str) -> tuple[str, ...]:
         words = ("batch-inference", "--run-id", scoring.runs[recipe], "--env", "ray", "--json")
-        return (*words, "--output", str(scoring.written(output)))
+        place = str(scoring.written(output)) + "/" * output.endswith("/")
+        return (*words, "--output", place)
 
     for recipe in ("wine", "breast_cancer"):  # read by the workers; run as SQL and handed to them
         whole = scoring.score(recipe, "whole.parquet")
@@ -252,6 +260,23 @@ def test_a_batch_on_a_cluster_is_the_same_file_and_is_gone_on_with_here(
     scoring.score("wine", "kept.parquet", resume=True)
     same = scoring.written("kept.parquet").read_bytes()
     assert same == scoring.written("whole.parquet").read_bytes()
+
+    # Written by the workers themselves; the command lists them.
+    lodestar(*on_ray("wine", "parts/"), cwd=scoring.project).succeeded()
+    parts = sorted(scoring.written("parts").glob("part-*.parquet"))
+    assert len(parts) == 8
+    together = pa.concat_tables([pq.read_table(path) for path in parts])
+    assert together.equals(pq.read_table(scoring.written("whole.parquet")))
+
+    with fresh_database(postgres_uri) as database:  # divided by the server, read by the workers
+        with_postgres(scoring, database)
+        here = (scoring.project / "config/pg.yaml").read_text(encoding="utf-8")
+        there = here + config.removesuffix(SIZES)
+        (scoring.project / "config/ray.yaml").write_text(there, encoding="utf-8")
+        scoring.score("breast_cancer", "here.parquet", env="pg", resume=True)
+        lodestar(*on_ray("breast_cancer", "ray.parquet"), cwd=scoring.project).succeeded()
+    expected = scoring.written("here.parquet").read_bytes()
+    assert scoring.written("ray.parquet").read_bytes() == expected
 
 
 def search_on(

@@ -59,6 +59,9 @@ class InMemory:
     async def names(self, place: Place) -> list[str]:
         return []
 
+    async def keys(self, place: Place) -> list[str]:
+        return []
+
     async def remove(self, place: Place) -> None:
         raise NotImplementedError
 

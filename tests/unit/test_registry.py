@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from lodestar.adapters.duckdb import DuckDBReader
-from lodestar.adapters.files import FileReader, FileWriter
+from lodestar.adapters.file_sets import reader as file_reader
+from lodestar.adapters.files import FileWriter
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
 from lodestar.errors import UsageError
 
@@ -12,7 +13,7 @@ from lodestar.errors import UsageError
 def test_every_registered_class_can_be_imported() -> None:
     assert adapter(SQL_READERS, "duckdb", what="data.adapter").__self__ is DuckDBReader
     for name in ("", "file"):
-        assert adapter(URI_READERS, name, what="the URI scheme").__self__ is FileReader
+        assert adapter(URI_READERS, name, what="the URI scheme") is file_reader
         assert adapter(WRITERS, name, what="the URI scheme").__self__ is FileWriter
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from lodestar.adapters.object_errors import StoreError, Trouble, Vocabulary, require_driver
 from lodestar.adapters.object_places import Place
+from lodestar.adapters.object_sets import object_reader
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
-from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
+from lodestar.adapters.objects import ObjectWriter, Stores
 from lodestar.errors import first_line
+from lodestar.interface.data import SpineReader
 from lodestar.settings.config import Data
 from lodestar.settings.stores import Azure
 
@@ -58,10 +60,10 @@ _STATUSES: Mapping[int, Trouble] = {
 _FEW = 1_000
 
 
-def reader(data: Data, project: Path, uri: str) -> ObjectReader:
-    """Reads `az://container/key`; `abfs:` is the same."""
+def reader(data: Data, project: Path, uri: str) -> SpineReader:
+    """Reads `az://container/key`, or the objects of a prefix or pattern; `abfs:` is the same."""
     del project
-    return ObjectReader(_stores(data.azure), uri)
+    return object_reader(_stores(data.azure), uri)
 
 
 def writer(data: Data, project: Path) -> ObjectWriter:
@@ -149,6 +151,12 @@ class AzureStore:
             if len(found) == _FEW:
                 break
         return [name for name in found if not name.endswith("/")]
+
+    async def keys(self, place: Place) -> list[str]:
+        """A list, which the library asks for page by page."""
+        container = self._files.service_client.get_container_client(place.bucket)
+        names = container.list_blob_names(name_starts_with=place.key, **self.once)
+        return [str(name) async for name in names]
 
     async def remove(self, place: Place) -> None:
         """The blob; the account may keep it for a while, as it is set up to."""

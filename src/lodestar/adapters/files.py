@@ -21,8 +21,9 @@ from lodestar.adapters.formats import (
     require_suffix,
     schema_of,
 )
-from lodestar.adapters.parquet_parts import ParquetPart, parquet_parts
+from lodestar.adapters.parquet_parts import parquet_parts
 from lodestar.errors import DataError, ExternalError, choices
+from lodestar.interface.parts import Divided, Division
 from lodestar.settings.config import Data
 
 __all__ = ["FileReader", "FileWriter", "path_of", "sync_directory", "translated"]
@@ -71,11 +72,14 @@ class FileReader:
         opened = pa.memory_map if self._path.suffix == ".arrow" else pa.OSFile
         return opened(str(self._path))
 
-    def parts(self, *, chunk_rows: int, part_rows: int) -> list[ParquetPart] | None:
+    @contextlib.contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
         """A parquet file's row groups, several to a part; other files are read from their beginning."""
         if self._path.suffix != ".parquet":
-            return None
-        return parquet_parts(self._path, chunk_rows=chunk_rows, part_rows=part_rows)
+            yield Divided(None)
+            return
+        size = {"chunk_rows": division.chunk_rows, "part_rows": division.part_rows}
+        yield Divided(parquet_parts(self._path, **size))
 
 
 class FileWriter:
@@ -98,6 +102,36 @@ class FileWriter:
         path = path_of(destination, self._root)
         require_suffix(path.suffix, f"cannot write {path.name}: unknown kind of file")
         return FileSink(path, schema)
+
+    def put(self, destination: str, content: bytes) -> None:
+        """Write a small file whole, in place of what is there."""
+        path = path_of(destination, self._root)
+        aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.write_bytes(content)
+                _sync(aside)
+                aside.replace(path)
+                sync_directory(path.parent)
+            finally:
+                aside.unlink(missing_ok=True)
+
+    def get(self, destination: str) -> bytes | None:
+        """What a file holds; None where there is none."""
+        path = path_of(destination, self._root)
+        with translated(path):
+            return path.read_bytes() if path.is_file() else None
+
+    def has(self, destination: str) -> bool:
+        """Whether there is such a file."""
+        return path_of(destination, self._root).is_file()
+
+    def remove(self, destination: str) -> None:
+        """Remove a file, where it is there."""
+        path = path_of(destination, self._root)
+        with translated(path):
+            path.unlink(missing_ok=True)
 
     def probe(self, place: str) -> str:
         """Write, read and remove a file in a folder, which is made for it and goes with it."""

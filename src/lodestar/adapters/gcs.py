@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 from lodestar.adapters.object_errors import StoreError, Trouble, Vocabulary, require_driver
 from lodestar.adapters.object_places import Place
+from lodestar.adapters.object_sets import object_reader
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
-from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
+from lodestar.adapters.objects import ObjectWriter, Stores
 from lodestar.errors import first_line
+from lodestar.interface.data import SpineReader
 from lodestar.settings.config import Data
 from lodestar.settings.stores import GCS
 
@@ -39,10 +41,10 @@ _WORDS = Vocabulary(
 )
 
 
-def reader(data: Data, project: Path, uri: str) -> ObjectReader:
-    """Reads `gs://bucket/key`."""
+def reader(data: Data, project: Path, uri: str) -> SpineReader:
+    """Reads `gs://bucket/key`, or the objects of a prefix or pattern."""
     del project
-    return ObjectReader(_stores(data.gcs), uri)
+    return object_reader(_stores(data.gcs), uri)
 
 
 def writer(data: Data, project: Path) -> ObjectWriter:
@@ -140,6 +142,18 @@ class GCSStore:
         path = f"b/{_part(place.bucket)}/o"
         answer = await self.call("GET", path, prefix=place.folder, delimiter="/", maxResults=_FEW)
         return [str(one["name"]) for one in json.loads(answer.content).get("items", [])]
+
+    async def keys(self, place: Place) -> list[str]:
+        """A list, page by page."""
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = await self.call("GET", f"b/{_part(place.bucket)}/o", prefix=place.key, **more)
+            page = json.loads(answer.content)
+            found += [str(one["name"]) for one in page.get("items", [])]
+            if not page.get("nextPageToken"):
+                return found
+            more = {"pageToken": str(page["nextPageToken"])}
 
     async def remove(self, place: Place) -> None:
         """Its present generation."""

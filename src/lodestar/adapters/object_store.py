@@ -88,6 +88,10 @@ class ObjectStore(Protocol):
         """Some of the keys in the same folder."""
         ...
 
+    async def keys(self, place: Place) -> list[str]:
+        """All keys that begin as the place's does, in whatever folders below."""
+        ...
+
     async def remove(self, place: Place) -> None:
         """Remove the object."""
         ...

@@ -1,7 +1,7 @@
 """Objects of a store as sources and destinations of rows, in the formats that files have."""
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,11 +15,13 @@ from lodestar.adapters.formats import (
     chunks,
     footer_of,
     new_writer,
+    parquet_chunks,
     require_suffix,
     schema_of,
 )
 from lodestar.adapters.object_errors import StoreError, Trouble
 from lodestar.adapters.object_files import PartsFile
+from lodestar.adapters.object_parts import ObjectPart, RowGroups
 from lodestar.adapters.object_places import Place, place_of
 from lodestar.adapters.object_ranges import ObjectRanges
 from lodestar.adapters.object_store import (
@@ -29,7 +31,10 @@ from lodestar.adapters.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from lodestar.adapters.parquet_parts import grouped
 from lodestar.errors import DataError, ExternalError, LodestarError, first_line
+from lodestar.interface.parts import Divided, Division
+from lodestar.schema import canonical, canonical_schema
 from lodestar.settings.stores import Transfer
 
 __all__ = ["ObjectReader", "ObjectWriter", "Stores"]
@@ -79,13 +84,7 @@ class ObjectReader:
             LodestarError: there is no telling.
         """
         with self._stores.opened(self._place) as asking:
-            try:
-                asking.tried(asking.store.info, self._place)
-            except StoreError as error:
-                if error.trouble is Trouble.NO_OBJECT:
-                    return False
-                raise asking.worded(self._place, error) from error.__cause__
-            return True
+            return _info(asking, self._place) is not None
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows; memory holds a few chunks and what was fetched for them."""
@@ -101,11 +100,48 @@ class ObjectReader:
                     yield from chunks(
                         file, suffix, seen.schema, chunk_rows, far=ranges, footer=seen.footer
                     )
-                # Not every store can be asked for one version alone.
-                if asking.ask(self._place, asking.store.info, self._place) != seen.info:
-                    raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
+                self._require_same(asking, seen.info)
 
         return pa.RecordBatchReader.from_batches(seen.schema, stream())
+
+    @contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
+        """A parquet object's row groups, several to a part; others are read from their beginning."""
+        if self._place.suffix != ".parquet":
+            yield Divided(None)
+            return
+        with self._stores.opened(self._place) as asking:
+            info = asking.ask(self._place, asking.store.info, self._place)
+            with _translated(self._place), ObjectRanges(asking, self._place, info) as ranges:
+                footer = pq.read_metadata(pa.PythonFile(ranges, "r"))
+                groups = list(grouped(footer, division.part_rows))
+        yield Divided(
+            [ObjectPart(self, self._place.uri, info, RowGroups(*each), division) for each in groups]
+        )
+
+    def groups(
+        self, info: ObjectInfo, groups: Sequence[int], chunk_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of some row groups of a version, a chunk at a time.
+
+        Raises:
+            ExternalError: the object is another one by now.
+        """
+        with self._stores.opened(self._place) as asking:
+            with (
+                _translated(self._place),
+                ObjectRanges(asking, self._place, info) as ranges,
+                parquet_chunks(pa.PythonFile(ranges, "r"), chunk_rows, groups, far=ranges) as found,
+            ):
+                target = canonical_schema(found.schema)
+                for batch in found.batches:
+                    yield canonical(batch, target)
+            self._require_same(asking, info)
+
+    def _require_same(self, asking: Asking, info: ObjectInfo) -> None:
+        """Not every store can be asked for one version alone."""
+        if asking.ask(self._place, asking.store.info, self._place) != info:
+            raise asking.worded(self._place, StoreError(Trouble.CHANGED, "at the end"))
 
     def _seen(self) -> "_Seen":
         suffix = self._place.suffix
@@ -141,6 +177,34 @@ class ObjectWriter:
         name = place.key.rpartition("/")[2]
         require_suffix(place.suffix, f"cannot write {name}: unknown kind of file")
         return ObjectSink(self._stores, place, schema)
+
+    def put(self, destination: str, content: bytes) -> None:
+        """Upload a small object whole, in place of what is there."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            _put(asking, place, content)
+
+    def get(self, destination: str) -> bytes | None:
+        """What an object holds; None where there is none."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            info = _info(asking, place)
+            if info is None:
+                return None
+            return asking.ask(place, asking.store.fetch, place, info, 0, info.size)
+
+    def has(self, destination: str) -> bool:
+        """Whether there is such an object."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            return _info(asking, place) is not None
+
+    def remove(self, destination: str) -> None:
+        """Remove an object, where it is there."""
+        place = place_of(destination)
+        with self._stores.opened(place) as asking:
+            if _info(asking, place) is not None:
+                asking.ask(place, asking.store.remove, place)
 
     def probe(self, place: str) -> str:
         """Upload an object in a folder as results are uploaded, read it, remove it.
@@ -247,6 +311,23 @@ def _ended_below(folder: str, asking: Asking, upload: MultipartUpload) -> str:
     except StoreError as error:
         return f"; whether killed writers have left parts there cannot be seen: {error.said}"
     return f"; uploads of killed writers that were ended there: {ended}" if ended else ""
+
+
+def _info(asking: Asking, place: Place) -> ObjectInfo | None:
+    """The present version; None where there is none."""
+    try:
+        return asking.tried(asking.store.info, place)
+    except StoreError as error:
+        if error.trouble is Trouble.NO_OBJECT:
+            return None
+        raise asking.worded(place, error) from error.__cause__
+
+
+def _put(asking: Asking, place: Place, content: bytes) -> None:
+    upload = asking.store.upload(place)
+    asking.ask(place, upload.begin)
+    asking.ask(place, upload.add, 0, content, last=True)
+    asking.ask(place, upload.complete)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ ABOUT = "batch.json"
 
 @dataclass(frozen=True)
 class KeptPart:
-    """What a part's manifest says; `files` has the digest of each frame's file, `watched` the counts."""
+    """What a part's manifest says; `files` has the digest of each frame's file, `watched` the counts.
+
+    `written` has, per frame, the file that lies where the results go, in place of one here.
+    """
 
     number: int
     rows: int
@@ -35,6 +38,7 @@ class KeptPart:
     unknown: Mapping[str, int]
     filled: Mapping[str, int]
     watched: Mapping[str, Any] | None
+    written: Mapping[str, Mapping[str, Any]]
 
 
 class PartFiles:
@@ -84,10 +88,18 @@ class PartFiles:
                 dict(part.unknown),
                 dict(part.filled),
                 None if part.watched is None else part.watched.counted(),
+                {name: asdict(file) for name, file in part.written.items()},
             )
             self._write(self._manifest(part.number), _text({**self._about, **vars(kept)}))
             sync_directory(self._folder)
         self._kept[part.number] = kept
+
+    def drop(self, number: int) -> None:
+        """Keep a part no longer; its manifest goes first."""
+        with translated(self._folder / ABOUT):
+            self._manifest(number).unlink(missing_ok=True)
+            for name in self._kept.pop(number).files:
+                self._file(number, name).unlink(missing_ok=True)
 
     def read(self, number: int) -> Iterator[dict[str, pa.RecordBatch]]:
         """A part's batches, by the names of their frames."""

@@ -9,7 +9,6 @@ from lodestar.adapters.postgres import PostgresReader
 from lodestar.adapters.postgres_features import PostgresFeatureTables
 from lodestar.adapters.postgres_session import PostgresConnection
 from lodestar.adapters.postgres_writer import PostgresWriter, table_of
-from lodestar.errors import UsageError
 from lodestar.settings.config import Data
 from lodestar.sql import Query
 
@@ -19,7 +18,7 @@ __all__ = ["feature_tables", "reader", "table_reader", "writer"]
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> PostgresReader:
     """Runs the recipe's query in the server."""
     del project
-    return PostgresReader(_connection(data), query, params)
+    return PostgresReader(PostgresConnection.from_config(data), query, params)
 
 
 def table_reader(data: Data, project: Path, uri: str) -> PostgresReader:
@@ -31,28 +30,18 @@ def table_reader(data: Data, project: Path, uri: str) -> PostgresReader:
         db=exp.to_identifier(name.schema, quoted=True) if name.schema else None,
     )
     tree = exp.select("*").from_(table)
-    return PostgresReader(_connection(data), Query(tree.sql("postgres"), "postgres", tree), {})
+    return PostgresReader(
+        PostgresConnection.from_config(data), Query(tree.sql("postgres"), "postgres", tree), {}
+    )
 
 
 def writer(data: Data, project: Path) -> PostgresWriter:
     """Writes tables of the same server."""
     del project
-    return PostgresWriter(_connection(data))
+    return PostgresWriter(PostgresConnection.from_config(data))
 
 
 def feature_tables(data: Data, project: Path, query: str | None = None) -> PostgresFeatureTables:
     """The feature tables in the same server, or a query that stands for one."""
     del project
-    return PostgresFeatureTables(_connection(data), query)
-
-
-def _connection(data: Data) -> PostgresConnection:
-    if data.postgres is None:
-        raise UsageError(
-            "the config says postgres but not which server",
-            hint="set data.postgres.uri, as config/dev.yaml does",
-        )
-    section = data.postgres
-    return PostgresConnection(
-        section.uri, section.statement_timeout, section.connect_timeout, section.application_name
-    )
+    return PostgresFeatureTables(PostgresConnection.from_config(data), query)

@@ -1,5 +1,6 @@
 """One session with PostgreSQL: made with a deadline, driven by its own thread, its errors ours."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,8 @@ from lodestar.adapters.postgres_errors import (
     server_failed,
     unreadable_uri,
 )
-from lodestar.errors import ExternalError
+from lodestar.errors import ExternalError, UsageError
+from lodestar.settings.config import Data
 
 __all__ = ["PostgresConnection", "Session", "opened"]
 
@@ -49,6 +51,22 @@ class PostgresConnection:
     connect_timeout: int = 10
     application: str = "lodestar"
 
+    @classmethod
+    def from_config(cls, data: Data, *, application: str | None = None) -> "PostgresConnection":
+        """As the config says, under its own name for our sessions or under another.
+
+        Raises:
+            UsageError: it says nothing of a server.
+        """
+        section = data.postgres
+        if section is None:
+            raise UsageError(
+                "the config says postgres but not which server",
+                hint="set data.postgres.uri, as config/dev.yaml does",
+            )
+        name = application or section.application_name
+        return cls(section.uri, section.statement_timeout, section.connect_timeout, name)
+
 
 class Session:
     """One transaction, undone by any error. A call waits a little longer than the server may take.
@@ -62,7 +80,9 @@ class Session:
         self._thread = DriverThread("PostgreSQL", GRACE)
         self._driver: Any = None
 
-    def connect(self, connection: PostgresConnection, *, writes: bool) -> None:
+    def connect(
+        self, connection: PostgresConnection, *, writes: bool, repeats: bool = False
+    ) -> None:
         """Connect, and again if that fails in a way that may pass.
 
         Raises:
@@ -73,7 +93,7 @@ class Session:
         deadline = time.monotonic() + longest
         for pause in (*PAUSES, None):
             left = max(deadline - time.monotonic(), SHORTEST_CONNECTING)
-            target = _conninfo(connection, int(left), writes=writes)
+            target = _conninfo(connection, int(left), writes=writes, repeats=repeats)
             try:
                 self._driver = self._thread.call(partial(driver.connect, target), left + 1)
             except driver.Error as error:
@@ -93,6 +113,19 @@ class Session:
                 return list(cursor.fetchall()) if cursor.description else []
 
         return self._call(work)
+
+    def plan(self, sql: str) -> dict[str, Any]:
+        """How the server would run a query, in the terms of its `EXPLAIN`; it is not run."""
+
+        def work() -> list[tuple[Any, ...]]:
+            with self._driver.cursor() as cursor:
+                cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+                cursor.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {sql}")
+                return list(cursor.fetchall())
+
+        ((said,),) = self._call(work)
+        plan: dict[str, Any] = json.loads(said)[0]["Plan"]
+        return plan
 
     def schema(self, sql: str) -> pa.Schema:
         """The columns that a query would give; it is not run."""
@@ -167,8 +200,12 @@ class Session:
 
 
 @contextmanager
-def opened(connection: PostgresConnection, *, writes: bool = False) -> Iterator[Session]:
+def opened(
+    connection: PostgresConnection, *, writes: bool = False, repeats: bool = False
+) -> Iterator[Session]:
     """A session, read only unless it `writes`, with times in UTC.
+
+    One that `repeats` sees the rows of one moment, whatever is committed meanwhile.
 
     Raises:
         ExternalError: no connection within its time.
@@ -176,13 +213,13 @@ def opened(connection: PostgresConnection, *, writes: bool = False) -> Iterator[
     """
     session = Session(connection)
     try:
-        session.connect(connection, writes=writes)
+        session.connect(connection, writes=writes, repeats=repeats)
         yield session
     finally:
         session.close()
 
 
-def _conninfo(connection: PostgresConnection, seconds: int, *, writes: bool) -> str:
+def _conninfo(connection: PostgresConnection, seconds: int, *, writes: bool, repeats: bool) -> str:
     """What libpq connects with: the URI's own settings, then ours."""
     psycopg = _driver("psycopg")
     uri = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", connection.uri.get_secret_value())
@@ -193,7 +230,7 @@ def _conninfo(connection: PostgresConnection, seconds: int, *, writes: bool) -> 
         "statement_timeout": f"{connection.statement_timeout * 1000}",
         "default_transaction_read_only": "off" if writes else "on",
         # Whoever waited for a lock must see what its holder did.
-        "default_transaction_isolation": r"read\ committed",
+        "default_transaction_isolation": r"repeatable\ read" if repeats else r"read\ committed",
         # Between two batches of a write the transaction waits for whoever makes the rows.
         "idle_in_transaction_session_timeout": "0",
     }

@@ -57,8 +57,8 @@ FEATURE_TABLES = Registry(
 # URI scheme → (data section, project, URI) → what reads such data; "" is a path
 URI_READERS = Registry(
     {
-        "": "lodestar.adapters.files:FileReader.from_config",
-        "file": "lodestar.adapters.files:FileReader.from_config",
+        "": "lodestar.adapters.file_sets:reader",
+        "file": "lodestar.adapters.file_sets:reader",
         "s3": "lodestar.adapters.s3:reader",
         "gs": "lodestar.adapters.gcs:reader",
         "az": "lodestar.adapters.azure:reader",

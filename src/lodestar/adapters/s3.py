@@ -15,9 +15,11 @@ from lodestar.adapters.object_errors import (
     require_driver,
 )
 from lodestar.adapters.object_places import Place
+from lodestar.adapters.object_sets import object_reader
 from lodestar.adapters.object_store import MultipartUpload, ObjectInfo
-from lodestar.adapters.objects import ObjectReader, ObjectWriter, Stores
+from lodestar.adapters.objects import ObjectWriter, Stores
 from lodestar.errors import first_line
+from lodestar.interface.data import SpineReader
 from lodestar.settings.config import Data
 from lodestar.settings.stores import S3
 
@@ -82,10 +84,10 @@ _FEW = 1_000
 ABANDONED = timedelta(days=1)
 
 
-def reader(data: Data, project: Path, uri: str) -> ObjectReader:
-    """Reads `s3://bucket/key`."""
+def reader(data: Data, project: Path, uri: str) -> SpineReader:
+    """Reads `s3://bucket/key`, or the objects of a prefix or pattern."""
     del project
-    return ObjectReader(_stores(data.s3), uri)
+    return object_reader(_stores(data.s3), uri)
 
 
 def writer(data: Data, project: Path) -> ObjectWriter:
@@ -179,6 +181,17 @@ class S3Store:
             "list_objects_v2", place, Prefix=place.folder, Delimiter="/", MaxKeys=_FEW
         )
         return [str(one["Key"]) for one in found.get("Contents", [])]
+
+    async def keys(self, place: Place) -> list[str]:
+        """A list, page by page."""
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self.call("list_objects_v2", place, Prefix=place.key, **more)
+            found += [str(one["Key"]) for one in page.get("Contents", [])]
+            if not page.get("IsTruncated"):
+                return found
+            more = {"ContinuationToken": str(page["NextContinuationToken"])}
 
     async def remove(self, place: Place) -> None:
         """S3 says nothing of an object that is not there."""

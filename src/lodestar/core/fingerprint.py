@@ -20,7 +20,7 @@ def fingerprint(table: pa.Table) -> str:
         if pa.types.is_string(field.type):
             filled = array.fill_null("")
             digest.update(pc.binary_length(filled).to_numpy(zero_copy_only=False).tobytes())
-            digest.update("".join(filled.to_pylist()).encode())
+            digest.update(_signs(filled))
             continue
         if pa.types.is_temporal(field.type):
             width = pa.int32() if pa.types.is_date(field.type) else pa.int64()
@@ -28,3 +28,12 @@ def fingerprint(table: pa.Table) -> str:
         zero = False if pa.types.is_boolean(array.type) else 0
         digest.update(array.fill_null(zero).to_numpy(zero_copy_only=False).tobytes())
     return digest.hexdigest()
+
+
+def _signs(texts: pa.StringArray) -> memoryview:
+    """The bytes of all texts, one after another, where they lie."""
+    _, starts, signs = texts.buffers()
+    if signs is None or not len(texts):
+        return memoryview(b"")
+    bounds = np.frombuffer(starts, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(signs)[bounds[0] : bounds[-1]]

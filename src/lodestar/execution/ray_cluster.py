@@ -85,6 +85,11 @@ def _translated(ray: Any, settings: RayCluster) -> Iterator[None]:  # noqa: ANN4
                 hint="install the cluster's versions of Ray and Python here, or ours there",
             ) from error
         raise ExternalError(f"Ray does not start: {first_line(error)}", where=where) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Ray has no class for a node that is not up in time, as happens where a machine is overloaded.
+        raise ExternalError(f"Ray does not start: {first_line(error)}", where=where) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from lodestar.artifact.store import RunStore
 from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.augmenter import Augmenter
 from lodestar.core.feature_store import ComposedFeatureStore
+from lodestar.core.roles import Roles
 from lodestar.errors import UsageError
 from lodestar.execution.local_parts import LocalParts
 from lodestar.factory.features import FeatureSources, joining
@@ -30,10 +31,10 @@ from lodestar.interface.features import (
     OnlineStore,
     SelectedFeatures,
 )
-from lodestar.interface.parts import PartExecutor, ScorerSource
-from lodestar.settings.config import Data
+from lodestar.interface.parts import Division, PartExecutor, ScorerSource
+from lodestar.settings.config import Batch, Data
 from lodestar.settings.features import FeatureCatalog, FeatureView
-from lodestar.settings.loading import Environment
+from lodestar.settings.loading import ConfigPlace, Environment
 from lodestar.sql import Query
 
 __all__ = ["EnvironmentFactory", "Loader", "Spine"]
@@ -153,6 +154,19 @@ class EnvironmentFactory:
     def distributes(self) -> bool:
         """Whether work is done by others than this process."""
         return self._config.execution.engine != "local"
+
+    def division(self, size: Batch, roles: Roles) -> Division:
+        """How a batch's rows are divided among those who score them."""
+        by = self._config.execution.partition_by
+        place = ConfigPlace(self._project, self._environment.name)
+        return Division(
+            size.chunk_rows,
+            size.part_rows,
+            by=by,
+            keys=roles.entity_keys,
+            place=place,
+            numbered=not roles.carried,
+        )
 
     @contextmanager
     def part_executor(self, source: ScorerSource) -> Iterator[PartExecutor]:

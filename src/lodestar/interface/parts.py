@@ -1,13 +1,18 @@
 """Port to whatever scores a batch part by part: this process, or the workers of a cluster."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from lodestar.settings.loading import ConfigPlace
+
 __all__ = [
     "Batches",
+    "Divided",
+    "Division",
     "FailedPart",
     "PartExecutor",
     "PartRows",
@@ -18,6 +23,7 @@ __all__ = [
     "ScoredPart",
     "ScorerSource",
     "Watched",
+    "WrittenFile",
 ]
 
 
@@ -101,12 +107,42 @@ class RowsAtHand:
         return iter(self.batches)
 
 
+@dataclass(frozen=True)
+class Division:
+    """How rows are to be divided: parts of about `part_rows` each, read in batches of `chunk_rows`.
+
+    Rows that have no places of their own are divided by the values of a column: the first of `by` that
+    there is, else the first of `keys`. `numbered`: what comes out has rows' numbers, so that it matters
+    how many come before a part. `place` is the config by which a worker connects for itself: no
+    secret travels with a part.
+    """
+
+    chunk_rows: int
+    part_rows: int
+    by: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    place: ConfigPlace | None = None
+    numbered: bool = True
+
+
+@dataclass(frozen=True)
+class Divided:
+    """All rows in order, in parts; None where they cannot be read in parts, and `why`, in words.
+
+    `moving`: the rows may be others at the next go, while each part's digest still tells which they are.
+    """
+
+    parts: Sequence[PartRows] | None
+    why: str = ""
+    moving: bool = False
+
+
 @runtime_checkable
 class PartitionedReader(Protocol):
     """A reader whose rows lie where several can read them at once."""
 
-    def parts(self, *, chunk_rows: int, part_rows: int) -> Sequence[PartRows] | None:
-        """All rows in order, in parts of about `part_rows`; None where they cannot be read in parts."""
+    def parts(self, division: Division) -> AbstractContextManager[Divided]:
+        """All rows of one moment, which can be read as often as need be until the block ends."""
         ...
 
 
@@ -132,8 +168,16 @@ class Watched(Protocol):
 
 
 @dataclass(frozen=True)
+class WrittenFile:
+    """A file that holds a part's frame where the batch's results go, and how many rows are in it."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class ScoredPart:
-    """What came out: per kind of frame, its batches, in order.
+    """What came out: per kind of frame, its batches, in order; or the file that they were written to.
 
     `digest` is that of the rows that were scored. `unknown` and `filled` count, per column and per
     feature, the rows with an unseen category and those that a policy filled. `watched` is None where
@@ -147,6 +191,7 @@ class ScoredPart:
     unknown: Mapping[str, int] = field(default_factory=dict)
     filled: Mapping[str, int] = field(default_factory=dict)
     watched: Watched | None = None
+    written: Mapping[str, WrittenFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

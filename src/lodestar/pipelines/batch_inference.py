@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from lodestar.adapters.part_folder import PartFolder
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.alerts.readings import Measured, of_drift
@@ -16,8 +17,11 @@ from lodestar.interface.parts import FailedPart, Watched
 from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_outputs import (
     destinations_of,
+    folders_of,
     frames_written,
+    is_folder,
     is_table,
+    publish,
     refuse_anothers,
 )
 from lodestar.pipelines.batch_rows import rows_in_parts
@@ -102,7 +106,7 @@ def batch_inference(
     if resume:
         refuse_anothers(environment, destinations["predictions"], opened.run_id)
     tell.stage(f"Scoring with {opened.run_name}")
-    if resume or factory.distributes:
+    if resume or factory.distributes or is_folder(destinations["predictions"]):
         counts = job.kept(spine.reader, destinations, resume=resume)
     else:
         counts = job.streamed(spine.reader, destinations)
@@ -179,6 +183,7 @@ class _Job:
     def kept(self, reader: SpineReader, destinations: dict[str, str], *, resume: bool) -> _Counts:
         """Part after part, each kept as soon as it is scored."""
         marks = self._marks(destinations)
+        folders = folders_of(self.environment, destinations)
         project, recipe = self.environment.project, self.wrapper.contents.recipe_name
         with (
             kept_batch(
@@ -186,10 +191,15 @@ class _Job:
             ) as parts,
             rows_in_parts(reader, self.factory, self.wrapper, self._size, kept=True) as batch,
             frames_written(self.factory, destinations, marks) as write,
-            self.factory.part_executor(self._source(marks, settles=batch.settles)) as executor,
+            self.factory.part_executor(
+                self._source(marks, settles=batch.settles, folders=folders)
+            ) as executor,
         ):
-            parts.run(executor, batch, write)
+            if batch.note:
+                self.tell.note(batch.note)
+            parts.run(executor, batch, write, folders=folders)
             _require_rows(parts.rows)
+            publish(folders, parts.written, self._mark)
         for counted in parts.watched:
             if self.watch is not None:
                 self.watch.take(counted)
@@ -216,12 +226,24 @@ class _Job:
         }
 
     def _marks(self, destinations: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        mark = {"run_id": self.opened.run_id, "context_params": self.context}
+        mark = self._mark
         return {name: mark if is_table(place) else {} for name, place in destinations.items()}
 
-    def _source(self, marks: Mapping[str, Mapping[str, str]], *, settles: bool) -> ArtifactSource:
+    @property
+    def _mark(self) -> dict[str, str]:
+        return {"run_id": self.opened.run_id, "context_params": self.context}
+
+    def _source(
+        self,
+        marks: Mapping[str, Mapping[str, str]],
+        *,
+        settles: bool,
+        folders: Mapping[str, PartFolder] | None = None,
+    ) -> ArtifactSource:
         watches = self.watch is not None
-        plan = FramePlan(self.opened.run_id, self.opened.digest, marks, settles, watches)
+        plan = FramePlan(
+            self.opened.run_id, self.opened.digest, marks, settles, watches, folders or {}
+        )
         source = ArtifactSource(self.opened.folder, self.opened.digest, plan, self.archive)
         return source if self.archive else replace(source, loaded=self.wrapper)
 

@@ -1,19 +1,30 @@
 """Where a batch's frames go: one destination each, published together at the end."""
 
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
 from lodestar.adapters.files import FileReader, path_of
+from lodestar.adapters.part_folder import PartFolder
 from lodestar.adapters.registry import keeps_files, scheme_of
 from lodestar.errors import UsageError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.data import FrameSink
+from lodestar.interface.parts import WrittenFile
 from lodestar.pipelines.stream import behind
-from lodestar.settings.loading import Environment
+from lodestar.settings.loading import ConfigPlace, Environment
 
-__all__ = ["destinations_of", "frames_written", "is_table", "refuse_anothers"]
+__all__ = [
+    "destinations_of",
+    "folders_of",
+    "frames_written",
+    "is_folder",
+    "is_table",
+    "publish",
+    "refuse_anothers",
+]
 
 Frames = Mapping[str, pa.RecordBatch]
 
@@ -22,6 +33,8 @@ def destinations_of(
     environment: Environment, recipe: str, run_id: str, output: str | None
 ) -> dict[str, str]:
     """Frame → file, the predictions first. `--output` names these; the others lie beside them.
+
+    One that ends with a slash is a folder of files, written by those who score.
 
     Raises:
         UsageError: `--output` leads out of the project and of the config's output root.
@@ -32,6 +45,10 @@ def destinations_of(
         table = output or f"{section.root.rstrip('/')}.{recipe}_predictions"
         stem = table.removesuffix("_predictions")
         return {name: table if name == "predictions" else f"{stem}_{name}" for name in names}
+    if output is not None and is_folder(output):
+        _refuse_outside(environment, output)
+        stem = output.rstrip("/")
+        return {name: output if name == "predictions" else f"{stem}.{name}/" for name in names}
     if output is None:
         folder = f"{section.root.rstrip('/')}/{recipe}/{run_id}"
         return {name: f"{folder}/{name}.parquet" for name in names}
@@ -47,12 +64,42 @@ def is_table(destination: str) -> bool:
     return not keeps_files(destination)
 
 
+def is_folder(destination: str) -> bool:
+    """Whether it names a folder of files, and no file."""
+    return destination.endswith("/") and not is_table(destination)
+
+
+def folders_of(environment: Environment, destinations: Mapping[str, str]) -> dict[str, PartFolder]:
+    """The folders among the destinations; each command's files there have names of their own."""
+    place = ConfigPlace(environment.project, environment.name)
+    mark = secrets.token_hex(6)
+    return {
+        name: PartFolder(uri, mark, place) for name, uri in destinations.items() if is_folder(uri)
+    }
+
+
+def publish(
+    folders: Mapping[str, PartFolder],
+    written: Mapping[str, Sequence[WrittenFile]],
+    about: Mapping[str, str],
+) -> None:
+    """List what was written, the predictions last."""
+    for name in reversed(list(folders)):
+        folders[name].publish(written[name], about)
+
+
 def refuse_anothers(environment: Environment, destination: str, run_id: str) -> None:
     """See that going on with a batch replaces nothing that came there from elsewhere meanwhile.
 
     Raises:
         UsageError: the file holds the predictions of another run, or something else.
     """
+    if is_folder(destination):
+        (folder,) = folders_of(environment, {"predictions": destination}).values()
+        about = folder.about()
+        if about is not None:
+            _refuse_other(destination, str(about.get("run_id")), run_id)
+        return
     path = path_of(destination, environment.project)
     if scheme_of(destination) not in {"", "file"} or not path.is_file():
         return
@@ -61,10 +108,14 @@ def refuse_anothers(environment: Environment, destination: str, run_id: str) -> 
     writer = None
     if first is not None and "run_id" in first.schema.names:
         writer = first.column("run_id")[0].as_py()
+    _refuse_other(str(path), writer, run_id)
+
+
+def _refuse_other(where: str, writer: str | None, run_id: str) -> None:
     if writer != run_id:
         whose = f"the predictions of run {writer}" if writer else "something else than predictions"
         raise UsageError(
-            f"{path} holds {whose}, and the batch to go on with is of run {run_id}",
+            f"{where} holds {whose}, and the batch to go on with is of run {run_id}",
             hint="move it away, or leave --resume out to replace it",
         )
 

@@ -1,7 +1,7 @@
 """What a batch is to score, as parts: read here and handed on, or read where they are scored."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,7 +10,14 @@ from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.fingerprint import fingerprint
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.data import SpineReader
-from lodestar.interface.parts import Batches, PartitionedReader, PartRows, PartTask, RowsAtHand
+from lodestar.interface.parts import (
+    Batches,
+    Divided,
+    PartitionedReader,
+    PartRows,
+    PartTask,
+    RowsAtHand,
+)
 from lodestar.settings.config import Batch
 
 __all__ = ["BatchRows", "rows_in_parts"]
@@ -21,12 +28,16 @@ class BatchRows:
     """The parts, in order, and what is known of them beforehand.
 
     `settles`: missing features are settled by whoever scores; else they were, and `filled` counts them.
+    `moving`: kept parts whose rows are others by now are to be scored again, and are no error.
+    `note`: what the user should know of how the rows are read.
     """
 
     tasks: Iterator[PartTask]
     settles: bool
     rows: int | None = None
     parts: int | None = None
+    moving: bool = False
+    note: str = ""
     filled: dict[str, int] = field(default_factory=dict)
 
 
@@ -41,18 +52,19 @@ def rows_in_parts(
 ) -> Iterator[BatchRows]:
     """Check the columns and begin; only parts that are `kept` are large, and have digests.
 
-    A file's parts are read where they are scored. Rows of a query, and rows that features are joined
-    to, are read here.
+    Parts of files and of a server that divides them are read where they are scored. Rows of other
+    queries, and rows that features are joined to, are read here.
 
     Raises:
         SchemaError: the columns are not those of training.
     """
-    parts = _parts(reader, factory, wrapper, size) if kept else None
-    if parts is not None:
-        wrapper.check(reader.schema())
-        rows = sum(part.rows for part in parts)
-        yield BatchRows(_numbered(parts), settles=True, rows=rows, parts=len(parts))
-        return
+    with _divided(reader, factory, wrapper, size, kept=kept) as divided:
+        if divided.parts is not None:
+            wrapper.check(reader.schema())
+            rows, count = sum(part.rows for part in divided.parts), len(divided.parts)
+            tasks = _numbered(divided.parts)
+            yield BatchRows(tasks, settles=True, rows=rows, parts=count, moving=divided.moving)
+            return
     filled: dict[str, int] = {}
     with (
         reader.read(chunk_rows=size.chunk_rows) as spine,
@@ -60,19 +72,24 @@ def rows_in_parts(
     ):
         wrapper.check(augmented.schema)
         if kept:
-            yield BatchRows(_numbered(_gathered(augmented, size)), settles=False, filled=filled)
+            tasks = _numbered(_gathered(augmented, size))
         else:
-            chunks = (RowsAtHand(Batches([batch])) for batch in augmented)
-            yield BatchRows(_numbered(chunks), settles=False, filled=filled)
+            tasks = _numbered(RowsAtHand(Batches([batch])) for batch in augmented)
+        yield BatchRows(tasks, settles=False, note=divided.why, filled=filled)
 
 
-def _parts(
-    reader: SpineReader, factory: EnvironmentFactory, wrapper: PyfuncWrapper, size: Batch
-) -> Sequence[PartRows] | None:
+def _divided(
+    reader: SpineReader,
+    factory: EnvironmentFactory,
+    wrapper: PyfuncWrapper,
+    size: Batch,
+    *,
+    kept: bool,
+) -> AbstractContextManager[Divided]:
     joined = factory.feature_store is not None and wrapper.trained_augmenter.selection
-    if joined or not isinstance(reader, PartitionedReader):
-        return None
-    return reader.parts(chunk_rows=size.chunk_rows, part_rows=size.part_rows)
+    if not kept or joined or not isinstance(reader, PartitionedReader):
+        return nullcontext(Divided(None))
+    return reader.parts(factory.division(size, wrapper.contents.roles))
 
 
 def _numbered(parts: Iterator[PartRows] | Sequence[PartRows]) -> Iterator[PartTask]:

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from lodestar.adapters.part_files import PartFiles
+from lodestar.adapters.part_folder import PartFolder
 from lodestar.artifact.folders import held
 from lodestar.errors import DataError, IncompleteError, UsageError, first_line
-from lodestar.interface.parts import FailedPart, PartExecutor, PartTask
+from lodestar.interface.parts import FailedPart, PartExecutor, PartTask, WrittenFile
 from lodestar.interface.progress import Progress
 from lodestar.pipelines.batch_rows import BatchRows
 from lodestar.pipelines.stream import ahead
@@ -69,14 +70,19 @@ class KeptBatch:
         self.unknown: dict[str, int] = {}
         self.filled: dict[str, int] = {}
         self.watched: list[Mapping[str, Any]] = []
+        self.written: dict[str, list[WrittenFile]] = {}
 
     def run(
         self,
         executor: PartExecutor,
         batch: BatchRows,
         write: Callable[[Mapping[str, pa.RecordBatch]], None],
+        *,
+        folders: Mapping[str, PartFolder],
     ) -> None:
         """Score the missing parts, and write each as soon as all before it are there.
+
+        Parts that went to `folders` when they were scored are named in `written` in place of that.
 
         Raises:
             IncompleteError: parts failed; the others are kept.
@@ -84,7 +90,7 @@ class KeptBatch:
         """
         shown = _Shown(self._tell, batch, executor.workers)
         with ahead(batch.tasks) as tasks:
-            for outcome in executor.scored(self._missing(tasks, shown)):
+            for outcome in executor.scored(self._missing(tasks, shown, batch, folders)):
                 if isinstance(outcome, FailedPart):
                     self._failed.append(outcome)
                     self._tell.note(f"{outcome.task} failed: {first_line(outcome.error)}")
@@ -95,18 +101,40 @@ class KeptBatch:
         self._write_next(write)
         if self._failed:
             raise self._incomplete()
-        if self._seen != len(self._files):
+        if self._seen != len(self._files) and not batch.moving:
             raise self._others("there are more of them kept than there are now")
 
-    def _missing(self, tasks: Iterator[PartTask], shown: "_Shown") -> Iterator[PartTask]:
+    def _missing(
+        self,
+        tasks: Iterator[PartTask],
+        shown: "_Shown",
+        batch: BatchRows,
+        folders: Mapping[str, PartFolder],
+    ) -> Iterator[PartTask]:
+        """What is to be scored. Of rows that move, kept parts count that are those of now."""
+        changed = 0
         for task in tasks:
-            if task.number not in self._files:
-                yield task
-            elif self._files[task.number].input != task.rows.digest():
+            kept = task.number in self._files
+            if kept and not self._still_there(task.number, folders):
+                self._files.drop(task.number)
+                kept = False
+            if kept and self._files[task.number].input == task.rows.digest():
+                shown.done(task.rows.rows, again=True)
+            elif kept and not batch.moving:
                 raise self._others(f"{task} has other rows now")
             else:
-                shown.done(task.rows.rows, again=True)
+                if kept:
+                    self._files.drop(task.number)
+                    changed += 1
+                yield task
             self._seen = task.number + 1
+        if changed:
+            self._tell.note(f"{changed} kept parts have other rows now, and are scored again")
+
+    def _still_there(self, number: int, folders: Mapping[str, PartFolder]) -> bool:
+        """Whether what a part wrote elsewhere is there; a folder is anybody's to clear."""
+        written = self._files[number].written
+        return all(folders[name].has(file["name"]) for name, file in written.items())
 
     def _write_next(self, write: Callable[[Mapping[str, pa.RecordBatch]], None]) -> None:
         # What is kept and was not yet held against the rows of now is not known to belong to them.
@@ -114,6 +142,8 @@ class KeptBatch:
             part = self._files[self._next]
             for frames in self._files.read(self._next):
                 write(frames)
+            for name, file in part.written.items():
+                self.written.setdefault(name, []).append(WrittenFile(**file))
             self.rows += part.rows
             for total, counts in ((self.unknown, part.unknown), (self.filled, part.filled)):
                 for name, count in counts.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from lodestar.adapters.part_folder import PartFolder
 from lodestar.artifact.folders import new_folder
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
@@ -31,7 +32,8 @@ class FramePlan:
     """Which frames are wanted of a run: name → the columns of constants that its rows are marked with.
 
     `settles`: the rows come as they lie in a file, and missing features are still to be settled.
-    `watches`: the rows are counted by the artifact's sketches.
+    `watches`: the rows are counted by the artifact's sketches. `folders`: where frames are written by
+    whoever scores them; those of no folder come back.
     """
 
     run_id: str
@@ -39,6 +41,7 @@ class FramePlan:
     frames: Mapping[str, Mapping[str, str]]
     settles: bool = False
     watches: bool = False
+    folders: Mapping[str, PartFolder] = field(default_factory=dict)
 
 
 class RowScoring:
@@ -71,9 +74,12 @@ class RowScoring:
             for name, made in self._frames(batch, scored, first).items():
                 found[name].append(made)
             first += batch.num_rows
-        frames = {name: Batches(batches) for name, batches in found.items()}
+        folders = self._plan.folders
+        written = {name: folders[name].write(task.number, found[name]) for name in folders}
+        frames = {name: Batches(each) for name, each in found.items() if name not in folders}
         rows = first - task.first_row
-        return ScoredPart(task.number, rows, task.rows.digest(), frames, unknown, filled, watched)
+        digest = task.rows.digest()
+        return ScoredPart(task.number, rows, digest, frames, unknown, filled, watched, written)
 
     def _settled(self, task: PartTask, filled: dict[str, int]) -> Iterator[pa.RecordBatch]:
         rows = task.rows.read()

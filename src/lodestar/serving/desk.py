@@ -292,9 +292,7 @@ class Desk:
         return ADMIN if path == "/admin" or path.startswith("/admin/") else ELSEWHERE
 
     def _all_routes(self, routes: Routes) -> dict[tuple[str, str], Route]:
-        found = {
-            ("GET", "/metrics"): Route("/metrics", self._metrics, counted=False, traced=False)
-        }
+        found = {("GET", "/metrics"): Route("/metrics", self._metrics, counted=False, traced=False)}
         for path, yes in LIVE.items():
             found["GET", path] = _probed(path, partial(_alive, yes))
         for path, yes in READY.items():

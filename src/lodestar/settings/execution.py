@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from lodestar.settings.section import Name, Section, Whole
+from lodestar.settings.section import Name, Names, Section, Whole
 
 __all__ = ["Execution", "RayCluster"]
 
@@ -38,7 +38,12 @@ class RayCluster(Section):
 
 
 class Execution(Section):
-    """What scores batches and runs trials; recipe and artifact do not know."""
+    """What scores batches and runs trials; recipe and artifact do not know.
+
+    `partition_by`: columns by whose values a server's rows are divided among workers, the first of them
+    that a query has; without, by where they lie, or by an entity key.
+    """
 
     engine: Literal["local", "ray"] = "local"
+    partition_by: Names = ()
     ray: RayCluster = RayCluster()

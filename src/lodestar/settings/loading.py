@@ -17,6 +17,7 @@ from lodestar.settings.yaml_source import KeyPath, Source, parse_value, read_yam
 
 __all__ = [
     "LOCAL",
+    "ConfigPlace",
     "Environment",
     "LoadedRecipe",
     "Settings",
@@ -59,6 +60,29 @@ class Environment:
     project: Path
     name: str
     config: Config
+
+
+@dataclass(frozen=True)
+class ConfigPlace:
+    """Where an environment's config lies, for whoever reads it again elsewhere."""
+
+    project: Path
+    name: str
+
+    def read(self, variables: Mapping[str, str]) -> Environment:
+        """Read it with the variables of whoever reads.
+
+        Raises:
+            UsageError: it is not there.
+            SettingsError: all problems of its files at once.
+        """
+        if not (self.project / "config" / "base.yaml").is_file():
+            raise UsageError(
+                f"there is no {self.project}/config/base.yaml where a part is to be read",
+                hint="all nodes must see the project under the same path (shared storage), and have "
+                "the variables that its config names",
+            )
+        return load_config(self.project, self.name, variables=variables)
 
 
 @dataclass(frozen=True)

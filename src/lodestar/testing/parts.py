@@ -1,6 +1,7 @@
-"""What every engine that scores the parts of a batch must keep, on rows that do as they say."""
+"""What every engine that scores the parts of a batch must keep, and every reader that divides rows."""
 
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -15,15 +16,26 @@ import pytest
 from lodestar.errors import ArtifactError, DataError
 from lodestar.interface.parts import (
     Batches,
+    Divided,
+    Division,
     FailedPart,
     PartExecutor,
+    PartitionedReader,
+    PartRows,
     PartTask,
     RowsAtHand,
     ScoredPart,
     ScorerSource,
 )
 
-__all__ = ["DeedSource", "PartExecutorContract", "deeds", "tasks_of"]
+__all__ = [
+    "DeedSource",
+    "PartExecutorContract",
+    "PartitionedReaderContract",
+    "deeds",
+    "numbered_rows",
+    "tasks_of",
+]
 
 
 @dataclass(frozen=True)
@@ -174,3 +186,100 @@ class PartExecutorContract:
     ) -> AbstractContextManager[PartExecutor]:
         opened: AbstractContextManager[PartExecutor] = executor_of(source)
         return opened
+
+
+def numbered_rows(count: int, *, first: int = 0) -> pa.Table:
+    """Rows with a key of their own, in order: `id`, a number and a text."""
+    numbers = range(first, first + count)
+    return pa.table(
+        {
+            "id": pa.array(numbers, pa.int64()),
+            "x": pa.array([number / 8 for number in numbers], pa.float64()),
+            "name": pa.array([None if n % 7 == 0 else f"row {n}" for n in numbers]),
+        }
+    )
+
+
+class PartitionedReaderContract:
+    """What every `PartitionedReader` keeps; a subclass gives `divided`, and `secrets` where it has some.
+
+    Its parts must be pickled and read as a worker on another machine would, which `division` allows
+    for: its `place` must lead to a config.
+    """
+
+    part_rows = 100
+    secrets: tuple[str, ...] = ()
+
+    def reader(self, table: pa.Table) -> PartitionedReader:
+        """Make a reader whose source holds exactly these rows, in this order, in many pieces."""
+        raise NotImplementedError
+
+    def division(self) -> Division:
+        """Say how to divide them; parts of `part_rows`."""
+        return Division(chunk_rows=16, part_rows=self.part_rows, keys=("id",))
+
+    @staticmethod
+    def _parts(divided: Divided) -> list[PartRows]:
+        assert divided.parts is not None, divided.why
+        return list(divided.parts)
+
+    @staticmethod
+    def _read(parts: list[PartRows]) -> pa.Table:
+        return pa.Table.from_batches([batch for part in parts for batch in part.read()])
+
+    def test_parts_together_are_all_rows_once_and_in_order(self) -> None:
+        """Each knows how many it has before it is read."""
+        table = numbered_rows(1_234)
+        with self.reader(table).parts(self.division()) as divided:
+            parts = self._parts(divided)
+            assert len(parts) > 1
+            for part in parts:
+                assert sum(batch.num_rows for batch in part.read()) == part.rows > 0
+            assert self._read(parts).equals(table)
+
+    def test_parts_have_about_the_rows_asked_for(self) -> None:
+        """None has more than twice as many, where rows lie in small pieces."""
+        with self.reader(numbered_rows(1_234)).parts(self.division()) as divided:
+            rows = [part.rows for part in self._parts(divided)]
+        assert max(rows) <= 2 * self.part_rows
+        assert sum(rows) / len(rows) >= self.part_rows / 4
+
+    def test_batches_hold_at_most_the_rows_asked_for(self) -> None:
+        """As they would where nothing is divided."""
+        with self.reader(numbered_rows(300)).parts(self.division()) as divided:
+            sizes = [batch.num_rows for part in self._parts(divided) for batch in part.read()]
+        assert max(sizes) <= self.division().chunk_rows
+
+    def test_a_part_that_has_travelled_gives_the_same_rows(self) -> None:
+        """As often as it is read; its digest is the same everywhere."""
+        with self.reader(numbered_rows(350)).parts(self.division()) as divided:
+            parts = self._parts(divided)
+            there = [pickle.loads(pickle.dumps(part)) for part in parts]  # noqa: S301 -- ours
+            assert self._read(there).equals(self._read(parts))
+            assert self._read(there).equals(numbered_rows(350))
+            assert [part.digest() for part in there] == [part.digest() for part in parts]
+
+    def test_no_secret_travels_with_a_part(self) -> None:
+        """Whoever reads it looks for credentials where it is."""
+        with self.reader(numbered_rows(10)).parts(self.division()) as divided:
+            for part in self._parts(divided):
+                sent = pickle.dumps(part)
+                assert not [secret for secret in self.secrets if secret.encode() in sent]
+
+    def test_the_same_rows_have_the_same_digests_and_others_have_others(self) -> None:
+        """Of another reading, too."""
+        with self.reader(numbered_rows(350)).parts(self.division()) as divided:
+            first = [part.digest() for part in self._parts(divided)]
+        assert len(set(first)) == len(first)
+        table = numbered_rows(350)
+        x = table.column("x").to_pylist()
+        x[5] = -1.0
+        changed = table.set_column(1, "x", pa.array(x))
+        with self.reader(changed).parts(self.division()) as divided:
+            second = [part.digest() for part in self._parts(divided)]
+        assert second != first
+
+    def test_no_rows_are_no_parts(self) -> None:
+        """An empty batch is the pipeline's business."""
+        with self.reader(numbered_rows(0)).parts(self.division()) as divided:
+            assert self._parts(divided) == []
