@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
 from tests.searching import (
     CLASSIFIER,
     Script,
@@ -109,10 +110,29 @@ def test_a_metric_that_is_undefined_on_these_rows_corrects_nothing() -> None:
     assert found.offset(one_class) == 0.0
 
 
-def test_a_reference_that_the_estimator_refuses_leaves_values_as_they_are() -> None:
-    problem = problem_of(rows=500)
-    problem.reference = {"max_depth": -3}
-    outcome = run(problem, TrialTask(0, SMALL, 5, watched=False, corrected=True))
+class Choosy(LogisticRegression):
+    """An estimator that some hyperparameters break."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Choosy":  # noqa: ANN401 -- scikit-learn's
+        if self.C == 7.0:
+            raise RuntimeError("not with me")
+        super().fit(X, y, sample_weight)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("path", "bad", "good"),
+    [
+        (CLASSIFIER, {"max_depth": -3}, SMALL),
+        (f"{__name__}.Choosy", {"C": 7.0}, {"C": 1.0}),
+    ],
+)
+def test_a_reference_that_the_estimator_refuses_leaves_values_as_they_are(
+    path: str, bad: dict[str, Any], good: dict[str, Any]
+) -> None:
+    problem = problem_of(path, rows=500)
+    problem.reference = bad
+    outcome = run(problem, TrialTask(0, good, 5, watched=False, corrected=True))
     assert outcome.state == "complete"
     assert outcome.offset == 0.0
 

@@ -164,7 +164,9 @@ class TrialProblem:
                     hyperparameters=self.reference,
                     overdue=overdue,
                 )
-            except LodestarError:
+            except StoppedError:
+                raise
+            except Exception:  # noqa: BLE001 -- the estimator's own code: its defaults may be no choice
                 self.reference = None
         return self._measured
 
