@@ -110,7 +110,7 @@ def test_a_metric_that_is_undefined_on_these_rows_corrects_nothing() -> None:
     assert found.offset(one_class) == 0.0
 
 
-class Choosy(LogisticRegression):
+class Choosy(LogisticRegression):  # type: ignore[misc]  # scikit-learn has no types
     """An estimator that some hyperparameters break."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Choosy":  # noqa: ANN401 -- scikit-learn's
