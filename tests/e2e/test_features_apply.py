@@ -65,6 +65,7 @@ def answered(project: Path, answer: str) -> tuple[int, str]:
     return code, seen
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_terminal_is_asked_and_a_pipeline_must_say_yes_where_something_is_removed(
     lodestar: Lodestar, project: Path

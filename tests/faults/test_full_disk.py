@@ -99,6 +99,7 @@ def test_a_training_without_room_for_its_database_or_artifact_says_so(
     lodestar(*train, cwd=project).succeeded()
 
 
+@pytest.mark.faults
 def test_a_training_without_room_for_its_artifact_ends_as_failed(
     lodestar: Lodestar, project: Path
 ) -> None:
@@ -155,6 +156,7 @@ def _with_old_data(project: Path) -> Path:
     return project
 
 
+@pytest.mark.faults
 def test_two_first_trainings_at_once_both_succeed(lodestar: Lodestar, project: Path) -> None:
     train = ("train", "-r", "wine", *SMALL, "--json")
     processes = [lodestar.start(*train, cwd=project) for _ in range(2)]

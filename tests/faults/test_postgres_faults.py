@@ -150,6 +150,7 @@ def test_a_uri_that_cannot_be_read_is_not_shown(database: Database, uri: str) ->
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.faults
 def test_no_failure_shows_the_password(
     database: Database, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,6 +187,7 @@ def test_no_failure_shows_the_password(
 FROM_END = 100_000
 
 
+@pytest.mark.faults
 def test_a_read_that_is_cut_at_any_byte_is_never_taken_for_whole(
     database: Database, proxy: Proxy
 ) -> None:
@@ -224,6 +226,7 @@ def test_after_a_cut_the_next_read_is_whole(database: Database, proxy: Proxy) ->
     assert reader.read(chunk_rows=1_000).read_all().num_rows == ROWS
 
 
+@pytest.mark.faults
 def test_a_network_that_freezes_among_the_rows_is_given_up(
     database: Database, proxy: Proxy
 ) -> None:
@@ -263,6 +266,7 @@ def test_a_session_that_is_ended_among_the_rows_is_an_error(database: Database) 
             batches.read_all()
 
 
+@pytest.mark.faults
 def test_a_stopped_session_is_given_up(database: Database) -> None:
     with database.reader(ENDLESS, connection=database.connection(timeout=2)).read(
         chunk_rows=1_000
@@ -278,6 +282,7 @@ def test_a_stopped_session_is_given_up(database: Database) -> None:
     eventually(lambda: not sessions(database))
 
 
+@pytest.mark.faults
 def test_a_stopped_server_is_given_up(database: Database) -> None:
     with psycopg.connect(database.uri) as connection:
         postmaster = psutil.Process(connection.info.backend_pid).ppid()
@@ -391,6 +396,7 @@ def test_a_publication_that_is_cut_is_whole_or_has_not_happened(
     assert every_row_once(database, 100) == 3
 
 
+@pytest.mark.faults
 def test_a_write_into_a_frozen_network_is_given_up(database: Database, proxy: Proxy) -> None:
     write(database.connection(), scores(100, 1), nothing)
 

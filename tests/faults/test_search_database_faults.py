@@ -84,6 +84,7 @@ def whole(
         assert value is None or history[slot]["value"] == value
 
 
+@pytest.mark.faults
 def test_two_workers_go_on_after_a_kill_and_nobody_has_seen_the_password(
     lodestar: Lodestar, project: Path, database: Database
 ) -> None:

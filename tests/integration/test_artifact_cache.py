@@ -91,6 +91,7 @@ def test_a_fetched_artifact_needs_neither_the_server_nor_mlflow(
     assert len(remote.proxy.requests) == asked
 
 
+@pytest.mark.faults
 def test_what_was_published_from_here_is_not_fetched(remote: RemoteProject, run: SavedRun) -> None:
     trained_at = store_of(remote.environment).located(run.run_id).folder
     made = saved_copy(remote.environment, trained_at)
@@ -165,6 +166,7 @@ def test_a_fetch_that_was_killed_leaves_nothing_to_be_taken_for_an_artifact(
     assert not list(root.glob(".aside-*"))
 
 
+@pytest.mark.faults
 def test_two_commands_that_fetch_the_same_at_once_both_succeed(
     lodestar: Lodestar, remote: RemoteProject, run: SavedRun
 ) -> None:

@@ -325,6 +325,7 @@ def test_an_api_that_anyone_could_ask_is_red(lab: Lab) -> None:
     assert checked.exit_code == 5
 
 
+@pytest.mark.faults
 def test_a_redis_that_hangs_is_red_within_its_own_deadline(lab: Lab, tmp_path: Path) -> None:
     with one_redis(tmp_path / "redis") as server:
         assert red(lab.check(REDIS=server.uri)) == set()

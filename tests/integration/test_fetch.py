@@ -162,6 +162,7 @@ def test_the_runs_come_in_order_with_verified_folders(
     assert [item.folder.name for item in found] == [other.digest, run.digest]
 
 
+@pytest.mark.faults
 def test_without_the_server_the_child_says_what_was_last_known(
     remote: RemoteProject, run: SavedRun
 ) -> None:
@@ -244,6 +245,7 @@ async def following(changes: AsyncIterator[Change]) -> Change:
     return await asyncio.wait_for(anext(changes), WITHIN)
 
 
+@pytest.mark.faults
 def test_a_watcher_follows_an_alias(remote: RemoteProject, run: SavedRun, other: SavedRun) -> None:
     async def follow() -> None:
         changes = Watcher(remote.environment, ["champion"], seconds=0.2).changes()
@@ -303,6 +305,7 @@ def test_a_watcher_begins_with_what_was_last_known(remote: RemoteProject, run: S
     asyncio.run(follow())
 
 
+@pytest.mark.faults
 def test_a_watcher_tells_of_an_alias_that_is_gone_once_and_goes_on(
     remote: RemoteProject, run: SavedRun
 ) -> None:

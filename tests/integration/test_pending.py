@@ -180,6 +180,7 @@ def test_a_killed_training_or_upload_is_gone_on_with_as_the_same_run(
     assert not list((waiting.folder / ".lodestar/pending").iterdir())
 
 
+@pytest.mark.faults
 def test_a_training_that_is_killed_while_it_is_logged_waits_then(
     lodestar: Lodestar, remote: RemoteProject
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_training_that_is_killed_while_it_is_logged_waits_then(
     the_one_run(remote, saved)
 
 
+@pytest.mark.faults
 def test_what_was_published_before_a_kill_is_not_published_again(
     waiting: RemoteProject, tmp_path: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_what_was_published_before_a_kill_is_not_published_again(
     the_one_run(waiting, saved)
 
 
+@pytest.mark.faults
 def test_two_uploads_at_once_make_one_run(lodestar: Lodestar, waiting: RemoteProject) -> None:
     command = ("runs", "upload", "--json")
     started = [
@@ -219,6 +222,7 @@ def test_two_uploads_at_once_make_one_run(lodestar: Lodestar, waiting: RemotePro
     the_one_run(waiting)
 
 
+@pytest.mark.faults
 def test_a_damaged_training_is_refused_and_the_others_are_uploaded(
     lodestar: Lodestar, waiting: RemoteProject, artifact: Path
 ) -> None:
@@ -263,6 +267,7 @@ def test_a_training_says_what_still_waits(waiting: RemoteProject) -> None:
     assert first.startswith("the MLflow server does not answer")
 
 
+@pytest.mark.faults
 def test_a_frozen_server_is_noticed_in_seconds(remote: RemoteProject) -> None:
     remote.proxy.frozen = True
     begun = time.monotonic()

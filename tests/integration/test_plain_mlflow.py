@@ -163,6 +163,7 @@ data_interface: {task_type: regression, target_col: progression, entity_keys: [p
 """
 
 
+@pytest.mark.faults
 def test_the_projects_own_classes_travel_in_the_artifact(
     lodestar: Lodestar, project: Path, tmp_path: Path
 ) -> None:

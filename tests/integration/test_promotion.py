@@ -130,6 +130,7 @@ def test_an_alias_that_was_moved_in_mlflow_itself_is_part_of_the_history(
     assert rollback(environment, "champion", None).now.run_id == three
 
 
+@pytest.mark.faults
 def test_a_promotion_that_was_killed_half_way_leaves_no_history_that_never_was(
     local: Environment, artifact: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_the_commands_take_and_show_aliases(
     lodestar("verify", "--run-id", "champ", cwd=local.project).refused(2, "wine@champion")
 
 
+@pytest.mark.faults
 def test_two_promotions_at_once_leave_one_holder_and_a_version_each(
     lodestar: Lodestar, local: Environment, artifact: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_what_is_not_about_the_rows_is_tried_again(ray: Ray) -> None:
     assert str(failed.error).startswith("ValueError: no such thing (parts.py, line ")
 
 
+@pytest.mark.faults
 def test_a_node_that_dies_in_the_middle_loses_nothing(cluster: Cluster, ray: Ray) -> None:
     node = list(cluster.worker_nodes)[-1]
     count = 14
@@ -227,6 +228,7 @@ def test_without_ray_asked_for_nothing_imports_it() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.faults
 def test_a_batch_on_a_cluster_is_the_same_file_and_is_gone_on_with_here(
     lodestar: Lodestar,
     scoring_template: Scoring,

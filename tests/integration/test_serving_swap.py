@@ -257,6 +257,7 @@ def test_a_model_that_ends_its_workers_is_taken_back(place: Place, tmp_path: Pat
         eventually(lambda: len(_workers(server)) == 2)
 
 
+@pytest.mark.faults
 def test_a_champion_that_was_brought_in_can_be_taken_back_by_hand(place: Place) -> None:
     one, two = place.run("one"), place.run("two")
     with (
@@ -294,6 +295,7 @@ def test_another_version_of_the_projects_own_code_is_swapped_in_as_it_was_traine
     assert check(asking, place, "moody", "moody reversed", linear=True) == {first, second}
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_an_alias_is_followed_also_by_workers_that_start_anew(place: Place) -> None:
     one, two = place.run("one"), place.run("two")

@@ -195,6 +195,7 @@ def beside(project: Path, storage: str, name: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.faults
 def test_two_recipes_start_in_an_empty_database_at_once_and_do_not_meet(
     tmp_path: Path, storage: str
 ) -> None:
@@ -279,6 +280,7 @@ def test_a_database_that_refuses_is_an_error_without_the_password(
     assert "hyperparameter_tuning.storage" in str(caught.value)
 
 
+@pytest.mark.faults
 def test_a_server_that_is_down_or_silent_is_an_error_in_time(
     tmp_path: Path, database: Database
 ) -> None:
