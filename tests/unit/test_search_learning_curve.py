@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from lodestar.core.models.watching import CHECKPOINTS
 from lodestar.core.tuning.learning_curve import LearningCurvePruner, extrapolated
@@ -130,3 +131,28 @@ def test_few_points_early_on_say_nothing() -> None:
             optuna.trial.create_trial(value=value + 0.05, intermediate_values={10: value})
         )
     assert not pruned(study, {2: 0.1, 10: 0.1})
+
+
+def test_pruned_trials_count_as_worse_so_that_a_fifth_is_carried_through() -> None:
+    """Two lucky trials must not end all that come after them."""
+    study = optuna.create_study(
+        direction="maximize", pruner=LearningCurvePruner(n_startup_trials=2)
+    )
+    for value in (0.99, 0.98):
+        study.add_trial(optuna.trial.create_trial(value=value))
+    for _ in range(8):
+        study.add_trial(
+            optuna.trial.create_trial(state=TrialState.PRUNED, intermediate_values={10: 0.5})
+        )
+
+    def pruned() -> bool:
+        trial = study.ask()
+        for step, value in {10: 0.80, 13: 0.85, 16: 0.87, 20: 0.875}.items():
+            trial.report(value, step)
+        return trial.should_prune()
+
+    assert pruned()  # two places among ten: 0.98 is the second
+    study.add_trial(
+        optuna.trial.create_trial(state=TrialState.PRUNED, intermediate_values={10: 0.5})
+    )
+    assert not pruned()  # three places among eleven, and two are taken

@@ -8,7 +8,6 @@ judge (Domhan, Springenberg & Hutter 2015, on extrapolating learning curves).
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -20,12 +19,17 @@ FEWEST_POINTS = 4
 OPTIMISM = 0.1
 # A trial goes on while it may still be among this share of those that have ended.
 BEST_SHARE = 0.2
+# So many to choose from are enough: as many as finalists are by default.
+ENOUGH = 8
 # From here on (percent) a curve too short to extrapolate is compared with others at the same step.
 LATE = 30
 
 
 class LearningCurvePruner(optuna.pruners.BasePruner):
     """Prunes by the projected final value, against the best fifth of the complete trials.
+
+    Of the first forty, pruned ones included, a fifth is carried through: there must be some to choose
+    from, also where the first were lucky.
 
     Steps are percent of a trial's own rounds. Curves of fewer than four points (fits on a growing
     share of the rows) are compared with the median at the same step instead.
@@ -45,13 +49,16 @@ class LearningCurvePruner(optuna.pruners.BasePruner):
             return False
         if len(curve) < FEWEST_POINTS:
             return self._median.prune(study, trial)
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < self._startup:
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        complete = [done for done in ended if done.state == TrialState.COMPLETE]
+        few = min(ENOUGH, math.ceil(BEST_SHARE * len(ended)))
+        places = max(few, math.ceil(BEST_SHARE * len(complete)))
+        if len(complete) < max(self._startup, places):
             return False
         sign = 1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-        ended = [sign * done.value for done in complete if done.value is not None]
+        values = sorted((sign * (done.value or 0.0) for done in complete), reverse=True)
         projected = extrapolated({step: sign * value for step, value in curve.items()})
-        return projected < float(np.quantile(ended, 1 - BEST_SHARE))
+        return projected < values[places - 1]
 
 
 def extrapolated(curve: Mapping[int, float]) -> float:
