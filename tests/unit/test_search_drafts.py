@@ -20,7 +20,8 @@ from lodestar.core.models import family_of, import_class
 from lodestar.core.splitter import Split
 from lodestar.core.tuning.drafts import draft_share, thinned, whole_seconds
 from lodestar.core.tuning.result import SearchLimits, TuningResult, described
-from lodestar.interface.execution import TrialTask
+from lodestar.errors import DataError
+from lodestar.interface.execution import TrialOutcome, TrialReport, TrialTask
 
 LIMITS = SearchLimits(n_trials=40, seconds=10.0, candidates=3, splits=3, draft=0.25)
 SPACE = {"x": between(0.0, 1.0)}
@@ -165,3 +166,32 @@ def test_a_real_search_by_drafts_ends_with_whole_finalists() -> None:
     assert result.draft_share == 0.25
     assert result.finalists[0].scores
     assert result.seconds < 8
+
+
+def test_a_rehearsal_that_was_killed_for_its_time_counts_for_all_of_it() -> None:
+    """It says 0 seconds of itself, and would have taken more than it was given."""
+
+    class Late(Script):
+        def events(self, *, timeout: float) -> list[TrialReport | TrialOutcome]:
+            return [
+                TrialOutcome(event.number, "stopped", None, 0.0) if event.number < 0 else event
+                for event in super().events(timeout=timeout)
+            ]
+
+    limits = replace(LIMITS, n_trials=1_000)
+    assert played(Late(shape, seconds=0.0001), limits).draft_share == 0.25
+
+
+def test_rehearsals_one_after_another_share_their_time() -> None:
+    script = Script(shape, seconds=1.0)
+    played(script, LIMITS)
+    assert script.allowed[:2] == [pytest.approx(0.15)] * 2
+
+
+def test_ctrl_c_ends_a_rehearsal() -> None:
+    script = Script(shape, seconds=1.0)
+    search = searching(script, SPACE, metric_of("roc_auc"), LIMITS, interrupted=lambda: True)
+    with pytest.raises(DataError, match="interrupted before"):
+        search.run()
+    assert script.submitted == []
+    assert script.halted

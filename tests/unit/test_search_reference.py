@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -209,3 +210,21 @@ def test_predictions_without_probabilities_are_enough() -> None:
     assert found.predictions.probabilities is None
     assert isinstance(found.predictions, Predictions)
     assert 0.5 < found.overall <= 1.0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_resumed_search_keeps_to_its_kind_of_scores(begun: bool) -> None:
+    """More trials may be asked for then, and the two kinds cannot be compared."""
+    study = optuna.create_study(direction="maximize")
+    limits = SearchLimits(n_trials=4, seconds=60.0, candidates=1, splits=1, corrected=begun)
+    space, metric = {"x": between(0.0, 1.0)}, metric_of("roc_auc")
+
+    def play(task: TrialTask) -> float:
+        return float(task.hyperparameters["x"])
+
+    searching(Script(play), space, metric, limits, study=study).run()
+    script = Script(play)
+    resumed = replace(limits, n_trials=8, corrected=not begun)
+    searching(script, space, metric, resumed, study=study).run()
+    trials = [task for task in script.submitted if task.split_seed < 1_000]
+    assert [task.corrected for task in trials] == [begun] * 4

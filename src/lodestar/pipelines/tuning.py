@@ -68,9 +68,8 @@ def _search(
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
     limits = _limits(settings, config, len(problem.truth))
     workers, threads = _workers(factory, settings)
-    if limits.corrected:
-        defaults = factory.hyperparameters.values
-        problem.reference = with_threads(problem.learner.family, defaults, threads)
+    defaults = factory.hyperparameters.values
+    problem.reference = with_threads(problem.learner.family, defaults, threads)
     space = factory.search_space()
 
     name = _study_name(settings, data_digest)

@@ -1,5 +1,6 @@
 """A few fits at random before the search, to see whether whole trials fit into its time."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from lodestar.core.tuning.drafts import FEWEST_TRIALS, whole_seconds
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialTask
 
-__all__ = ["settled_draft"]
+__all__ = ["settled_correction", "settled_draft"]
 
-DRAFT = "draft_share"
+DRAFT, CORRECTED = "draft_share", "corrected"
 # What may be spent on it, of the search's time. A fit that takes longer than that costs at least that.
 REHEARSAL_SHARE = 0.03
 # What pruning leaves of the cost of the trials, or so.
@@ -28,6 +29,8 @@ def settled_draft(
     limits: SearchLimits,
     executor: TrialExecutor,
     hyperparameters: Callable[[dict[str, Any]], Mapping[str, Any]],
+    *,
+    interrupted: Callable[[], bool],
 ) -> float | None:
     """The share of its rows that a trial is fitted on, or None for all of them.
 
@@ -37,7 +40,7 @@ def settled_draft(
         fits = True
         if limits.draft is not None and limits.n_trials >= FEWEST_TRIALS and not study.trials:
             seconds = whole_seconds(
-                _rehearsed(space, limits, executor, hyperparameters), limits.draft
+                _rehearsed(space, limits, executor, hyperparameters, interrupted), limits.draft
             )
             cost = limits.n_trials * seconds / executor.capacity
             fits = cost * (PRUNED_COST if limits.pruning else 1) <= limits.seconds * (
@@ -48,11 +51,19 @@ def settled_draft(
     return share
 
 
+def settled_correction(study: optuna.Study, limits: SearchLimits) -> bool:
+    """Whether scores are corrected; decided once, as corrected and other scores cannot be compared."""
+    if CORRECTED not in study.user_attrs:
+        study.set_user_attr(CORRECTED, limits.corrected and not study.trials)
+    return bool(study.user_attrs[CORRECTED])
+
+
 def _rehearsed(
     space: Mapping[str, BaseDistribution],
     limits: SearchLimits,
     executor: TrialExecutor,
     hyperparameters: Callable[[dict[str, Any]], Mapping[str, Any]],
+    interrupted: Callable[[], bool],
 ) -> float:
     """The seconds of a draft, on average: of so many at random, none of them a trial."""
     count = max(FEWEST_FITS, executor.capacity)
@@ -67,16 +78,28 @@ def _rehearsed(
         )
         for at in range(count)
     ]
-    ended = _run(executor, tasks, seconds=REHEARSAL_SHARE * limits.seconds)
-    return sum(outcome.seconds for outcome in ended) / count
+    one_after_another = math.ceil(count / executor.capacity)
+    allowed = REHEARSAL_SHARE * limits.seconds / one_after_another
+    ended = _run(executor, tasks, interrupted, seconds=allowed)
+    # One that was stopped, or killed because it did not see the clock, would have taken longer.
+    return sum(max(one.seconds, allowed * (one.state == "stopped")) for one in ended) / count
 
 
 def _run(
-    executor: TrialExecutor, tasks: Sequence[TrialTask], *, seconds: float
+    executor: TrialExecutor,
+    tasks: Sequence[TrialTask],
+    interrupted: Callable[[], bool],
+    *,
+    seconds: float,
 ) -> list[TrialOutcome]:
     waiting, ended = list(tasks), []
     running = 0
     while waiting or running:
+        if interrupted():
+            waiting = []
+            executor.halt()
+            if not running:
+                break
         while waiting and running < executor.capacity:
             executor.submit(waiting.pop(0), seconds=seconds)
             running += 1

@@ -15,7 +15,7 @@ from lodestar.core.tuning.algorithms import sampler_of
 from lodestar.core.tuning.budget import TimeBudget
 from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.importances import importances_of
-from lodestar.core.tuning.rehearsal import settled_draft
+from lodestar.core.tuning.rehearsal import settled_correction, settled_draft
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.errors import DataError
@@ -95,6 +95,7 @@ class Search:
     _running: dict[int, _Running] = field(default_factory=dict)
     _history: list[TrialRecord] = field(default_factory=list)
     _errors: list[str] = field(default_factory=list)
+    _corrected: bool = False
     _time: TimeBudget = field(init=False)
 
     def run(self) -> TuningResult:
@@ -105,6 +106,7 @@ class Search:
         """
         self._time = TimeBudget(self.limits, self.executor)
         waiting = self._resume()
+        self._corrected = settled_correction(self.study, self.limits)
         self._time.draft = self._settled_draft()
         self._explore(waiting)
         best = self._complete()
@@ -149,6 +151,7 @@ class Search:
             self.limits,
             self.executor,
             lambda drawn: self.hyperparameters(self.space.chosen(drawn), 1),
+            interrupted=self.interrupted,
         )
         if share is not None:
             self.notes.append(
@@ -242,7 +245,7 @@ class Search:
             watched=self.limits.pruning and not self._trials_are_short(),
             patience=self.limits.patience,
             draft=self._time.draft,
-            corrected=self.limits.corrected,
+            corrected=self._corrected,
         )
         self.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
 
