@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.local_servers import answering
 
 __all__ = [
     "Certificate",
@@ -106,15 +107,11 @@ def hook(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     found.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(server):
+        try:
+            yield found
+        finally:
+            ended.set()
 
 
 @dataclass(frozen=True)
@@ -275,15 +272,11 @@ def post_office(**said: Any) -> Iterator[PostOffice]:  # noqa: ANN401 -- any of 
 
     server = Server(("127.0.0.1", 0), talk)
     office.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield office
-    finally:
-        event.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(server):
+        try:
+            yield office
+        finally:
+            event.set()
 
 
 def nobody_there() -> int:
