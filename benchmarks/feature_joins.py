@@ -26,9 +26,9 @@ CHUNK = 65_536
 
 def ours(spine: str, output: str) -> None:
     """Ours: late arrivals left out, rows in the spine's order."""
-    from lodestar.adapters.feature_files import FileFeatureTables
-    from lodestar.adapters.files import FileReader, FileWriter
-    from lodestar.adapters.point_in_time import PointInTimeJoin
+    from lodestar.adapters.files.features import FileFeatureTables
+    from lodestar.adapters.files.rows import FileReader, FileWriter
+    from lodestar.adapters.joins.point_in_time import PointInTimeJoin
     from lodestar.interface.features import SelectedFeatures
     from lodestar.settings.features import load_features
 

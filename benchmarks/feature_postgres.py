@@ -64,7 +64,7 @@ def load(*files: str) -> None:
 
     load_tables(SecretStr(os.environ[URI]), [*map(Path, files)], ShopSize(), Silent())
     store = _feast()
-    from lodestar.adapters.feast_objects import objects_of
+    from lodestar.adapters.feast.objects import objects_of
     from lodestar.settings.features import load_features
 
     objects = objects_of(load_features(ROOT), None)
@@ -75,11 +75,11 @@ def ours_postgres(spine: str, output: str) -> None:
     """Ours: the spine by its query, the tables of the window, late arrivals left out."""
     from pydantic import SecretStr
 
-    from lodestar.adapters.files import FileWriter
-    from lodestar.adapters.point_in_time import PointInTimeJoin
-    from lodestar.adapters.postgres import PostgresReader
-    from lodestar.adapters.postgres_features import PostgresFeatureTables
-    from lodestar.adapters.postgres_session import PostgresConnection
+    from lodestar.adapters.files.rows import FileWriter
+    from lodestar.adapters.joins.point_in_time import PointInTimeJoin
+    from lodestar.adapters.postgres.features import PostgresFeatureTables
+    from lodestar.adapters.postgres.reader import PostgresReader
+    from lodestar.adapters.postgres.session import PostgresConnection
     from lodestar.interface.features import SelectedFeatures
     from lodestar.settings.features import load_features
     from lodestar.sql import parse_query
@@ -133,8 +133,8 @@ def _historical(spine: str, output: str, **more: bool) -> None:
 def _feast() -> Any:  # noqa: ANN401 -- feast.FeatureStore
     from pydantic import SecretStr
 
-    from lodestar.adapters.feast_config import FeastStores, repo_config
-    from lodestar.adapters.feast_project import imported_feast
+    from lodestar.adapters.feast.config import FeastStores, repo_config
+    from lodestar.adapters.feast.project import imported_feast
 
     registry = SecretStr(f"sqlite:///{Path('feast.db').absolute()}")
     uri = SecretStr(os.environ[URI])

@@ -26,9 +26,9 @@ import uvloop
 from measure import ROOT, end_tidily, print_machine, print_table, print_verdict
 from pydantic import SecretStr
 
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.feast_layout import entity_key, event_field, feature_field
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+from lodestar.adapters.feast.layout import entity_key, event_field, feature_field
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.infra.endpoint import HOST, free_port
 from lodestar.infra.programs import redis_program
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures

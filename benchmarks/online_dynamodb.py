@@ -31,8 +31,8 @@ from measure import ROOT, end_tidily, print_machine, print_table, print_verdict
 from online import NOON, SEED, Way, answered, rows_of, timed
 from pydantic import SecretStr
 
-from lodestar.adapters.dynamodb import DynamoDBOnlineStore
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
 from lodestar.infra.endpoint import HOST, free_port
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.settings.dynamodb import DynamoDBStore

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy import Engine
 
-    from lodestar.adapters.postgres import PostgresConnection
+    from lodestar.adapters.postgres.reader import PostgresConnection
 
 CHUNK = 65_536
 QUERY = "SELECT id, user_id, price, clicks, event_timestamp, returned FROM sales"
@@ -214,13 +214,13 @@ def _import_drivers() -> None:
 def _connection() -> "PostgresConnection":
     from pydantic import SecretStr
 
-    from lodestar.adapters.postgres import PostgresConnection
+    from lodestar.adapters.postgres.reader import PostgresConnection
 
     return PostgresConnection(SecretStr(os.environ[URI]), statement_timeout=600)
 
 
 def _read(query: str = QUERY) -> "pa.RecordBatchReader":
-    from lodestar.adapters.postgres import PostgresReader
+    from lodestar.adapters.postgres.reader import PostgresReader
     from lodestar.sql import parse_query
 
     query_of = parse_query(query, "postgres", where="bench.sql")
@@ -233,7 +233,7 @@ def _rows() -> "pa.Table":
 
 
 def _write(table: "pa.Table", destination: str) -> None:
-    from lodestar.adapters.postgres_writer import PostgresWriter
+    from lodestar.adapters.postgres.writer import PostgresWriter
 
     with PostgresWriter(_connection()).sink(destination, table.schema) as sink:
         for batch in table.to_batches(max_chunksize=CHUNK):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import optuna
 
-from lodestar.adapters.studies import opened_study
+from lodestar.adapters.studies.keeper import opened_study
 from lodestar.core.metrics import Metric, find_metric
 from lodestar.core.tuning.algorithms import pruner_of
 from lodestar.core.tuning.result import SearchLimits

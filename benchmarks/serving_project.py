@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from feature_data import BRANDS, CATEGORIES, COUNTRIES
 from pydantic import SecretStr
 
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.feast_config import repo_config
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+from lodestar.adapters.feast.config import repo_config
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.settings.features import load_features
 
 __all__ = ["CHILDREN"]

@@ -194,16 +194,16 @@ def _read_pandas(name: str, sql: str) -> int:
 
 
 def _write_ours(name: str, rows: str, table: str) -> None:
-    from lodestar.adapters.files import FileReader
+    from lodestar.adapters.files.rows import FileReader
 
     place = _place(name)
     if name == "snowflake":
-        from lodestar.adapters.snowflake_writer import SnowflakeWriter
+        from lodestar.adapters.snowflake.writer import SnowflakeWriter
 
         writer: Any = SnowflakeWriter(place.config(**_times(name)), Path())
         uri = f"snowflake://shop.{place.name}.{table}"
     else:
-        from lodestar.adapters.bigquery_writer import BigQueryWriter
+        from lodestar.adapters.bigquery.writer import BigQueryWriter
 
         writer = BigQueryWriter(place.config(**_times(name)), Path())
         uri = f"bq://{place.server.project}.{place.name}.{table}"

@@ -15,7 +15,7 @@ import prometheus_client  # noqa: F401 -- before Feast has it count in files tha
 import pytest
 from tests.warm import WarmCommands, warm_commands
 
-from lodestar.adapters.feast_project import METRICS_FOLDERS
+from lodestar.adapters.feast.project import METRICS_FOLDERS
 from lodestar.samples.project import create_project
 
 pytest_plugins = ("tests.servers", "tests.object_stores", "tests.warehouse_servers")

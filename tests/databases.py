@@ -12,7 +12,7 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 from pydantic import SecretStr
 
-from lodestar.adapters.postgres import PostgresConnection, PostgresReader
+from lodestar.adapters.postgres.reader import PostgresConnection, PostgresReader
 from lodestar.sql import parse_query
 
 __all__ = ["Database", "fresh_database"]

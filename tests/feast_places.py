@@ -9,8 +9,8 @@ from uuid import uuid4
 from pydantic import SecretStr
 from tests.redis_places import Redis, one_redis
 
-from lodestar.adapters.feast import FeastStores
-from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.adapters.feast.repository import FeastStores
+from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
 __all__ = ["catalog_of", "changed", "connection_to", "feast_redis", "stores_of"]

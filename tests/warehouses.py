@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import bigquery
 from google.oauth2 import service_account
 
-from lodestar.adapters.bigquery import BigQueryReader
-from lodestar.adapters.snowflake import SnowflakeReader
-from lodestar.adapters.snowflake_names import given_name, stored_name
+from lodestar.adapters.bigquery.reader import BigQueryReader
+from lodestar.adapters.snowflake.names import given_name, stored_name
+from lodestar.adapters.snowflake.reader import SnowflakeReader
 from lodestar.adapters.table_rows import kinds_of
 from lodestar.schema import canonical_schema
 from lodestar.settings.section import EnvText

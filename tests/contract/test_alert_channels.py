@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.alert_servers import Hook, PostOffice, hook, post_office
 
-from lodestar.adapters.alert_email import Mail, MailServer
-from lodestar.adapters.alert_lines import AlertLines
-from lodestar.adapters.alert_webhook import Webhook
+from lodestar.adapters.alerts.lines import AlertLines
+from lodestar.adapters.alerts.mail import Mail, MailServer
+from lodestar.adapters.alerts.webhook import Webhook
 from lodestar.interface.alerting import AlertChannel
 from lodestar.testing.alerting import ODD, AlertChannelContract, example_message
 

@@ -8,8 +8,8 @@ import pytest
 from tests.table_writers import TableWriterContract
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery
 
-from lodestar.adapters.bigquery import BigQueryReader, BigQueryTableReader
-from lodestar.adapters.bigquery_writer import BigQueryWriter
+from lodestar.adapters.bigquery.reader import BigQueryReader, BigQueryTableReader
+from lodestar.adapters.bigquery.writer import BigQueryWriter
 from lodestar.testing.data import SpineReaderContract
 
 # google-cloud-bigquery calls google-cloud-bigquery-storage in a way that the latter means to give up.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lodestar.adapters.duckdb import DuckDBReader
-from lodestar.adapters.files import FileReader, FileWriter
+from lodestar.adapters.files.rows import FileReader, FileWriter
 from lodestar.errors import DataError, LodestarError, UsageError
 from lodestar.settings.config import Data
 from lodestar.sql import parse_query

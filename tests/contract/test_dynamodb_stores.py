@@ -9,9 +9,9 @@ import pytest
 import uvloop
 from tests.dynamodb_places import client_of, make_tables, section
 
-from lodestar.adapters.dynamodb import DynamoDBOnlineStore
-from lodestar.adapters.feast_config import TABLE_TEMPLATE
-from lodestar.adapters.feast_dynamodb import FeastDynamoDBStore, FeastItems
+from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
+from lodestar.adapters.feast.config import TABLE_TEMPLATE
+from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore, FeastItems
 from lodestar.interface.features import OnlineReader, OnlineStore, SelectedFeatures
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.testing.online import CONTRACT_VIEWS, OnlineStoreContract

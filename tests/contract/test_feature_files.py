@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.contract.test_data_ports import damage, put
 
-from lodestar.adapters.feature_files import FileFeatureTables
-from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.files.features import FileFeatureTables
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.errors import DataError, SchemaError
 from lodestar.interface.features import TimeRange
 from lodestar.testing.features import FeatureTablesContract, HistoricalContract, Stored

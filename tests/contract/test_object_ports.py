@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 
-from lodestar.adapters.formats import chunks, schema_of
-from lodestar.adapters.objects import ObjectReader, ObjectWriter
+from lodestar.adapters.files.formats import chunks, schema_of
+from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter
 from lodestar.errors import ExternalError
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract, every_kind_of_value

@@ -20,12 +20,12 @@ from tests.redis_places import (
     watched_redis,
 )
 
-from lodestar.adapters.feast_layout import feature_field
-from lodestar.adapters.feast_redis import FeastRedisStore
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
-from lodestar.adapters.redis_reader import RedisReader
-from lodestar.adapters.redis_store import RedisStore
-from lodestar.adapters.threaded_reader import ThreadedReader
+from lodestar.adapters.feast.layout import feature_field
+from lodestar.adapters.feast.redis import FeastRedisStore
+from lodestar.adapters.online.threaded_reader import ThreadedReader
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
+from lodestar.adapters.redis.reader import RedisReader
+from lodestar.adapters.redis.store import RedisStore
 from lodestar.errors import DataError
 from lodestar.interface.features import (
     MakesReaders,

@@ -19,8 +19,8 @@ from tests.redis_places import (
     watched_redis,
 )
 
-from lodestar.adapters.feast_redis import FeastRedisStore
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+from lodestar.adapters.feast.redis import FeastRedisStore
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.errors import DataError, UsageError
 from lodestar.interface.features import OnlineStore
 from lodestar.settings.features import FeatureView

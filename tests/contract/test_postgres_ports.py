@@ -8,9 +8,9 @@ from tests.databases import Database, fresh_database
 from tests.faults.injector.proxy import Proxy
 from tests.table_writers import TableWriterContract
 
-from lodestar.adapters.postgres import PostgresReader
-from lodestar.adapters.postgres_features import PostgresFeatureTables
-from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.postgres.features import PostgresFeatureTables
+from lodestar.adapters.postgres.reader import PostgresReader
+from lodestar.adapters.postgres.writer import PostgresWriter
 from lodestar.testing.data import SpineReaderContract
 from lodestar.testing.features import FeatureTablesContract, Stored
 

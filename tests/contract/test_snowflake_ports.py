@@ -8,8 +8,8 @@ import pytest
 from tests.table_writers import TableWriterContract
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.snowflake import SnowflakeReader
-from lodestar.adapters.snowflake_writer import SnowflakeWriter
+from lodestar.adapters.snowflake.reader import SnowflakeReader
+from lodestar.adapters.snowflake.writer import SnowflakeWriter
 from lodestar.testing.data import SpineReaderContract
 
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import pytest
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.bigquery_features import BigQueryWarehouse
-from lodestar.adapters.snowflake_features import SnowflakeWarehouse
-from lodestar.adapters.warehouse_features import WarehouseFeatures
+from lodestar.adapters.bigquery.features import BigQueryWarehouse
+from lodestar.adapters.snowflake.features import SnowflakeWarehouse
+from lodestar.adapters.warehouse.features import WarehouseFeatures
 from lodestar.testing.features import FeatureTablesContract, HistoricalContract, Stored
 
 

@@ -33,7 +33,7 @@ def test_the_join_gives_the_very_rows_that_the_shop_was_made_from(
     assert shown[0]["params"]["data.sha256"] == shown[1]["params"]["data.sha256"]
     assert shown[0]["metrics"]["auuc"] == shown[1]["metrics"]["auuc"]
     assert [_joined_by(dev_project, one) for one in ids] == [
-        "lodestar.adapters.point_in_time over postgres",
+        "lodestar.adapters.joins.point_in_time over postgres",
         "nobody: the rows came with them",
     ]
 

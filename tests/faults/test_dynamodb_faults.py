@@ -35,7 +35,7 @@ from tests.dynamodb_places import (
 from tests.faults.injector.proxy import Proxy
 from tests.redis_places import line_to, until
 
-from lodestar.adapters.dynamodb import DynamoDBOnlineStore
+from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving.breaker import Breaker

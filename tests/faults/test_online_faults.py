@@ -32,8 +32,8 @@ from tests.redis_places import (
     watched_redis,
 )
 
-from lodestar.adapters.feast_redis import FeastRedisStore
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
+from lodestar.adapters.feast.redis import FeastRedisStore
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineStore
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows

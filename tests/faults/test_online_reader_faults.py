@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from tests.faults.injector.proxy import Proxy
 from tests.redis_places import Certificate, Redis, one_redis, until, watched_redis
 
-from lodestar.adapters.feast_redis import FeastRedisStore
-from lodestar.adapters.redis import RedisConnection, RedisOnlineStore
-from lodestar.adapters.redis_store import RedisStore
-from lodestar.adapters.threaded_reader import ThreadedReader
+from lodestar.adapters.feast.redis import FeastRedisStore
+from lodestar.adapters.online.threaded_reader import ThreadedReader
+from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
+from lodestar.adapters.redis.store import RedisStore
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.serving.breaker import Breaker

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lodestar.adapters.feature_files import FileFeatureTables
-from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.files.features import FileFeatureTables
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.errors import LodestarError
 from lodestar.interface.features import SelectedFeatures
 from lodestar.testing.known import asking, some_view

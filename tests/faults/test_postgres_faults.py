@@ -22,9 +22,9 @@ import pytest
 from tests.databases import Database, fresh_database
 from tests.faults.injector.proxy import Proxy
 
-from lodestar.adapters.postgres import PostgresConnection
-from lodestar.adapters.postgres_features import PostgresFeatureTables
-from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.postgres.features import PostgresFeatureTables
+from lodestar.adapters.postgres.reader import PostgresConnection
+from lodestar.adapters.postgres.writer import PostgresWriter
 from lodestar.errors import ExternalError, LodestarError, UsageError
 from lodestar.interface.features import TimeRange
 from lodestar.settings.features import FeatureView
@@ -445,8 +445,8 @@ KILLED = """
 import sys
 import pyarrow as pa
 from pydantic import SecretStr
-from lodestar.adapters.postgres import PostgresConnection
-from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.postgres.reader import PostgresConnection
+from lodestar.adapters.postgres.writer import PostgresWriter
 
 writer = PostgresWriter(PostgresConnection(SecretStr(sys.stdin.readline().strip()), 20))
 rows = 50_000

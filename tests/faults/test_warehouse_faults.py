@@ -13,8 +13,8 @@ import pytest
 from tests.faults.injector.proxy import Proxy
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.bigquery_writer import BigQueryWriter
-from lodestar.adapters.snowflake_writer import SnowflakeWriter
+from lodestar.adapters.bigquery.writer import BigQueryWriter
+from lodestar.adapters.snowflake.writer import SnowflakeWriter
 from lodestar.errors import ExternalError
 from lodestar.interface.data import FrameWriter, SpineReader
 

@@ -19,9 +19,9 @@ import resource, sys
 from pathlib import Path
 import pyarrow as pa
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
-from lodestar.adapters.bigquery_features import BigQueryWarehouse
-from lodestar.adapters.snowflake_features import SnowflakeWarehouse
-from lodestar.adapters.warehouse_features import WarehouseFeatures
+from lodestar.adapters.bigquery.features import BigQueryWarehouse
+from lodestar.adapters.snowflake.features import SnowflakeWarehouse
+from lodestar.adapters.warehouse.features import WarehouseFeatures
 from lodestar.interface.features import SelectedFeatures
 from lodestar.testing.known import some_view
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tests.alert_servers import certificate, hook, nobody_there, post_office
 
-from lodestar.adapters.alert_delivery import Pace, deliver
-from lodestar.adapters.alert_email import Mail, MailServer
-from lodestar.adapters.alert_lines import AlertLines
-from lodestar.adapters.alert_webhook import Webhook
+from lodestar.adapters.alerts.delivery import Pace, deliver
+from lodestar.adapters.alerts.lines import AlertLines
+from lodestar.adapters.alerts.mail import Mail, MailServer
+from lodestar.adapters.alerts.webhook import Webhook
 from lodestar.factory.alerts import _trusted
 from lodestar.interface.alerting import AlertChannel, UndeliveredError
 from lodestar.testing.alerting import example_message

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.alert_servers import certificate, eventually, hook, nobody_there, post_office
 
-from lodestar.adapters.alert_files import AlertFiles
+from lodestar.adapters.alerts.files import AlertFiles
 from lodestar.core.alerts.readings import Measured, Series
 from lodestar.errors import ExternalError, UsageError
 from lodestar.factory.alerts import Alerting, AlertOutcome

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.injector.proxy import Proxy
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, account_file, new_key
 
-from lodestar.adapters.bigquery_writer import BigQueryWriter
+from lodestar.adapters.bigquery.writer import BigQueryWriter
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter
 from lodestar.errors import (
     DataError,

@@ -24,7 +24,7 @@ from tests.object_stores import S3Box
 from tests.redis_places import one_redis
 from tests.tracking import MLFLOWS_WARNINGS
 
-from lodestar.adapters.daemon_threads import DaemonThreads
+from lodestar.adapters.threads.daemon import DaemonThreads
 from lodestar.cli.checking_views import OnlineView
 from lodestar.infra.endpoint import HOST, free_port
 from lodestar.infra.mlflow_server import MlflowServer

@@ -25,8 +25,8 @@ from tests.dynamodb_places import (
     section,
 )
 
-from lodestar.adapters.dynamodb import DynamoDBOnlineStore
-from lodestar.adapters.dynamodb_tables import DeclaredTables
+from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
+from lodestar.adapters.dynamodb.tables import DeclaredTables
 from lodestar.errors import DataError, ExternalError, NotAllowedError, UsageError
 from lodestar.interface.features import SelectedFeatures
 from lodestar.settings.features import FeatureView
@@ -504,7 +504,7 @@ def test_a_driver_that_is_missing_names_its_extra() -> None:
     code = (
         "import sys\n"
         "sys.modules['boto3'] = None\n"
-        "from lodestar.adapters.dynamodb import DynamoDBOnlineStore\n"
+        "from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore\n"
         "from lodestar.settings.dynamodb import DynamoDBStore\n"
         "DynamoDBOnlineStore(DynamoDBStore(region='eu-central-1')).reader([])\n"
     )

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from lodestar.adapters.duckdb import DuckDBReader
+from lodestar.adapters.objects.s3 import reader as our_reader
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, keeps_files
-from lodestar.adapters.s3 import reader as our_reader
 from lodestar.errors import ExternalError, UsageError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import FrameWriter, SpineReader

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 from tests.feast_places import catalog_of, changed, connection_to, feast_redis, stores_of
 from tests.redis_places import Redis, line_to
 
-from lodestar.adapters import feast_layout
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository
+from lodestar.adapters.feast import layout as feast_layout
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository
 from lodestar.errors import ExternalError, UsageError
 from lodestar.interface.features import OnlineStore
 from lodestar.testing.online import (
@@ -286,8 +286,8 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import SecretStr
 
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.settings.features import FeatureCatalog
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of
 
@@ -410,7 +410,7 @@ def test_a_store_that_hangs_is_given_up_in_time_and_works_again_after(
 def test_feast_leaves_our_servers_metrics_where_they_are() -> None:
     code = (
         "import os\n"
-        "from lodestar.adapters.feast_project import imported_feast\n"
+        "from lodestar.adapters.feast.project import imported_feast\n"
         "imported_feast()\n"
         "print(sorted(name for name in os.environ if name.startswith('PROMETHEUS')))\n"
         "from prometheus_client.values import ValueClass\n"

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from tests.feast_places import catalog_of, changed, feast_redis, stores_of
 from tests.redis_places import Redis
 
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.feast_config import WarehouseTables
+from lodestar.adapters.feast.config import WarehouseTables
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
 from lodestar.errors import UsageError
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows

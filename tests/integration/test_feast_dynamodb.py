@@ -30,9 +30,9 @@ from tests.dynamodb_places import (
 )
 from tests.feast_places import catalog_of, changed
 
-from lodestar.adapters.feast import FeastOnlineStore, FeastRepository, FeastStores
-from lodestar.adapters.feast_dynamodb import FeastDynamoDBStore, FeastItems
-from lodestar.adapters.feast_team import TeamRepository
+from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore, FeastItems
+from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
+from lodestar.adapters.feast.team import TeamRepository
 from lodestar.errors import ExternalError, NotAllowedError
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows
@@ -266,7 +266,7 @@ def test_a_package_that_feast_lacks_names_its_extra(server: Scripted, tmp_path: 
         "sys.modules['aiobotocore'] = None\n"
         "from pathlib import Path\n"
         "from pydantic import SecretStr\n"
-        "from lodestar.adapters.feast import FeastRepository, FeastStores\n"
+        "from lodestar.adapters.feast.repository import FeastRepository, FeastStores\n"
         "from lodestar.settings.dynamodb import DynamoDBStore\n"
         "from lodestar.settings.features import FeatureCatalog\n"
         "online = DynamoDBStore(region='eu-central-1')\n"

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from tests.databases import Database, fresh_database
 
-from lodestar.adapters.feature_files import FileFeatureTables
-from lodestar.adapters.point_in_time import PointInTimeJoin
-from lodestar.adapters.postgres_features import PostgresFeatureTables
+from lodestar.adapters.files.features import FileFeatureTables
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
+from lodestar.adapters.postgres.features import PostgresFeatureTables
 from lodestar.errors import SchemaError
 from lodestar.interface.features import FeatureTables, SelectedFeatures
 from lodestar.settings.features import FeatureView
@@ -87,7 +87,7 @@ def opened(folder: Path, offline: str) -> Any:  # noqa: ANN401 -- feast.FeatureS
 
 def applied(store: Any, view: FeatureView, source: Any) -> Any:  # noqa: ANN401 -- Feast's own
     """Register a declaration, of whatever source."""
-    from lodestar.adapters.feast_objects import objects_of
+    from lodestar.adapters.feast.objects import objects_of
     from lodestar.settings.features import FeatureCatalog
 
     objects = objects_of(FeatureCatalog({view.namespace: view}), None)

@@ -12,9 +12,9 @@ from tests.databases import Database, fresh_database
 from tests.feast_places import feast_redis
 from tests.redis_places import Redis
 
-from lodestar.adapters.feast import FeastOnlineStore
-from lodestar.adapters.feast_team import TeamRepository
-from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.feast.repository import FeastOnlineStore
+from lodestar.adapters.feast.team import TeamRepository
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.errors import ExternalError, NotAllowedError, SettingsError, UsageError
 from lodestar.factory.features import FeatureSources
 from lodestar.interface.features import SelectedFeatures, TimeRange

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lodestar.adapters.label_join import JoinPlan, label_join
+from lodestar.adapters.joins.labels import JoinPlan, label_join
 from lodestar.core.labels.judge import LabelledPart
 from lodestar.core.labels.results import Coverage, JoinCounts
 from lodestar.errors import ExternalError

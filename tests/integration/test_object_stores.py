@@ -15,11 +15,11 @@ from tests.contract.test_object_ports import encoded
 from tests.faults.injector.answers import Answers
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 
-from lodestar.adapters.object_files import PART
-from lodestar.adapters.object_places import place_of
-from lodestar.adapters.objects import ObjectReader, ObjectWriter
+from lodestar.adapters.objects.files import PART
+from lodestar.adapters.objects.places import place_of
+from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter
+from lodestar.adapters.objects.s3 import _session
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter
-from lodestar.adapters.s3 import _session
 from lodestar.errors import (
     DataError,
     ExternalError,

@@ -9,7 +9,7 @@ from tests.object_stores import Box, GcsBox, S3Box
 from tests.parted import place_of_project
 from tests.scoring_projects import Scoring, copied
 
-from lodestar.adapters.part_folder import PartFolder
+from lodestar.adapters.files.folder import PartFolder
 from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.errors import DataError, IncompleteError, UsageError
 from lodestar.settings.loading import ConfigPlace

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from tests.databases import Database, fresh_database
 
-from lodestar.adapters.postgres import PostgresReader
+from lodestar.adapters.postgres.reader import PostgresReader
 from lodestar.errors import DataError, ExternalError, LodestarError, SchemaError, UsageError
 
 HOSTILE = [

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from tests.databases import Database, fresh_database
 
-from lodestar.adapters.postgres_features import PostgresFeatureTables
+from lodestar.adapters.postgres.features import PostgresFeatureTables
 from lodestar.errors import DataError, SchemaError
 from lodestar.interface.features import TimeRange
 from lodestar.settings.features import FeatureView

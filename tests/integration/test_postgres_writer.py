@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from tests.databases import Database, fresh_database
 
-from lodestar.adapters.postgres_writer import PostgresWriter
+from lodestar.adapters.postgres.writer import PostgresWriter
 from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
 from lodestar.settings.config import Data, Postgres

@@ -14,7 +14,7 @@ import pytest
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema, new_key, private_pem
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter
-from lodestar.adapters.snowflake_writer import SnowflakeWriter
+from lodestar.adapters.snowflake.writer import SnowflakeWriter
 from lodestar.errors import (
     DataError,
     ExternalError,

@@ -18,8 +18,8 @@ from tests.databases import Database, fresh_database
 from tests.faults.injector.proxy import Proxy
 from tests.searching import Script, between, metric_of, problem_of, searched, searching
 
-from lodestar.adapters.studies import opened_study
-from lodestar.adapters.study_database import opened_database
+from lodestar.adapters.studies.database import opened_database
+from lodestar.adapters.studies.keeper import opened_study
 from lodestar.core.tuning.algorithms import pruner_of
 from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.core.tuning.search import Search

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.bigquery_features import BigQueryWarehouse
-from lodestar.adapters.snowflake_features import SnowflakeWarehouse
-from lodestar.adapters.warehouse_features import WarehouseFeatures
+from lodestar.adapters.bigquery.features import BigQueryWarehouse
+from lodestar.adapters.snowflake.features import SnowflakeWarehouse
+from lodestar.adapters.warehouse.features import WarehouseFeatures
 from lodestar.errors import ExternalError, LodestarError, NotAllowedError, SchemaError, UsageError
 from lodestar.interface.features import SelectedFeatures, TimeRange
 from lodestar.settings.features import FeatureView

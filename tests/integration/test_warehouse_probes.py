@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.bigquery_writer import BigQueryWriter
-from lodestar.adapters.snowflake_writer import SnowflakeWriter
+from lodestar.adapters.bigquery.writer import BigQueryWriter
+from lodestar.adapters.snowflake.writer import SnowflakeWriter
 from lodestar.errors import DataError, ExternalError, LodestarError, NotAllowedError, UsageError
 
 

@@ -18,7 +18,7 @@ from tests.conftest import Lodestar, copy_of
 from tests.dynamodb_places import KEY, SECRET
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.feature_files import FileFeatureTables
+from lodestar.adapters.files.features import FileFeatureTables
 from lodestar.core.ordering import in_content_order
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.infra.postgres import PostgresServer
@@ -137,7 +137,7 @@ def test_what_is_trained_and_scored_in_a_warehouse_is_what_local_has(
         if f"run_id: {run}" in (path.parents[1] / "MLmodel").read_text()
     ]
     joined_by = contents["augmenter_config_snapshot"]["joined_by"]
-    assert joined_by == f"lodestar.adapters.warehouse_features over {warehouse.name}"
+    assert joined_by == f"lodestar.adapters.warehouse.features over {warehouse.name}"
 
     batch = ("batch-inference", "--run-id", run, "--json")
     there = lodestar(*batch, *ALL, "--output", "there.parquet", cwd=shop, env=env).succeeded()

@@ -10,9 +10,9 @@ from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodestar.adapters.dynamodb_layout import PARSERS, WATERMARK, WRITERS, TypedLayout, require_size
-from lodestar.adapters.entities import entity_text
-from lodestar.adapters.online_rows import EVENT, Version
+from lodestar.adapters.dynamodb.layout import PARSERS, WATERMARK, WRITERS, TypedLayout, require_size
+from lodestar.adapters.online.entities import entity_text
+from lodestar.adapters.online.rows import EVENT, Version
 from lodestar.errors import DataError, UsageError
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import CONTRACT_VIEWS

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.core.entity_codes import EntityCodes
 from lodestar.errors import DataError, ExternalError, LodestarError, SchemaError
 from lodestar.interface.features import SelectedFeatures, TimeRange

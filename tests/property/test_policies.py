@@ -11,8 +11,8 @@ import hypothesis.strategies as st
 import pyarrow as pa
 from hypothesis import event, given, settings
 
-from lodestar.adapters.point_in_time import PointInTimeJoin
-from lodestar.adapters.threaded_reader import ThreadedReader
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
+from lodestar.adapters.online.threaded_reader import ThreadedReader
 from lodestar.core.augmenter import Augmenter, RunMode
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.core.features import select_features

@@ -10,10 +10,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 from hypothesis import given
 
-from lodestar.adapters import entities as names
-from lodestar.adapters import feast_layout, redis_layout
-from lodestar.adapters.online_rows import EVENT, Parsers
-from lodestar.adapters.stored_columns import ColumnParsers
+from lodestar.adapters.feast import layout as feast_layout
+from lodestar.adapters.online import entities as names
+from lodestar.adapters.online.columns import ColumnParsers
+from lodestar.adapters.online.rows import EVENT, Parsers
+from lodestar.adapters.redis import layout as redis_layout
 
 WHOLE = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 300))
 VALUES: dict[str, st.SearchStrategy[Any]] = {

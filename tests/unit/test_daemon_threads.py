@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from lodestar.adapters.daemon_threads import DaemonThreads
+from lodestar.adapters.threads.daemon import DaemonThreads
 
 
 def running(name: str) -> int:

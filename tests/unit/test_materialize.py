@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lodestar.adapters.feature_files import FileFeatureTables
-from lodestar.adapters.point_in_time import PointInTimeJoin
+from lodestar.adapters.files.features import FileFeatureTables
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.core.feature_store import ComposedFeatureStore
 from lodestar.errors import UsageError
 from lodestar.interface.progress import Silent

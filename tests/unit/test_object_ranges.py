@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lodestar.adapters.object_errors import StoreError, Trouble
-from lodestar.adapters.object_places import Place, place_of
-from lodestar.adapters.object_ranges import REQUESTS_AT_ONCE, ObjectRanges
-from lodestar.adapters.object_store import Asking, MultipartUpload, ObjectInfo
-from lodestar.adapters.reading_ahead import Span
+from lodestar.adapters.files.reading_ahead import Span
+from lodestar.adapters.objects.errors import StoreError, Trouble
+from lodestar.adapters.objects.places import Place, place_of
+from lodestar.adapters.objects.ranges import REQUESTS_AT_ONCE, ObjectRanges
+from lodestar.adapters.objects.store import Asking, MultipartUpload, ObjectInfo
 from lodestar.errors import UnreachableError
 from lodestar.settings.stores import Transfer
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lodestar.adapters.parquet_spool import ParquetSpool
+from lodestar.adapters.warehouse.spool import ParquetSpool
 from lodestar.errors import ExternalError
 
 SCHEMA = pa.schema([("row", pa.int64()), ("at", pa.timestamp("us", tz="UTC"))])

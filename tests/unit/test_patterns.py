@@ -2,7 +2,7 @@
 
 import pytest
 
-from lodestar.adapters.patterns import fixed_part, is_pattern, matching
+from lodestar.adapters.files.patterns import fixed_part, is_pattern, matching
 from lodestar.errors import DataError
 
 NAMES = [

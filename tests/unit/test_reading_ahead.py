@@ -9,9 +9,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from lodestar.adapters import reading_ahead
-from lodestar.adapters.formats import chunks, footer_of, schema_of
-from lodestar.adapters.reading_ahead import Span
+from lodestar.adapters.files import reading_ahead
+from lodestar.adapters.files.formats import chunks, footer_of, schema_of
+from lodestar.adapters.files.reading_ahead import Span
 
 
 class Told(io.BytesIO):

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from lodestar.adapters.duckdb import DuckDBReader
-from lodestar.adapters.file_sets import reader as file_reader
-from lodestar.adapters.files import FileWriter
+from lodestar.adapters.files.rows import FileWriter
+from lodestar.adapters.files.sets import reader as file_reader
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, scheme_of
 from lodestar.errors import UsageError
 

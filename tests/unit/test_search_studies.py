@@ -14,8 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from tests.conftest import ROOT
 from tests.databases import fresh_database
 
-from lodestar.adapters.studies import opened_study
-from lodestar.adapters.study_database import opened_database
+from lodestar.adapters.studies.database import opened_database
+from lodestar.adapters.studies.keeper import opened_study
 from lodestar.core.tuning.algorithms import pruner_of
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.errors import ExternalError, UsageError

@@ -8,9 +8,9 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from lodestar.adapters.parquet_spool import ParquetSpool
-from lodestar.adapters.warehouse_features import HeldRows, WarehouseFeatures
-from lodestar.adapters.warehouse_sql import FoundColumn, WarehouseTable, table_at
+from lodestar.adapters.warehouse.features import HeldRows, WarehouseFeatures
+from lodestar.adapters.warehouse.spool import ParquetSpool
+from lodestar.adapters.warehouse.sql import FoundColumn, WarehouseTable, table_at
 from lodestar.core.version_columns import VersionColumns
 from lodestar.errors import ExternalError, LodestarError
 from lodestar.interface.features import SelectedFeatures

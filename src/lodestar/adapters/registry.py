@@ -38,9 +38,9 @@ class Registry(dict[str, str]):
 SQL_READERS = Registry(
     {
         "duckdb": "lodestar.adapters.duckdb:DuckDBReader.from_config",
-        "postgres": "lodestar.adapters.postgres_config:reader",
-        "snowflake": "lodestar.adapters.snowflake_config:reader",
-        "bigquery": "lodestar.adapters.bigquery_config:reader",
+        "postgres": "lodestar.adapters.postgres.config:reader",
+        "snowflake": "lodestar.adapters.snowflake.config:reader",
+        "bigquery": "lodestar.adapters.bigquery.config:reader",
     },
     "lodestar.sql_readers",
 )
@@ -48,39 +48,39 @@ SQL_READERS = Registry(
 # and joins with their past, if it can
 FEATURE_TABLES = Registry(
     {
-        "files": "lodestar.adapters.feature_files:FileFeatureTables.from_config",
-        "postgres": "lodestar.adapters.postgres_config:feature_tables",
-        "snowflake": "lodestar.adapters.snowflake_config:feature_tables",
-        "bigquery": "lodestar.adapters.bigquery_config:feature_tables",
+        "files": "lodestar.adapters.files.features:FileFeatureTables.from_config",
+        "postgres": "lodestar.adapters.postgres.config:feature_tables",
+        "snowflake": "lodestar.adapters.snowflake.config:feature_tables",
+        "bigquery": "lodestar.adapters.bigquery.config:feature_tables",
     }
 )
 # URI scheme → (data section, project, URI) → what reads such data; "" is a path
 URI_READERS = Registry(
     {
-        "": "lodestar.adapters.file_sets:reader",
-        "file": "lodestar.adapters.file_sets:reader",
-        "s3": "lodestar.adapters.s3:reader",
-        "gs": "lodestar.adapters.gcs:reader",
-        "az": "lodestar.adapters.azure:reader",
-        "abfs": "lodestar.adapters.azure:reader",
-        "postgres": "lodestar.adapters.postgres_config:table_reader",
-        "snowflake": "lodestar.adapters.snowflake_config:table_reader",
-        "bq": "lodestar.adapters.bigquery_config:table_reader",
+        "": "lodestar.adapters.files.sets:reader",
+        "file": "lodestar.adapters.files.sets:reader",
+        "s3": "lodestar.adapters.objects.s3:reader",
+        "gs": "lodestar.adapters.objects.gcs:reader",
+        "az": "lodestar.adapters.objects.azure:reader",
+        "abfs": "lodestar.adapters.objects.azure:reader",
+        "postgres": "lodestar.adapters.postgres.config:table_reader",
+        "snowflake": "lodestar.adapters.snowflake.config:table_reader",
+        "bq": "lodestar.adapters.bigquery.config:table_reader",
     },
     "lodestar.uri_readers",
 )
 # URI scheme → (data section, project) → what writes there
 WRITERS = Registry(
     {
-        "": "lodestar.adapters.files:FileWriter.from_config",
-        "file": "lodestar.adapters.files:FileWriter.from_config",
-        "s3": "lodestar.adapters.s3:writer",
-        "gs": "lodestar.adapters.gcs:writer",
-        "az": "lodestar.adapters.azure:writer",
-        "abfs": "lodestar.adapters.azure:writer",
-        "postgres": "lodestar.adapters.postgres_config:writer",
-        "snowflake": "lodestar.adapters.snowflake_config:writer",
-        "bq": "lodestar.adapters.bigquery_config:writer",
+        "": "lodestar.adapters.files.rows:FileWriter.from_config",
+        "file": "lodestar.adapters.files.rows:FileWriter.from_config",
+        "s3": "lodestar.adapters.objects.s3:writer",
+        "gs": "lodestar.adapters.objects.gcs:writer",
+        "az": "lodestar.adapters.objects.azure:writer",
+        "abfs": "lodestar.adapters.objects.azure:writer",
+        "postgres": "lodestar.adapters.postgres.config:writer",
+        "snowflake": "lodestar.adapters.snowflake.config:writer",
+        "bq": "lodestar.adapters.bigquery.config:writer",
     },
     _FILE_WRITERS,
     "lodestar.table_writers",

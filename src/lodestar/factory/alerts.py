@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from lodestar.adapters.alert_delivery import Pace, deliver
-from lodestar.adapters.alert_email import Mail, MailServer
-from lodestar.adapters.alert_files import AlertFiles
-from lodestar.adapters.alert_lines import AlertLines
-from lodestar.adapters.alert_webhook import Webhook
+from lodestar.adapters.alerts.delivery import Pace, deliver
+from lodestar.adapters.alerts.files import AlertFiles
+from lodestar.adapters.alerts.lines import AlertLines
+from lodestar.adapters.alerts.mail import Mail, MailServer
+from lodestar.adapters.alerts.webhook import Webhook
 from lodestar.core.alerts.readings import Measured, Series
 from lodestar.core.alerts.rules import Alert, Rule, evaluate
 from lodestar.core.alerts.telling import AlertState, Due, due, held_back, told

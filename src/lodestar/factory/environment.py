@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lodestar.adapters.files import path_of
+from lodestar.adapters.files.rows import path_of
 from lodestar.adapters.registry import (
     SQL_READERS,
     URI_READERS,
@@ -146,7 +146,7 @@ class EnvironmentFactory:
         storage = section.storage.get_secret_value()
         if not (section.enabled and "://" in storage):
             return None
-        from lodestar.adapters.studies import probe_database
+        from lodestar.adapters.studies.keeper import probe_database
 
         return probe_database(storage, self._project)
 
@@ -219,7 +219,7 @@ class EnvironmentFactory:
         store = self.online_store()
         if store is None or isinstance(store, MakesReaders):
             return None if store is None else store.reader(selection)
-        from lodestar.adapters.threaded_reader import ThreadedReader
+        from lodestar.adapters.online.threaded_reader import ThreadedReader
 
         return ThreadedReader(store, selection)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pydantic import SecretStr
 
-from lodestar.adapters.point_in_time import PointInTimeJoin
-from lodestar.adapters.redis_connection import RedisConnection
+from lodestar.adapters.joins.point_in_time import PointInTimeJoin
+from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.adapters.registry import FEATURE_TABLES, adapter
 from lodestar.core.feature_store import HistoricalJoin
 from lodestar.errors import SettingsError, UsageError, choices
@@ -21,11 +21,11 @@ from lodestar.settings.feature_store import FeatureStore
 from lodestar.settings.features import FeatureCatalog, FeatureView, load_features
 
 if TYPE_CHECKING:
-    from lodestar.adapters.dynamodb import DynamoDBOnlineStore
-    from lodestar.adapters.dynamodb_tables import DeclaredTables
-    from lodestar.adapters.feast import FeastProject, FeastRepository
-    from lodestar.adapters.feast_config import WarehouseTables
-    from lodestar.adapters.feast_team import TeamRepository
+    from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
+    from lodestar.adapters.dynamodb.tables import DeclaredTables
+    from lodestar.adapters.feast.config import WarehouseTables
+    from lodestar.adapters.feast.repository import FeastProject, FeastRepository
+    from lodestar.adapters.feast.team import TeamRepository
 
 __all__ = ["FeatureSources", "joining"]
 
@@ -62,7 +62,7 @@ class FeatureSources:
         section = self._section
         if section is None or section.repository is None or section.feast is None:
             return None
-        from lodestar.adapters.feast_team import TeamRepository
+        from lodestar.adapters.feast.team import TeamRepository
 
         folder = (self._project / section.repository).resolve()
         return TeamRepository(folder, timeout=section.feast.timeout)
@@ -73,8 +73,8 @@ class FeatureSources:
         section = self._section
         if section is None or section.chosen != "feast" or self.team is not None:
             return None
-        from lodestar.adapters.feast import FeastRepository, FeastStores
-        from lodestar.adapters.feast_config import sqlite_below
+        from lodestar.adapters.feast.config import sqlite_below
+        from lodestar.adapters.feast.repository import FeastRepository, FeastStores
 
         feast = section.feast
         assert feast is not None  # noqa: S101 -- the section's own validation
@@ -103,14 +103,14 @@ class FeatureSources:
         section = self._section
         repository: FeastProject | None = self.team or self.feast
         if repository is not None:
-            from lodestar.adapters.feast import FeastOnlineStore
+            from lodestar.adapters.feast.repository import FeastOnlineStore
 
             return FeastOnlineStore(repository)
         if section is None or section.chosen is None:
             return None
         if section.chosen == "dynamodb":
             return self._dynamodb(section)
-        from lodestar.adapters.redis import RedisOnlineStore
+        from lodestar.adapters.redis.provider import RedisOnlineStore
 
         return RedisOnlineStore(self._redis(section))
 
@@ -120,7 +120,7 @@ class FeatureSources:
         section = self._section
         if section is None or section.chosen != "dynamodb":
             return None
-        from lodestar.adapters.dynamodb_tables import DeclaredTables
+        from lodestar.adapters.dynamodb.tables import DeclaredTables
 
         views = [view for _, view in sorted(self.catalog.views.items())]
         return DeclaredTables(self._dynamodb(section).tables, views)
@@ -146,7 +146,7 @@ class FeatureSources:
         return tables
 
     def _dynamodb(self, section: FeatureStore) -> "DynamoDBOnlineStore":
-        from lodestar.adapters.dynamodb import DynamoDBOnlineStore
+        from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
 
         assert section.dynamodb is not None  # noqa: S101 -- the section's own validation
         return DynamoDBOnlineStore(section.dynamodb)
@@ -164,12 +164,12 @@ class FeatureSources:
         if section.offline == "postgres" and data.postgres is not None:
             return data.postgres.uri
         if section.offline == "bigquery" and data.bigquery is not None:
-            from lodestar.adapters.feast_config import WarehouseTables
+            from lodestar.adapters.feast.config import WarehouseTables
 
             return WarehouseTables("bigquery", data.bigquery.project, data.bigquery.dataset)
         if section.offline == "snowflake" and data.snowflake is not None:
-            from lodestar.adapters.feast_config import WarehouseTables
-            from lodestar.adapters.snowflake_names import stored_name
+            from lodestar.adapters.feast.config import WarehouseTables
+            from lodestar.adapters.snowflake.names import stored_name
 
             database, schema = data.snowflake.database, data.snowflake.schema_name
             return WarehouseTables("snowflake", stored_name(database), stored_name(schema))
@@ -214,8 +214,8 @@ class _TeamTables:
 
     def _found(self, view: FeatureView) -> tuple[FeatureTables, FeatureView]:
         """What reads a view's rows, and the view as that knows it."""
-        from lodestar.adapters.feast_tables import FeastTables
-        from lodestar.adapters.feast_team import REGISTERED, PostgresQuery, TableFile
+        from lodestar.adapters.feast.tables import FeastTables
+        from lodestar.adapters.feast.team import REGISTERED, PostgresQuery, TableFile
 
         if self._team.postgres is not None and not view.source.table.startswith(f"{REGISTERED}."):
             return self._postgres(self._team.postgres), view

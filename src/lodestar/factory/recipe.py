@@ -267,7 +267,7 @@ class Factory(EnvironmentFactory):
         self, name: str, direction: Direction, pruner: "BasePruner", *, resume: bool
     ) -> "AbstractContextManager[Study]":
         """Where the search is kept."""
-        from lodestar.adapters.studies import opened_study
+        from lodestar.adapters.studies.keeper import opened_study
 
         storage = self._config.hyperparameter_tuning.storage.get_secret_value()
         return opened_study(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lodestar.adapters.part_folder import PartFolder
+from lodestar.adapters.files.folder import PartFolder
 from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.alerts.readings import Measured, of_drift

@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
-from lodestar.adapters.files import FileReader, path_of
-from lodestar.adapters.part_folder import PartFolder
+from lodestar.adapters.files.folder import PartFolder
+from lodestar.adapters.files.rows import FileReader, path_of
 from lodestar.adapters.registry import keeps_files, scheme_of
 from lodestar.errors import UsageError
 from lodestar.factory.environment import EnvironmentFactory

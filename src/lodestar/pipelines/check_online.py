@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import chain
 
-from lodestar.adapters.daemon_threads import DaemonThreads
+from lodestar.adapters.threads.daemon import DaemonThreads
 from lodestar.errors import ExternalError, LodestarError
 from lodestar.interface.progress import Progress
 from lodestar.pipelines.online_pieces import OnlinePieces, Piece, Said, State

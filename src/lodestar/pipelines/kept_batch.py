@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lodestar.adapters.part_files import PartFiles
-from lodestar.adapters.part_folder import PartFolder
+from lodestar.adapters.files.folder import PartFolder
+from lodestar.adapters.files.parts import PartFiles
 from lodestar.artifact.folders import held
 from lodestar.errors import DataError, IncompleteError, UsageError, first_line
 from lodestar.interface.parts import FailedPart, PartExecutor, PartTask, WrittenFile

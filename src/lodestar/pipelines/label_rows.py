@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lodestar.adapters.label_join import LabelJoin
+from lodestar.adapters.joins.labels import LabelJoin
 from lodestar.core.labels.codes import Codes
 from lodestar.core.labels.results import JoinCounts
 from lodestar.core.labels.segments import Segmenter

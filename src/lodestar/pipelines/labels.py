@@ -7,8 +7,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from lodestar.adapters.files import path_of
-from lodestar.adapters.label_join import JoinPlan, label_join
+from lodestar.adapters.files.rows import path_of
+from lodestar.adapters.joins.labels import JoinPlan, label_join
 from lodestar.artifact import tags
 from lodestar.artifact.contents import ArtifactContents
 from lodestar.artifact.store import RunStore

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lodestar.adapters.files import path_of
-from lodestar.adapters.log_files import PredictionLogFiles
+from lodestar.adapters.files.logs import PredictionLogFiles
+from lodestar.adapters.files.rows import path_of
 from lodestar.artifact.contents import CONTENTS, ArtifactContents, read_contents
 from lodestar.artifact.manifest import verify
 from lodestar.artifact.register import OpenedRun

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from lodestar.adapters.part_folder import PartFolder
+from lodestar.adapters.files.folder import PartFolder
 from lodestar.artifact.folders import new_folder
 from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
