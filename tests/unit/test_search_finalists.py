@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tests.searching import Script, between, metric_of, searching
 
 from lodestar.core.metrics import Metric
-from lodestar.core.tuning.finalists import Finals, common_split_seed
+from lodestar.core.tuning.common_splits import common_split_seed, common_validation_size
+from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialTask
@@ -38,7 +39,7 @@ def finals(
         trials=[record(number, value) for number, value in searched.items()],
         metric=metric,
         splits=splits,
-        validation_to_train=1 / 3,
+        validation_size=0.25,
         executor=script,
         hyperparameters=lambda params, workers: params,
         seconds_left=lambda: next(left, 100.0),
@@ -213,3 +214,22 @@ def test_optimism_is_positive_where_the_naive_best_was_flattered(metric: str, si
     assert result.optimism == pytest.approx(0.3, abs=1e-9)
     assert result.optimism == pytest.approx(sign * (naive.searched - naive.mean))
     assert result.best_score == result.finalists[0].mean
+
+
+@pytest.mark.parametrize(
+    ("rows", "share"),
+    [(400, 0.25), (5_000, 0.2), (40_000, 0.1), (10_000_000, 0.1)],
+)
+def test_no_more_rows_judge_a_common_split_than_are_needed(rows: int, share: float) -> None:
+    assert common_validation_size(rows, 10, 0.25) == share
+
+
+def test_the_recipe_may_have_fewer_rows_judge_and_few_splits_more() -> None:
+    assert common_validation_size(40_000, 10, 0.05) == 0.05
+    assert common_validation_size(40_000, 2, 0.6) == 0.5
+
+
+def test_finalists_are_judged_by_that_share() -> None:
+    script = scores({1: [0.5] * 2, 2: [0.6] * 2})
+    finals(script, {1: 0.9, 2: 0.8}, splits=2)
+    assert {task.judges for task in script.submitted} == {0.25}

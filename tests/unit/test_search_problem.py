@@ -1,6 +1,7 @@
 """One trial: its own split, a preprocessor and a model of its train part, and how it can end."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,28 @@ def test_a_trials_value_is_that_of_the_pipeline_everyone_would_write() -> None:
     assert outcome.state == "complete"
     assert outcome.value == expected
     assert outcome.seconds > 0
+
+
+def test_a_task_may_have_fewer_rows_judge_and_so_more_to_learn_from() -> None:
+    problem = problem_of()
+    whole, few = (
+        problem.splitter.validation(
+            problem.split_columns,
+            problem.strata,
+            np.arange(len(problem.truth)),
+            seed=3,
+            share=share,
+        )
+        for share in (None, 0.1)
+    )
+    assert len(few.test) == np.ceil(0.1 * len(problem.truth)) < len(whole.test)
+    train = problem.learner.prepare(problem.inputs.take(few.train), problem.truth.at(few.train))
+    model = problem.learner.single_training_iteration(train, SMALL)
+    expected = problem.metric.compute(
+        problem.truth.at(few.test), model.score(problem.inputs.take(few.test)).predictions
+    )
+    run(problem, task(3))
+    assert run(problem, replace(task(3), judges=0.1)).value == expected
 
 
 def test_the_slot_decides_the_split_and_so_the_value() -> None:

@@ -52,14 +52,22 @@ class Splitter:
         )
 
     def validation(
-        self, frame: pd.DataFrame, labels: NDArray[Any] | None, positions: IntArray, *, seed: int
+        self,
+        frame: pd.DataFrame,
+        labels: NDArray[Any] | None,
+        positions: IntArray,
+        *,
+        seed: int,
+        share: float | None = None,
     ) -> Split:
         """Split the rows at `positions` once more, by the same method.
 
-        `frame` and `labels` are the whole ones, and the result's positions refer to them.
+        `frame` and `labels` are the whole ones, and the result's positions refer to them. `share`
+        stands in for the recipe's `validation_size`.
         """
         positions = np.sort(np.asarray(positions, dtype=np.int64))
-        return self._split(frame, labels, positions, share=self._section.validation_size, seed=seed)
+        share = self._section.validation_size if share is None else share
+        return self._split(frame, labels, positions, share=share, seed=seed)
 
     def _split(
         self,

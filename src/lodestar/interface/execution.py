@@ -16,7 +16,8 @@ class TrialTask:
     With `patience` the fit ends after so many rounds without a better metric on the validation rows.
     A `draft` is fitted on that share of the split's train part, with coarse histograms where the
     estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit. With
-    `corrected` a reference's score on the same validation rows is taken into account.
+    `corrected` a reference's score on the same validation rows is taken into account. `judges` is the
+    share of the rows that judge, where it is not the recipe's.
     """
 
     number: int
@@ -26,6 +27,7 @@ class TrialTask:
     patience: int | None = None
     draft: float | None = None
     corrected: bool = False
+    judges: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lodestar.core.trainer import Search
+from lodestar.core.tuning.common_splits import common_validation_size
 from lodestar.core.tuning.drafts import draft_share
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
@@ -20,6 +21,7 @@ from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress
 from lodestar.settings.config import HyperparameterTuning
 from lodestar.settings.loading import Settings
+from lodestar.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from lodestar.core.tuning.search import SearchProgress
@@ -121,7 +123,10 @@ def _show(tell: Progress, progress: "SearchProgress") -> None:
 
 def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> SearchLimits:
     asked = settings.recipe.hyperparameter_tuning
-    train_rows = round(rows * (1 - settings.recipe.split.validation_size))
+    common, own = (
+        _common_validation_size(settings.recipe, rows),
+        settings.recipe.split.validation_size,
+    )
     # A trial that stops early settles the number of rounds, which must be that of all rows.
     drafts = config.drafts == "auto" and asked.early_stopping_rounds is None
     return SearchLimits(
@@ -129,7 +134,8 @@ def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> Sear
         seconds=float(config.timeout),
         candidates=asked.finalists.candidates,
         splits=1 if settings.recipe.split.method == "time" else asked.finalists.splits,
-        validation_size=settings.recipe.split.validation_size,
+        validation_size=common,
+        finalist_rows=(1 - common) / (1 - own),
         seed=settings.recipe.split.seed,
         sampler=config.sampler,
         pruning=config.pruning.enabled,
@@ -137,10 +143,18 @@ def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> Sear
         startup_trials=config.pruning.n_startup_trials,
         warmup_percent=config.pruning.n_warmup_steps,
         patience=asked.early_stopping_rounds,
-        draft=draft_share(train_rows) if drafts else None,
+        draft=draft_share(round(rows * (1 - own))) if drafts else None,
         # By time all trials share one split, and few trials are not worth a reference.
         corrected=settings.recipe.split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
     )
+
+
+def _common_validation_size(recipe: Recipe, rows: int) -> float:
+    """By time there is one split only, and by group shares are of groups: there it is the recipe's."""
+    given = recipe.split.validation_size
+    if recipe.split.method in {"time", "group"}:
+        return given
+    return common_validation_size(rows, recipe.hyperparameter_tuning.finalists.splits, given)
 
 
 def _study_name(settings: Settings, data_digest: str) -> str:

@@ -68,4 +68,5 @@ class TimeBudget:
     def _seconds_each(self, best: Sequence[TrialRecord]) -> float:
         """What a whole fit of one of these costs in wall time, with all workers busy."""
         found = sum(item.seconds for item in best) / len(best)
-        return whole_seconds(found, self.draft) / self.executor.capacity
+        whole = whole_seconds(found, self.draft) * self.limits.finalist_rows
+        return whole / self.executor.capacity

@@ -8,13 +8,13 @@ import numpy as np
 import optuna
 
 from lodestar.core.metrics import Metric
+from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.result import Finalist, TrialRecord
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask
 
-__all__ = ["FEWEST_PAIRS", "Finals", "common_split_seed"]
+__all__ = ["FEWEST_PAIRS", "Finals"]
 
-FIRST_COMMON_SEED = 1_000_000
 # Wilcoxon's one-sided test cannot reach its level with fewer pairs.
 FEWEST_PAIRS = 5
 # Looked at after every split from there on: gentle enough for the best to stay.
@@ -23,24 +23,19 @@ TICK = 0.25
 FINAL_SCORES = "finalist_scores"
 
 
-def common_split_seed(position: int) -> int:
-    """The seed of the finalists' splits, far from the trials' own."""
-    return FIRST_COMMON_SEED + position
-
-
 @dataclass
 class Finals:
     """A paired comparison, split by split, of trials that the exploration ranked highest.
 
-    `validation_to_train` is the ratio of a split's rows, for the standard error. `alone`: what is to be
-    said of the best trial's own score.
+    `validation_size` is the share of the rows that judges on each. `alone`: what is to be said of the
+    best trial's own score.
     """
 
     study: optuna.Study
     trials: Sequence[TrialRecord]
     metric: Metric
     splits: int
-    validation_to_train: float
+    validation_size: float
     executor: TrialExecutor
     hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
     seconds_left: Callable[[], float]
@@ -137,6 +132,7 @@ class Finals:
             hyperparameters=self.hyperparameters(trial.params, workers),
             split_seed=common_split_seed(split),
             watched=False,
+            judges=self.validation_size,
         )
 
     def _take(self, outcome: TrialOutcome, found: dict[int, float]) -> None:
@@ -199,7 +195,8 @@ class Finals:
         scores = self._scores[trial.number]
         searched = trial.value or 0.0
         variance = float(np.var(scores, ddof=1)) if len(scores) > 1 else float("nan")
-        corrected = (1 / max(len(scores), 1) + self.validation_to_train) * variance
+        overlap = self.validation_size / (1 - self.validation_size)
+        corrected = (1 / max(len(scores), 1) + overlap) * variance
         return Finalist(
             number=trial.number,
             params=trial.params,

@@ -34,10 +34,12 @@ THREAD_ALIASES = frozenset({*THREADS, "nthreads", "num_threads", "num_thread"})
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One split's two parts, transformed by a preprocessor that saw the train part alone."""
+    """One split's two parts, transformed by a preprocessor that saw the train part alone.
 
-    seed: int
-    draft: float | None
+    `of`: the seed, the draft's share and the judges' that it was made for.
+    """
+
+    of: tuple[int, float | None, float | None]
     train: TrainRows
     validation: FeatureMatrix
     truth: Truth
@@ -99,7 +101,7 @@ class TrialProblem:
         try:
             if overdue():
                 return ended("stopped")
-            prepared = self._prepare(task.split_seed, task.draft)
+            prepared = self._prepare(task)
             if reference is not None:
                 offset = reference.offset(prepared.judges)
             watch = Watch(
@@ -135,20 +137,24 @@ class TrialProblem:
     def _score(self, truth: Truth, predictions: Predictions) -> float:
         return float(self.metric.compute(truth, predictions))
 
-    def _prepare(self, seed: int, draft: float | None) -> _Prepared:
-        if self._last is not None and (self._last.seed, self._last.draft) == (seed, draft):
+    def _prepare(self, task: TrialTask) -> _Prepared:
+        wanted = (task.split_seed, task.draft, task.judges)
+        if self._last is not None and self._last.of == wanted:
             return self._last
-        positions = np.arange(len(self.truth))
-        split = self.splitter.validation(self.split_columns, self.strata, positions, seed=seed)
-        if draft is not None:
-            split = thinned(split, self.strata, draft, seed=seed)
+        split = self.splitter.validation(
+            self.split_columns,
+            self.strata,
+            np.arange(len(self.truth)),
+            seed=task.split_seed,
+            share=task.judges,
+        )
+        if task.draft is not None:
+            split = thinned(split, self.strata, task.draft, seed=task.split_seed)
         train = self.learner.prepare(self.inputs.take(split.train), self.truth.at(split.train))
         validation = train.preprocessor.transform(
             self.inputs.take(split.test), dtype=self.learner.family.dtype
         )
-        self._last = _Prepared(
-            seed, draft, train, validation, self.truth.at(split.test), split.test
-        )
+        self._last = _Prepared(wanted, train, validation, self.truth.at(split.test), split.test)
         return self._last
 
     def _reference(self, overdue: Callable[[], bool]) -> Reference | None:

@@ -168,13 +168,12 @@ class Search:
             self.notes.append(
                 f"the time that was left is enough to compare {len(kept)} of {wanted} finalists"
             )
-        share = self.limits.validation_size
         return Finals(
             study=self.study,
             trials=[self._settled(record) for record in kept],
             metric=self.metric,
             splits=self.limits.splits,
-            validation_to_train=share / (1 - share),
+            validation_size=self.limits.validation_size,
             executor=self.executor,
             hyperparameters=self.hyperparameters,
             seconds_left=self._time.left,
