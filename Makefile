@@ -41,9 +41,10 @@ format: $(VENV)/.installed-dev
 coverage:
 	COVERAGE_PATCH=subprocess $(MAKE) test
 
-# The long runs: kills, full disks, tampering with every file.
+# The long runs: kills, full disks, tampering with every file, three times the examples.
 faults: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages clean-root-packages
-	$(ONE_THREAD) $(BIN)/pytest -m faults $(PYTEST)
+	THOROUGH=1 $(ONE_THREAD) $(BIN)/pytest -m faults $(PYTEST)
+	THOROUGH=1 $(ONE_THREAD) $(BIN)/pytest tests/property $(PYTEST)
 
 bench-quick: $(VENV)/.installed-dev
 	for script in cli train_overhead batch; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done

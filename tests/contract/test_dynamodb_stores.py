@@ -17,6 +17,9 @@ from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.testing.online import CONTRACT_VIEWS, OnlineStoreContract
 from lodestar.testing.online_reader import OnlineReaderContract
 
+# A request reads 100 and writes 25; moto takes several milliseconds for each.
+MANY = 230
+
 
 @pytest.fixture(scope="module")
 def client(dynamodb_url: str) -> Any:  # noqa: ANN401 -- boto3's own
@@ -33,6 +36,7 @@ def config(dynamodb_url: str, client: Any) -> DynamoDBStore:  # noqa: ANN401 -- 
 
 class TestDynamoDB(OnlineStoreContract):
     writes = "conditional"
+    many = MANY
 
     @pytest.fixture(autouse=True)
     def _opened(self, config: DynamoDBStore) -> Iterator[None]:
@@ -63,6 +67,8 @@ class TestDynamoDBInBatches(TestDynamoDB):
 
 class TestFeastOverDynamoDB(OnlineStoreContract):
     """Feast's layout, read and written by our own client; each test is a Feast project of its own."""
+
+    many = MANY
 
     @pytest.fixture(autouse=True)
     def _opened(self, dynamodb_url: str, client: Any) -> Iterator[None]:  # noqa: ANN401 -- boto3's own

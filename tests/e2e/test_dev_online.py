@@ -16,7 +16,7 @@ DEV = {"APP_ENV": "dev"}
 NO_FEAST = 'raise RuntimeError("Feast was imported")\n'
 
 
-@pytest.fixture(scope="module", params=["feast", "redis"])
+@pytest.fixture(scope="module", params=["feast", pytest.param("redis", marks=pytest.mark.faults)])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

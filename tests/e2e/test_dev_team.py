@@ -133,6 +133,7 @@ def test_it_learns_from_the_very_rows_that_our_own_declarations_give(
     assert shown[0]["data.sha256"] == shown[1]["data.sha256"]
 
 
+@pytest.mark.faults
 def test_batches_do_without_feast_where_the_tables_have_names(
     lodestar: Lodestar, project: Path, dev_run: str, tmp_path: Path
 ) -> None:

@@ -350,6 +350,7 @@ def test_a_finished_search_is_resumed_in_no_time_and_gives_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_other_data_is_another_search(lodestar: Lodestar, project: Path) -> None:
     train = ("train", "-r", "wine", *QUICK)
     space = ("--set", "model.hyperparameters.max_depth={type: int, low: 2, high: 6}", *ROUNDS)

@@ -149,6 +149,7 @@ def test_half_a_download_is_never_seen(
 @pytest.mark.parametrize(
     "moment", ["open|/.aside-|20", pytest.param("os.rename|/.aside-|1", marks=pytest.mark.faults)]
 )
+@pytest.mark.faults
 def test_a_fetch_that_was_killed_leaves_nothing_to_be_taken_for_an_artifact(
     lodestar: Lodestar, remote: RemoteProject, run: SavedRun, tmp_path: Path, moment: str
 ) -> None:

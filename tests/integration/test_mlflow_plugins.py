@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import sys, warnings
 warnings.simplefilter("error")
@@ -30,6 +32,7 @@ def asked(tmp_path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.faults
 def test_mlflows_first_request_imports_feast_unless_we_have_asked_its_plugins_before(
     tmp_path: Path,
 ) -> None:

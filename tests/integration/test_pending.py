@@ -129,6 +129,7 @@ def test_a_training_without_its_server_is_kept_and_uploaded_later(
         ),
     ],
 )
+@pytest.mark.faults
 def test_a_server_that_goes_while_a_training_is_logged_loses_nothing(
     remote: RemoteProject, artifact: Path, words: str, count: int, failure: Failure
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_server_that_goes_while_a_training_is_logged_loses_nothing(
 @pytest.mark.parametrize(
     "words", ["mlflow/runs/create", pytest.param("logged-models ", marks=pytest.mark.faults)]
 )
+@pytest.mark.faults
 def test_a_request_whose_answer_is_lost_makes_no_second_run(
     remote: RemoteProject, artifact: Path, words: str
 ) -> None:

@@ -78,6 +78,7 @@ def test_plain_mlflow_loads_a_run_and_predicts_the_same(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.faults
 def test_a_clean_environment_from_its_own_requirements_predicts_the_same(
     lodestar: Lodestar, trained: Callable[..., Trained], tmp_path: Path
 ) -> None:

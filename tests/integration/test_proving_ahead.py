@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from tests.conftest import SMALL, Lodestar, edited
 from tests.served_projects import write_served_config
 
@@ -42,6 +43,7 @@ def test_training_proves_where_the_run_may_be_served(lodestar: Lodestar, project
     assert (told.stages, told.notes) == ([], [])
 
 
+@pytest.mark.faults
 def test_what_is_not_to_be_compiled_or_has_no_trees_is_not_proven_ahead(
     lodestar: Lodestar, project: Path
 ) -> None:

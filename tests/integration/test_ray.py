@@ -129,6 +129,7 @@ def test_too_few_processors_are_an_error_before_anything_is_scored(ray: Ray) -> 
         outcomes(ray, tasks_of(1), cpus_per_worker=3)
 
 
+@pytest.mark.faults
 def test_workers_that_never_come_are_an_error_in_time(ray: Ray) -> None:
     words = "no worker was ready within 2 s"
     with pytest.raises(UnreachableError, match=words):  # two processors, and never on one node

@@ -189,6 +189,7 @@ def taken_back(server: Server, generation: int) -> dict[str, object]:
     return state
 
 
+@pytest.mark.faults
 def test_a_model_whose_predictions_drift_away_is_taken_back(place: Place) -> None:
     one, bad = place.run("one"), place.run("drifting")
     with place.served("one", "--workers", "2") as server, Asking(server) as asking:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.examples import examples
 
 from lodestar.core.drift.numbers import NumberSketch
 from lodestar.core.drift.places import FEWEST_VALUES, PlaceCounter
@@ -32,7 +33,7 @@ def drawn(shape: str, seed: int, count: int) -> FloatArray:
     return np.asarray(SHAPES[shape](np.random.default_rng(seed), count), dtype=np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     trained=st.sampled_from(sorted(SHAPES)),
     later=st.sampled_from(sorted(SHAPES)),

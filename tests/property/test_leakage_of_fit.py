@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
+from tests.examples import examples
 
 from lodestar.core.evaluator import Evaluator
 from lodestar.core.learner import Learner
@@ -60,7 +61,7 @@ def learned(result: TrainingResult) -> tuple[str, bytes, float]:
     return json.dumps(scaler.to_json()), estimator.coef_.tobytes(), float(estimator.intercept_)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     seed=st.integers(0, 1_000),
     grouped=st.booleans(),

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.planning import LGBM_BINARY, XGB_BINARY, XGB_VALUE, Model, artifact, scored_bits
 
 from lodestar.errors import DataError, SchemaError
@@ -22,7 +23,9 @@ TEXTS = st.one_of(
 )
 MODELS = [(XGB_BINARY, None), (LGBM_BINARY, "member"), (XGB_VALUE, "step"), (XGB_VALUE, "country")]
 SOME = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 KNOWN: dict[tuple[Model, str | None, bool], RowScorer] = {}
 
@@ -106,7 +109,7 @@ SMALL = FrameSchema.of(
 @example(row=(1, 2.0**53 + 2, True, "a", None))
 @example(row=(2.0**63, 1.0, True, "a", None))
 @example(row=(1, 2**53 + 1, True, "a", None))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_a_row_is_refused_exactly_where_its_schema_does_not_fit(row: tuple[Any, ...]) -> None:
     try:
         batch = inferred(SMALL, row)

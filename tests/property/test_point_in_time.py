@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from tests.examples import examples
 
 from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.core.entity_codes import EntityCodes
@@ -156,7 +157,7 @@ def joined(
         return rows.read_all()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(cases(), st.sampled_from([1, 4, 1_000]), st.sampled_from([-1, 10, 1_000]))
 def test_every_row_gets_what_plain_python_finds(case: Case, slice_rows: int, few_rows: int) -> None:
     found = joined(case, slice_rows=slice_rows, few_rows=few_rows)
@@ -164,7 +165,7 @@ def test_every_row_gets_what_plain_python_finds(case: Case, slice_rows: int, few
     assert found.select(case.spine.column_names).equals(case.spine)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_in_which_versions_come_changes_nothing(case: Case, draw: Any) -> None:  # noqa: ANN401 -- hypothesis's random.Random
     shuffled = []
@@ -175,7 +176,7 @@ def test_the_order_in_which_versions_come_changes_nothing(case: Case, draw: Any)
     assert same_rows(joined(case), joined(Case(tuple(shuffled), case.spine, case.selection)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases(), MOMENTS)
 def test_values_that_come_after_an_event_change_nothing(case: Case, cut: datetime) -> None:
     """No leakage: rows asked at or before the cut do not see what happened or arrived behind it."""
@@ -194,7 +195,7 @@ def test_values_that_come_after_an_event_change_nothing(case: Case, cut: datetim
     assert same_rows(all_known, joined(Case(tuple(before), early, case.selection)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(TEXTS.filter(bool), TEXTS.filter(bool), WHOLE.filter(bool)), max_size=40))
 def test_entities_get_one_number_each(rows: list[tuple[str, str, int]]) -> None:
     columns = list(zip(*rows, strict=True)) or [(), (), ()]

@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 from hypothesis import event, given, settings
+from tests.examples import examples
 
 from lodestar.adapters.joins.point_in_time import PointInTimeJoin
 from lodestar.adapters.online.threaded_reader import ThreadedReader
@@ -246,7 +247,7 @@ def _stand_in(kind: str) -> Any:  # noqa: ANN401 -- of any kind
     return float(given) if kind == "float" else given
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(worlds())
 def test_a_batch_a_request_and_plain_python_settle_the_same_values_at_the_same_time(
     world: World,

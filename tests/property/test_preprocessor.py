@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.examples import examples
 
 from lodestar.core.preprocessor import SimpleScaler
 from lodestar.errors import DataError
@@ -51,7 +52,7 @@ def features(scaler: SimpleScaler, table: pa.Table, kind: Any = np.float64) -> N
     return scaler.transform(table, dtype=kind).array()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(table=tables(), others=tables(), grouped=st.booleans(), data=st.data())
 def test_a_subsets_features_are_the_subset_of_the_features(
     table: pa.Table, others: pa.Table, grouped: bool, data: st.DataObject
@@ -63,7 +64,7 @@ def test_a_subsets_features_are_the_subset_of_the_features(
     assert part.tobytes() == whole[np.array(chosen, dtype=np.int64)].tobytes()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(table=tables(), others=tables(), grouped=st.booleans())
 def test_single_precision_is_double_precision_rounded(
     table: pa.Table, others: pa.Table, grouped: bool
@@ -79,7 +80,7 @@ def test_single_precision_is_double_precision_rounded(
     assert single.tobytes() == double.astype(np.float32).tobytes()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(table=tables(), others=tables(), grouped=st.booleans())
 def test_features_are_never_missing_and_every_text_has_exactly_one_place(
     table: pa.Table, others: pa.Table, grouped: bool
@@ -91,7 +92,7 @@ def test_features_are_never_missing_and_every_text_has_exactly_one_place(
     assert (places.sum(axis=1) == 1).all()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(table=tables(), others=tables(), grouped=st.booleans())
 def test_json_keeps_every_bit(table: pa.Table, others: pa.Table, grouped: bool) -> None:
     scaler = fitted(table, grouped=grouped)
@@ -100,7 +101,7 @@ def test_json_keeps_every_bit(table: pa.Table, others: pa.Table, grouped: bool) 
     assert features(back, others).tobytes() == features(scaler, others).tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(table=tables(), seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_training_rows_decides_no_category(table: pa.Table, seed: int) -> None:
     scaler = fitted(table, grouped=False)

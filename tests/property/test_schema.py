@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from lodestar.core.fingerprint import fingerprint
 from lodestar.schema import FrameSchema, canonical, canonical_schema
@@ -42,7 +43,7 @@ def shared(batch: pa.RecordBatch) -> pa.RecordBatch:
     return canonical(batch, canonical_schema(batch.schema))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(batch=batches())
 def test_canonical_rows_stay_as_they_are(batch: pa.RecordBatch) -> None:
     once = shared(batch)
@@ -52,7 +53,7 @@ def test_canonical_rows_stay_as_they_are(batch: pa.RecordBatch) -> None:
         assert column.null_count == before.null_count
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(batch=batches(), order=st.randoms(use_true_random=False))
 def test_rows_conform_to_their_own_schema_in_any_order_of_columns(
     batch: pa.RecordBatch,
@@ -67,7 +68,7 @@ def test_rows_conform_to_their_own_schema_in_any_order_of_columns(
     assert fingerprint(conformed) == fingerprint(pa.table(rows))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(batch=batches(), cut=st.integers(0, 12))
 def test_the_fingerprint_does_not_see_how_rows_lie_in_memory(
     batch: pa.RecordBatch, cut: int

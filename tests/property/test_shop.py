@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from lodestar.errors import UsageError
 from lodestar.samples.shop import _rows, true_uplift, write_shop
@@ -68,7 +69,7 @@ versions_of_two_keys = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(versions=versions_of_two_keys, asked=st.lists(st.tuples(st.sampled_from("abc"), moments)))
 def test_the_join_is_exact_on_ties_restatements_and_rows_that_arrive_before_their_event(
     versions: list[tuple[str, int, int]], asked: list[tuple[str, int]]

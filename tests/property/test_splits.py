@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from lodestar.core.splitter import Split, Splitter
 from lodestar.errors import DataError
@@ -67,7 +68,7 @@ def is_sound(frame: pd.DataFrame, positions: Any, split: Split, gap: float) -> N
         assert ((times < start) & (times > start - pd.Timedelta(seconds=gap))).all()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     frame=frames(),
     method=st.sampled_from(METHODS),

@@ -168,6 +168,7 @@ def test_a_real_search_by_drafts_ends_with_whole_finalists() -> None:
     assert result.seconds < 8
 
 
+@pytest.mark.faults
 def test_a_rehearsal_that_was_killed_for_its_time_counts_for_all_of_it() -> None:
     """It says 0 seconds of itself, and would have taken more than it was given."""
 

@@ -147,6 +147,7 @@ def test_the_deadline_is_looked_at_before_every_fit() -> None:
     assert problem._measured is None
 
 
+@pytest.mark.faults
 def test_corrected_scores_rank_configurations_better() -> None:
     """Of a pool whose order is known, each on a split of its own; what the correction is for."""
     problem = problem_of(rows=500)

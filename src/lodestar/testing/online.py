@@ -123,7 +123,12 @@ def _keys(view: FeatureView, *entities: object) -> pa.RecordBatch:
 
 
 class OnlineStoreContract:
-    """What every `OnlineStore` keeps; a subclass gives `store`."""
+    """What every `OnlineStore` keeps; a subclass gives `store`.
+
+    `many`: so many entities are more than one request takes; fewer where the server is slow.
+    """
+
+    many = 2_500
 
     def store(self) -> OnlineStore:
         """Make a store that holds nothing yet, and that may be told of `CONTRACT_VIEWS`."""
@@ -340,8 +345,9 @@ class OnlineStoreContract:
         assert rows.features.schema.names == ["text", "number", "whole"]
         assert rows.features.to_pylist() == [{"text": "t", "number": None, "whole": 1}]
 
-    @pytest.mark.parametrize("count", [0, 1, 1_000, 2_500])
-    def test_any_number_of_entities_is_read_and_written(self, count: int) -> None:
+    @pytest.mark.parametrize("few", [0, 1, None])
+    def test_any_number_of_entities_is_read_and_written(self, few: int | None) -> None:
+        count = self.many if few is None else few
         store = self.store()
         rows = [{"code": f"c{n}", "at": NOON, "whole": n, "text": f"t{n}"} for n in range(count)]
         batch = stored_rows(KINDS, rows)
