@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.searching import Script, between, metric_of, searching
 
 from lodestar.core.metrics import Metric
-from lodestar.core.tuning.common_splits import common_split_seed, common_validation_size
+from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord
 from lodestar.errors import DataError
@@ -32,6 +32,7 @@ def finals(
     splits: int = 10,
     study: optuna.Study | None = None,
     seconds: Sequence[float] = (),
+    windows: int | None = None,
 ) -> tuple[Finals, tuple[Finalist, ...]]:
     left = iter(seconds)
     made = Finals(
@@ -45,6 +46,7 @@ def finals(
         seconds_left=lambda: next(left, 100.0),
         interrupted=lambda: False,
         tell=lambda done, total: None,
+        windows=windows,
     )
     return made, made.run()
 
@@ -216,20 +218,16 @@ def test_optimism_is_positive_where_the_naive_best_was_flattered(metric: str, si
     assert result.best_score == result.finalists[0].mean
 
 
-@pytest.mark.parametrize(
-    ("rows", "share"),
-    [(400, 0.25), (5_000, 0.2), (40_000, 0.1), (10_000_000, 0.1)],
-)
-def test_no_more_rows_judge_a_common_split_than_are_needed(rows: int, share: float) -> None:
-    assert common_validation_size(rows, 10, 0.25) == share
-
-
-def test_the_recipe_may_have_fewer_rows_judge_and_few_splits_more() -> None:
-    assert common_validation_size(40_000, 10, 0.05) == 0.05
-    assert common_validation_size(40_000, 2, 0.6) == 0.5
-
-
-def test_finalists_are_judged_by_that_share() -> None:
+def test_finalists_are_judged_by_the_share_that_is_given() -> None:
     script = scores({1: [0.5] * 2, 2: [0.6] * 2})
     finals(script, {1: 0.9, 2: 0.8}, splits=2)
     assert {task.judges for task in script.submitted} == {0.25}
+
+
+def test_by_time_each_common_split_is_a_window() -> None:
+    script = scores({1: [0.5] * 2, 2: [0.6] * 2})
+    finals(script, {1: 0.9, 2: 0.8}, splits=2, windows=3)
+    assert {(task.judges, task.window) for task in script.submitted} == {
+        (None, (0, 3)),
+        (None, (1, 3)),
+    }

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lodestar.core import time_splits
 from lodestar.core.results import IntArray, Task
 from lodestar.errors import DataError, SchemaError
 from lodestar.settings import recipe
@@ -69,6 +70,25 @@ class Splitter:
         share = self._section.validation_size if share is None else share
         return self._split(frame, labels, positions, share=share, seed=seed)
 
+    def windows(
+        self, frame: pd.DataFrame, labels: NDArray[Any] | None, positions: IntArray, *, count: int
+    ) -> list[Split]:
+        """Cut the rows that `validation` would set aside into windows of time, for method time.
+
+        Each is judged by what came before it. `count` of them at most; each has rows of every label
+        that the whole part has, where labels are given.
+        """
+        positions = np.sort(np.asarray(positions, dtype=np.int64))
+        found = time_splits.windows(
+            self._microseconds(frame, positions),
+            None if labels is None else np.asarray(labels)[positions],
+            self._section.validation_size,
+            self._section.gap_seconds,
+            count=count,
+            column=self._timestamp_col,
+        )
+        return [Split(positions[before], positions[inside], "time") for before, inside in found]
+
     def _split(
         self,
         frame: pd.DataFrame,
@@ -113,24 +133,9 @@ class Splitter:
     ) -> tuple[IntArray, IntArray]:
         times = self._microseconds(frame, positions)
         _enough(len(times), share, "rows")
-        first = len(times) - int(np.ceil(len(times) * share))
-        start = np.partition(times, first)[first]
         gap = self._section.gap_seconds
-        before = times < start
-        kept = before & (times <= start - round(gap * 1e6))
-        if not before.any():
-            raise DataError(
-                f"no row is earlier than the test part, which starts at {_moment(start)}: "
-                f"too many rows share one time in {self._timestamp_col!r}",
-                hint="use a finer timestamp, a smaller split.test_size, or method: random",
-            )
-        if not kept.any():
-            raise DataError(
-                f"no training rows are left {gap:g} s before the test part, which starts at "
-                f"{_moment(start)}; the earliest row is of {_moment(times.min())}",
-                hint="make split.gap_seconds smaller, or load a longer period",
-            )
-        return positions[kept], positions[~before]
+        before, after = time_splits.latest(times, share, gap, column=self._timestamp_col)
+        return positions[before], positions[after]
 
     def _microseconds(self, frame: pd.DataFrame, positions: IntArray) -> IntArray:
         name = self._timestamp_col
@@ -210,7 +215,3 @@ def _no_timestamp(name: str, column: "pd.Series[Any]") -> SchemaError:
         "time",
         hint="cast it to a timestamp in the loader, or name another event_timestamp_col",
     )
-
-
-def _moment(microseconds: int) -> str:
-    return str(np.datetime64(int(microseconds), "us"))

@@ -17,7 +17,8 @@ class TrialTask:
     A `draft` is fitted on that share of the split's train part, with coarse histograms where the
     estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit. With
     `corrected` a reference's score on the same validation rows is taken into account. `judges` is the
-    share of the rows that judge, where it is not the recipe's.
+    share of the rows that judge, where it is not the recipe's; `window` is which of how many windows of
+    time judges instead.
     """
 
     number: int
@@ -28,6 +29,7 @@ class TrialTask:
     draft: float | None = None
     corrected: bool = False
     judges: float | None = None
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lodestar.core.trainer import Search
-from lodestar.core.tuning.common_splits import common_validation_size
+from lodestar.core.tuning.common_splits import CommonSplits, by_share, by_windows
 from lodestar.core.tuning.drafts import draft_share
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
@@ -31,8 +31,8 @@ __all__ = ["search_of"]
 # The reference costs three fits.
 FEWEST_CORRECTED = 20
 ONE_SPLIT = (
-    "by time there is one split and no other to compare on: the score is the best of many on it, "
-    "which flatters it, and has no standard error"
+    "by time there is one split, and too few rows in it to cut them into windows: the score is the "
+    "best of many on it, which flatters it, and has no standard error"
 )
 
 
@@ -68,7 +68,7 @@ def _search(
     from lodestar.core.tuning.search import Search as Exploration
 
     recipe, config = settings.recipe, settings.environment.config.hyperparameter_tuning
-    limits = _limits(settings, config, len(problem.truth))
+    limits = _limits(settings, config, problem)
     workers, threads = _workers(factory, settings)
     defaults = factory.hyperparameters.values
     problem.reference = with_threads(problem.learner.family, defaults, threads)
@@ -105,7 +105,7 @@ def _search(
                 raise
             tell.note("no trial ended in time: the recipe trains with its defaults")
             return None
-    if recipe.split.method == "time":
+    if recipe.split.method == "time" and limits.windows is None:
         result = replace(result, notes=(*result.notes, ONE_SPLIT))
     for note in result.notes:
         tell.note(note)
@@ -121,40 +121,43 @@ def _show(tell: Progress, progress: "SearchProgress") -> None:
     )
 
 
-def _limits(settings: Settings, config: HyperparameterTuning, rows: int) -> SearchLimits:
-    asked = settings.recipe.hyperparameter_tuning
-    common, own = (
-        _common_validation_size(settings.recipe, rows),
-        settings.recipe.split.validation_size,
-    )
+def _limits(
+    settings: Settings, config: HyperparameterTuning, problem: TrialProblem
+) -> SearchLimits:
+    asked, split = settings.recipe.hyperparameter_tuning, settings.recipe.split
+    common = _common_splits(settings.recipe, problem)
+    train_size = 1 - split.validation_size
     # A trial that stops early settles the number of rounds, which must be that of all rows.
     drafts = config.drafts == "auto" and asked.early_stopping_rounds is None
     return SearchLimits(
         n_trials=asked.n_trials,
         seconds=float(config.timeout),
         candidates=asked.finalists.candidates,
-        splits=1 if settings.recipe.split.method == "time" else asked.finalists.splits,
-        validation_size=common,
-        finalist_rows=(1 - common) / (1 - own),
-        seed=settings.recipe.split.seed,
+        splits=common.count,
+        validation_size=common.validation_size,
+        finalist_rows=common.train_size / train_size,
+        windows=common.windows,
+        seed=split.seed,
         sampler=config.sampler,
         pruning=config.pruning.enabled,
         pruner=config.pruning.algorithm,
         startup_trials=config.pruning.n_startup_trials,
         warmup_percent=config.pruning.n_warmup_steps,
         patience=asked.early_stopping_rounds,
-        draft=draft_share(round(rows * (1 - own))) if drafts else None,
+        draft=draft_share(round(len(problem.truth) * train_size)) if drafts else None,
         # By time all trials share one split, and few trials are not worth a reference.
-        corrected=settings.recipe.split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
+        corrected=split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
     )
 
 
-def _common_validation_size(recipe: Recipe, rows: int) -> float:
-    """By time there is one split only, and by group shares are of groups: there it is the recipe's."""
-    given = recipe.split.validation_size
-    if recipe.split.method in {"time", "group"}:
-        return given
-    return common_validation_size(rows, recipe.hyperparameter_tuning.finalists.splits, given)
+def _common_splits(recipe: Recipe, problem: TrialProblem) -> CommonSplits:
+    own, splits = recipe.split.validation_size, recipe.hyperparameter_tuning.finalists.splits
+    rows = len(problem.truth)
+    if recipe.split.method == "time":
+        return by_windows(rows, splits, own, lambda count: len(problem.windows(count)))
+    if recipe.split.method == "group":  # shares are of groups, and may be few
+        return CommonSplits(splits, own, 1 - own)
+    return by_share(rows, splits, own)
 
 
 def _study_name(settings: Settings, data_digest: str) -> str:

@@ -1,10 +1,26 @@
 """The splits that all finalists share: their seeds, and how many rows judge on each."""
 
-__all__ = ["common_split_seed", "common_validation_size"]
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["CommonSplits", "by_share", "by_windows", "common_split_seed"]
 
 FIRST_COMMON_SEED = 1_000_000
 # So many rows judge well enough on each of them.
 ENOUGH_JUDGES = 1_000
+
+
+@dataclass(frozen=True)
+class CommonSplits:
+    """How many there are, and the mean shares of the rows that judge on one and that are fitted on.
+
+    `windows`: into how many windows of time the rows that judge were to be cut; None: by seeds.
+    """
+
+    count: int
+    validation_size: float
+    train_size: float
+    windows: int | None = None
 
 
 def common_split_seed(position: int) -> int:
@@ -12,10 +28,21 @@ def common_split_seed(position: int) -> int:
     return FIRST_COMMON_SEED + position
 
 
-def common_validation_size(rows: int, splits: int, validation_size: float) -> float:
-    """The share of the rows that judges on a common split: no more than is needed.
+def by_share(rows: int, splits: int, validation_size: float) -> CommonSplits:
+    """No more rows judge on a split than are needed, so that nearly the model of all rows is judged.
 
-    The rest is trained on, so that what is judged is nearly the model of all rows. On `splits` splits
-    every row judges about once, as in cross-validation with as many folds.
+    On `splits` splits every row judges about once, as in cross-validation with as many folds.
     """
-    return min(validation_size, max(1 / splits, ENOUGH_JUDGES / rows))
+    share = min(validation_size, max(1 / splits, ENOUGH_JUDGES / rows))
+    return CommonSplits(splits, share, 1 - share)
+
+
+def by_windows(
+    rows: int, splits: int, validation_size: float, cut: Callable[[int], int]
+) -> CommonSplits:
+    """Windows of time, with enough rows in each; `cut` says how many of so many there can be."""
+    asked = max(1, min(splits, int(rows * validation_size) // ENOUGH_JUDGES))
+    count = cut(asked) if asked > 1 else 1
+    share = validation_size / count
+    train = 1 - validation_size + share * (count - 1) / 2
+    return CommonSplits(count, share, train, asked if count > 1 else None)

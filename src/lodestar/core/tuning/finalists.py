@@ -27,8 +27,9 @@ FINAL_SCORES = "finalist_scores"
 class Finals:
     """A paired comparison, split by split, of trials that the exploration ranked highest.
 
-    `validation_size` is the share of the rows that judges on each. `alone`: what is to be said of the
-    best trial's own score.
+    `validation_size` is the share of the rows that judges on each. `windows`: how many windows of time
+    were asked for, whose first `splits` are the splits. `alone`: what is to be said of the best
+    trial's own score.
     """
 
     study: optuna.Study
@@ -41,6 +42,7 @@ class Finals:
     seconds_left: Callable[[], float]
     interrupted: Callable[[], bool]
     tell: Callable[[int, int], None]
+    windows: int | None = None
     alone: str = "which flatters it"
     notes: list[str] = field(default_factory=list)
     _scores: dict[int, list[float]] = field(default_factory=dict)
@@ -132,7 +134,8 @@ class Finals:
             hyperparameters=self.hyperparameters(trial.params, workers),
             split_seed=common_split_seed(split),
             watched=False,
-            judges=self.validation_size,
+            judges=None if self.windows else self.validation_size,
+            window=(split, self.windows) if self.windows else None,
         )
 
     def _take(self, outcome: TrialOutcome, found: dict[int, float]) -> None:

@@ -15,7 +15,7 @@ from lodestar.core.metrics import Metric
 from lodestar.core.models import Family
 from lodestar.core.models.watching import Patience, StoppedError, Watch
 from lodestar.core.results import IntArray, Predictions, Truth
-from lodestar.core.splitter import Splitter
+from lodestar.core.splitter import Split, Splitter
 from lodestar.core.tuning.drafts import thinned
 from lodestar.core.tuning.reference import Reference, cross_fitted
 from lodestar.errors import LodestarError
@@ -36,10 +36,10 @@ THREAD_ALIASES = frozenset({*THREADS, "nthreads", "num_threads", "num_thread"})
 class _Prepared:
     """One split's two parts, transformed by a preprocessor that saw the train part alone.
 
-    `of`: the seed, the draft's share and the judges' that it was made for.
+    `of`: what of its task it was made for.
     """
 
-    of: tuple[int, float | None, float | None]
+    of: tuple[Any, ...]
     train: TrainRows
     validation: FeatureMatrix
     truth: Truth
@@ -138,16 +138,10 @@ class TrialProblem:
         return float(self.metric.compute(truth, predictions))
 
     def _prepare(self, task: TrialTask) -> _Prepared:
-        wanted = (task.split_seed, task.draft, task.judges)
+        wanted = (task.split_seed, task.draft, task.judges, task.window)
         if self._last is not None and self._last.of == wanted:
             return self._last
-        split = self.splitter.validation(
-            self.split_columns,
-            self.strata,
-            np.arange(len(self.truth)),
-            seed=task.split_seed,
-            share=task.judges,
-        )
+        split = self._split(task)
         if task.draft is not None:
             split = thinned(split, self.strata, task.draft, seed=task.split_seed)
         train = self.learner.prepare(self.inputs.take(split.train), self.truth.at(split.train))
@@ -156,6 +150,24 @@ class TrialProblem:
         )
         self._last = _Prepared(wanted, train, validation, self.truth.at(split.test), split.test)
         return self._last
+
+    def windows(self, count: int) -> list[Split]:
+        """So many windows of time at most, each with what came before it."""
+        return self.splitter.windows(
+            self.split_columns, self.strata, np.arange(len(self.truth)), count=count
+        )
+
+    def _split(self, task: TrialTask) -> Split:
+        if task.window is not None:
+            number, count = task.window
+            return self.windows(count)[number]
+        return self.splitter.validation(
+            self.split_columns,
+            self.strata,
+            np.arange(len(self.truth)),
+            seed=task.split_seed,
+            share=task.judges,
+        )
 
     def _reference(self, overdue: Callable[[], bool]) -> Reference | None:
         """Fitted once, by the first trial; none where the estimator refuses it, on any worker alike."""

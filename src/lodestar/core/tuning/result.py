@@ -13,7 +13,8 @@ class SearchLimits:
     """What the recipe thinks the search is worth, and what the config allows.
 
     `validation_size` is the share of the rows that judges on a common split, `finalist_rows` how many
-    times a trial's train rows a finalist is fitted on. `seconds` bounds exploration and
+    times a trial's train rows a finalist is fitted on; `windows`: into how many windows of time those
+    rows were to be cut, by time. `seconds` bounds exploration and
     finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
     before `warmup_percent` of its own rounds. With `patience` a trial ends after so many rounds
     without a better metric. `draft` is the share of their rows that trials are fitted on where whole
@@ -33,6 +34,7 @@ class SearchLimits:
     warmup_percent: int = 0
     validation_size: float = 0.25
     finalist_rows: float = 1.0
+    windows: int | None = None
     patience: int | None = None
     corrected: bool = False
     draft: float | None = None

@@ -174,6 +174,7 @@ class Search:
             metric=self.metric,
             splits=self.limits.splits,
             validation_size=self.limits.validation_size,
+            windows=self.limits.windows,
             executor=self.executor,
             hyperparameters=self.hyperparameters,
             seconds_left=self._time.left,
