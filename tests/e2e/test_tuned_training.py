@@ -364,21 +364,23 @@ def test_other_data_is_another_search(lodestar: Lodestar, project: Path) -> None
 
 
 @pytest.mark.slow
-def test_few_rows_split_by_time_have_one_common_split_and_the_note_says_so(
-    lodestar: Lodestar, project: Path
+@pytest.mark.parametrize(("times_over", "windows"), [(1, 1), (60, 2)])
+def test_rows_split_by_time_are_judged_in_as_many_windows_as_they_are_enough_for(
+    lodestar: Lodestar, project: Path, times_over: int, windows: int
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(project / "data/wine.parquet")
+    table = pa.concat_tables([pq.read_table(project / "data/wine.parquet")] * times_over)
     order = pa.array([(number * 37) % len(table) for number in range(len(table))])
     times = pa.compute.add(pa.scalar(1_700_000_000), order).cast(pa.timestamp("s"))
     pq.write_table(table.append_column("event_timestamp", times), project / "data/wine.parquet")
     space = ("--set", "model.hyperparameters.max_depth={type: int, low: 2, high: 6}", *ROUNDS)
     by_time = ("--set", "split={method: time}")
     done = lodestar("train", "-r", "wine", *QUICK, *space, *by_time, "--json", cwd=project)
-    assert done.succeeded().json["tuning"]["best_score_error"] is None
-    assert "too few rows in it to cut them into windows" in done.stderr
+    tuning = done.succeeded().json["tuning"]
+    assert (tuning["best_score_error"] is None) is (windows == 1)
+    assert ("too few rows in it to cut them into windows" in done.stderr) is (windows == 1)
 
 
 @pytest.mark.faults

@@ -14,6 +14,9 @@ __all__ = ["FINALISTS_SHARE", "TimeBudget"]
 # The share of the time that may be kept for the finalists, and the one that may be for the first of
 # their common splits.
 FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.2, 0.5
+# The share of the time left that a fit with all threads may be expected to take: two threads are not
+# twice as fast as one, and a fit that is cut off has told nothing.
+SURE_SHARE = 0.6
 
 
 @dataclass
@@ -57,10 +60,11 @@ class TimeBudget:
     def affordable(self, best: Sequence[TrialRecord]) -> list[TrialRecord]:
         """As many of the best as can be judged once in half of the time that is left; one at least.
 
-        Only those that a single fit with all threads has time for, if there are any.
+        Only those that a single fit with all threads surely has time for, if there are any.
         """
         left = self.left()
-        found = [record for record in best if self._seconds_each([record]) <= left] or best[:1]
+        sure = SURE_SHARE * left
+        found = [record for record in best if self._seconds_each([record]) <= sure] or best[:1]
         wanted = found[: self.limits.candidates]
         fits = left / max(self._seconds_each(wanted), 1e-9)
         return list(wanted[: max(1, int(fits * FIRST_SPLIT_SHARE))])
