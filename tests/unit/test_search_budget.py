@@ -1,32 +1,48 @@
-"""How many finalists there is time for: those whose fit will surely end, as many as can be compared."""
+"""How the time is divided: what is kept for finalists, and how many of them it is enough for."""
 
+import time
+
+import pytest
 from tests.searching import Script
 
 from lodestar.core.tuning.budget import TimeBudget
 from lodestar.core.tuning.result import SearchLimits, TrialRecord
 
 
-def record(number: int, seconds: float) -> TrialRecord:
-    return TrialRecord(number, "complete", 1.0 - number / 100, {"who": number}, (), seconds)
+def budget_of(seconds: list[float], finalist_rows: float) -> tuple[TimeBudget, list[TrialRecord]]:
+    """A hundred seconds for one worker, and trials by what each took, best first."""
+    limits = SearchLimits(n_trials=40, seconds=100.0, candidates=3, finalist_rows=finalist_rows)
+    best = [
+        TrialRecord(number, "complete", 1.0 - number / 100, {}, (), taken)
+        for number, taken in enumerate(seconds)
+    ]
+    return TimeBudget(limits, Script(lambda task: 0.5)), best
 
 
-def afforded(seconds: list[float], *, of: float = 100.0, finalist_rows: float = 1.0) -> list[int]:
-    """The places of those that may be finalists, by what each took, best first; one worker."""
-    limits = SearchLimits(n_trials=40, seconds=of, candidates=3, finalist_rows=finalist_rows)
-    budget = TimeBudget(limits, Script(lambda task: 0.5))
-    best = [record(number, taken) for number, taken in enumerate(seconds)]
-    return [one.number for one in budget.affordable(best)]
+def kept_for_finalists(seconds: list[float], *, finalist_rows: float = 1.0) -> float:
+    budget, best = budget_of(seconds, finalist_rows)
+    began = time.monotonic()
+    budget.reserve(best)
+    return 100.0 - (budget.until - began)
 
 
 def test_as_many_are_compared_as_can_be_judged_once_in_half_of_the_time() -> None:
-    assert afforded([1.0, 1.0, 1.0, 1.0]) == [0, 1, 2]
-    assert afforded([20.0, 20.0, 20.0]) == [0, 1]
+    for seconds, numbers in (
+        ([1.0, 1.0, 1.0, 1.0], [0, 1, 2]),
+        ([20.0, 20.0, 20.0], [0, 1]),
+        ([90.0, 10.0, 10.0], [0]),
+    ):
+        budget, best = budget_of(seconds, 1.0)
+        assert [one.number for one in budget.affordable(best)] == numbers
 
 
-def test_a_fit_that_may_not_end_in_time_makes_way_for_the_next_best() -> None:
-    assert afforded([70.0, 50.0, 40.0]) == [1]
-    assert afforded([50.0, 40.0], finalist_rows=1.25) == [1]
+def test_what_finalists_need_is_kept_up_to_a_fifth_or_what_one_common_split_takes() -> None:
+    assert kept_for_finalists([0.1, 0.1, 0.1]) == pytest.approx(2.25, abs=0.1)
+    assert kept_for_finalists([3.0, 3.0, 3.0]) == pytest.approx(20, abs=0.1)
+    assert kept_for_finalists([9.0, 9.0, 9.0]) == pytest.approx(27, abs=0.1)
+    assert kept_for_finalists([29.0, 29.0, 29.0]) == pytest.approx(50, abs=0.1)
 
 
-def test_where_none_will_surely_end_the_best_is_tried() -> None:
-    assert afforded([90.0, 80.0]) == [0]
+def test_nothing_is_kept_where_not_even_the_best_would_end_in_time() -> None:
+    assert kept_for_finalists([31.0, 1.0, 1.0]) == pytest.approx(0, abs=0.1)
+    assert kept_for_finalists([29.0, 1.0, 1.0], finalist_rows=1.2) == pytest.approx(0, abs=0.1)

@@ -14,8 +14,8 @@ __all__ = ["FINALISTS_SHARE", "TimeBudget"]
 # The share of the time that may be kept for the finalists, and the one that may be for the first of
 # their common splits.
 FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.2, 0.5
-# The share of the time left that a fit with all threads may be expected to take: two threads are not
-# twice as fast as one, and a fit that is cut off has told nothing.
+# The share of that time which a fit with all threads may be expected to take, to be worth a try: two
+# threads are not twice as fast as one, and a fit that is cut off has told nothing.
 SURE_SHARE = 0.6
 
 
@@ -46,27 +46,27 @@ class TimeBudget:
         return max(self.limits.seconds - self.spent(), 0.0)
 
     def reserve(self, best: Sequence[TrialRecord]) -> None:
-        """Keep what the finalists need, by what the best trials so far took."""
-        if not best:
+        """Keep what the finalists need, by what the best trials so far took.
+
+        Nothing where not even the best could be fitted in the time for the first common split: the
+        time is worth more to the exploration.
+        """
+        most = FIRST_SPLIT_SHARE * self.limits.seconds
+        if not best or self._seconds_each(best[:1]) > SURE_SHARE * most:
+            self._reserved = 0.0
             return
         count, splits = self.limits.candidates, self.limits.splits
         each = self._seconds_each(best[:count])
         sure = min(splits, FEWEST_PAIRS)
         # By then the test has dropped half of them, or so.
         wanted = count * each * (sure + (splits - sure) / 2)
-        first = min(count * each, FIRST_SPLIT_SHARE * self.limits.seconds)
+        first = min(count * each, most)
         self._reserved = min(wanted, max(FINALISTS_SHARE * self.limits.seconds, first))
 
     def affordable(self, best: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """As many of the best as can be judged once in half of the time that is left; one at least.
-
-        Only those that a single fit with all threads surely has time for, if there are any.
-        """
-        left = self.left()
-        sure = SURE_SHARE * left
-        found = [record for record in best if self._seconds_each([record]) <= sure] or best[:1]
-        wanted = found[: self.limits.candidates]
-        fits = left / max(self._seconds_each(wanted), 1e-9)
+        """As many of the best as can be judged once in half of the time that is left; one at least."""
+        wanted = best[: self.limits.candidates]
+        fits = self.left() / max(self._seconds_each(wanted), 1e-9)
         return list(wanted[: max(1, int(fits * FIRST_SPLIT_SHARE))])
 
     def _seconds_each(self, best: Sequence[TrialRecord]) -> float:
