@@ -38,24 +38,7 @@ def render(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
     Raises:
         UsageError: what Lambda does not have.
     """
-    if not _ECR.match(service.image):
-        raise UsageError(
-            f"Lambda takes images from ECR alone, and {service.image} is elsewhere",
-            hint="--image ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
-        )
-    if not LEAST_MEMORY <= service.resources.memory <= MOST_MEMORY:
-        raise UsageError(
-            f"Lambda has no {service.resources.memory} MiB",
-            hint=f"--memory {LEAST_MEMORY}Mi to {MOST_MEMORY}Mi; {MEMORY_PER_CPU}Mi is a processor",
-        )
-    if service.writable:
-        raise UsageError(
-            f"serving writes to {', '.join(service.writable)}, which Lambda does not keep",
-            where="config:serving.prediction_log",
-            hint="leave the section out of this environment's config",
-        )
-    if bool(settings["subnets"]) != bool(settings["security_groups"]):
-        raise UsageError("subnets and security_groups go together")
+    _check(service, settings)
     resources: dict[str, Value] = {
         "Role": _role(settings),
         "Function": _function(service, settings),
@@ -85,6 +68,27 @@ def render(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
         "Outputs": {"Url": {"Value": {"Fn::GetAtt": ["Url", "FunctionUrl"]}}},
     }
     return {"template.json": json_text(template)}
+
+
+def _check(service: Service, settings: Mapping[str, str]) -> None:
+    if not _ECR.match(service.image):
+        raise UsageError(
+            f"Lambda takes images from ECR alone, and {service.image} is elsewhere",
+            hint="--image ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
+        )
+    if not LEAST_MEMORY <= service.resources.memory <= MOST_MEMORY:
+        raise UsageError(
+            f"Lambda has no {service.resources.memory} MiB",
+            hint=f"--memory {LEAST_MEMORY}Mi to {MOST_MEMORY}Mi; {MEMORY_PER_CPU}Mi is a processor",
+        )
+    if service.writable:
+        raise UsageError(
+            f"serving writes to {', '.join(service.writable)}, which Lambda does not keep",
+            where="config:serving.prediction_log",
+            hint="leave the section out of this environment's config",
+        )
+    if bool(settings["subnets"]) != bool(settings["security_groups"]):
+        raise UsageError("subnets and security_groups go together")
 
 
 def _role(settings: Mapping[str, str]) -> Value:

@@ -1,6 +1,6 @@
 """From recipe and config to the objects that learn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -138,36 +138,7 @@ class Factory(EnvironmentFactory):
             SettingsError: names that the estimator does not take, every one of them.
         """
         given = self._recipe.model.hyperparameters
-        accepted = self.family.parameters()
-        problems = [
-            self._loaded.problem(
-                f"{self.family.cls.__name__} takes no hyperparameter {name!r}",
-                "model",
-                "hyperparameters",
-                name,
-                hint=choices(name, sorted(accepted)),
-            )
-            for name in given
-            if accepted is not None and name not in accepted
-        ]
-        problems += [
-            self._loaded.problem(
-                f"{name} needs validation rows inside fit, and there are none",
-                "model",
-                "hyperparameters",
-                name,
-                hint="leave it out: "
-                + (
-                    "hyperparameter_tuning.early_stopping_rounds does it in the trials, and the "
-                    "model gets the rounds that were best"
-                    if self.family.rounds
-                    else "search the number of rounds; pruning ends weak trials early"
-                ),
-            )
-            for name in given
-            if name in self.family.needs_validation
-        ]
-        if problems:
+        if problems := [*self._unknown(given), *self._without_validation(given)]:
             raise SettingsError(problems)
         values: dict[str, Any] = {}
         notes: list[str] = []
@@ -186,6 +157,37 @@ class Factory(EnvironmentFactory):
             names = ", ".join(unset)
             notes.append(f"{names}: the estimator's own defaults, as the search is off")
         return Hyperparameters(values, tuple(notes))
+
+    def _unknown(self, given: Iterable[str]) -> Iterator[Problem]:
+        """Names that the estimator does not take."""
+        accepted = self.family.parameters()
+        for name in given:
+            if accepted is not None and name not in accepted:
+                yield self._loaded.problem(
+                    f"{self.family.cls.__name__} takes no hyperparameter {name!r}",
+                    "model",
+                    "hyperparameters",
+                    name,
+                    hint=choices(name, sorted(accepted)),
+                )
+
+    def _without_validation(self, given: Iterable[str]) -> Iterator[Problem]:
+        """Names that the estimator takes only where `fit` is given validation rows."""
+        instead = "search the number of rounds; pruning ends weak trials early"
+        if self.family.rounds:
+            instead = (
+                "hyperparameter_tuning.early_stopping_rounds does it in the trials, and the model "
+                "gets the rounds that were best"
+            )
+        for name in given:
+            if name in self.family.needs_validation:
+                yield self._loaded.problem(
+                    f"{name} needs validation rows inside fit, and there are none",
+                    "model",
+                    "hyperparameters",
+                    name,
+                    hint=f"leave it out: {instead}",
+                )
 
     def preprocessor(self) -> Callable[[], Preprocessor]:
         """Makes an unfitted preprocessor each time it is called."""

@@ -101,28 +101,18 @@ def judged_labels(
         )
         taken.predictions(rows)
         taken.labels(reader)
-        if not taken.counts.labels:
-            raise DataError(
-                f"{question.labels} has no labels",
-                hint="check where they come from, and --context-params",
-            )
+        _require_labels(question, taken.counts)
         joined = join.join(taken.counts)
-        counts = joined.counts
-        coverage = joined.coverage
+        counts, coverage = joined.counts, joined.coverage
         if not coverage.labelled:
             raise _no_match(question, plan, counts)
         notes = tuple(_notes(counts, plan))
         for note in notes:
             tell.note(note)
         tell.stage("Judging labelled predictions")
-        reading = Reading(
-            asking.codes,
-            {name: each.labels() for name, each in segmenters.items()},
-            contents.training_methodology["random_state"],
-        )
         return judge_labels(
             Found(joined, coverage, counts, plan.keys, notes),
-            reading,
+            asking.reading(segmenters),
             _trained(contents),
             limits_of_labels(artifact.environment.config),
             unit=question.unit,
@@ -261,6 +251,14 @@ class _Asking:
             found[name] = segmenter_of(name, sketches.get(name), kind)
         return found
 
+    def reading(self, segmenters: Mapping[str, Segmenter]) -> Reading:
+        """How the rows are to be read, once all of them have been cut into their segments."""
+        return Reading(
+            self.codes,
+            {name: each.labels() for name, each in segmenters.items()},
+            self.contents.training_methodology["random_state"],
+        )
+
     def _keys(self) -> tuple[tuple[str, ...], bool]:
         """Those asked for; else the request's id where both have it, else what names a row."""
         both = set(self.labels.names) & set(self.rows.schema.names)
@@ -302,6 +300,14 @@ class _Asking:
                     hint="cast it where the labels come from",
                 )
         return keys
+
+
+def _require_labels(question: LabelQuestion, counts: JoinCounts) -> None:
+    if not counts.labels:
+        raise DataError(
+            f"{question.labels} has no labels",
+            hint="check where they come from, and --context-params",
+        )
 
 
 def _no_match(question: LabelQuestion, plan: JoinPlan, counts: JoinCounts) -> DataError:

@@ -3,7 +3,7 @@
 Where labels have come for their predictions, these are judged too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ from lodestar.core.alerts.readings import Measured, of_drift, of_labels
 from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
-from lodestar.core.drift.verdict import DriftReport, Verdict
+from lodestar.core.drift.verdict import DriftReport, Limits, Verdict
 from lodestar.core.labels.results import LabelReport
 from lodestar.errors import DataError, SchemaError, UsageError
 from lodestar.factory.environment import EnvironmentFactory
@@ -141,27 +141,22 @@ def monitor(
         verify(opened.folder, expected=opened.digest)
         contents = read_contents(opened.folder / PAYLOAD / CONTENTS)
         trained = read_sketches(opened.folder)
-    notes = [*opened.notes]
+    rows = _Rows(environment, factory, opened, contents, trained, asked, [*opened.notes], tell)
     tell.stage("Comparing rows")
-    limits = limits_of(environment.config.drift)
-    if asked.data is not None:
-        rows = _Rows(asked.data, opened.digest, contents, trained)
-        windows = {_NO_TIME: _of_data(factory, rows, notes, tell)}
-    else:
-        windows = _of_log(environment, opened, contents, trained, asked, notes, tell)
-    for note in notes:
+    windows = rows.windows()
+    for note in rows.notes:
         tell.note(note)
     whole = Window(trained)
     for window in windows.values():
         whole.merge(window)
+    limits = limits_of(environment.config.drift)
     report, now = judge(whole, limits), datetime.now(UTC)
     source = asked.data or f"{asked.log} {_span(asked)}".rstrip()
     tell_store(store, opened.run_id, report, source=f"monitor {source}", now=now, tell=tell)
     labels = None
     if asked.labels is not None:
         artifact = MonitoredArtifact(environment, contents, trained, opened.digest, now)
-        predictions = _predictions(environment, factory, opened, contents, asked)
-        labels = judged_labels(artifact, predictions, asked.labels, tell=tell)
+        labels = judged_labels(artifact, rows.predictions(), asked.labels, tell=tell)
         told = f"monitor {source} with {asked.labels.labels}"
         tell_labels(store, opened.run_id, labels, source=told, now=now, tell=tell)
     return MonitoredRun(
@@ -173,12 +168,8 @@ def monitor(
         source=source,
         checked_at=now,
         report=report,
-        slices=tuple(
-            Slice(begins, judge(window, limits))
-            for begins, window in windows.items()
-            if begins != _NO_TIME
-        ),
-        notes=tuple(notes),
+        slices=_slices(windows, limits),
+        notes=tuple(rows.notes),
         labels=labels,
     )
 
@@ -201,37 +192,103 @@ def _check(asked: Asked) -> None:
         )
 
 
+def _slices(windows: Mapping[datetime, Window], limits: Limits) -> tuple[Slice, ...]:
+    return tuple(
+        Slice(begins, judge(window, limits))
+        for begins, window in windows.items()
+        if begins != _NO_TIME
+    )
+
+
 @dataclass(frozen=True)
 class _Rows:
-    """A data URI, and the artifact that its rows are held against."""
+    """What was asked for, and the artifact that it is held against; `notes` grow while it is read."""
 
-    uri: str
-    digest: str
+    environment: Environment
+    factory: EnvironmentFactory
+    opened: OpenedRun
     contents: ArtifactContents
     trained: Reference
+    asked: Asked
+    notes: list[str]
+    tell: Progress
 
+    def windows(self) -> dict[datetime, Window]:
+        """All rows together, or those of a log by hour, or by day where there are many hours."""
+        if self.asked.data is not None:
+            return {_NO_TIME: self._of_data(self.asked.data)}
+        return self._of_log()
 
-def _of_data(factory: EnvironmentFactory, rows: _Rows, notes: list[str], tell: Progress) -> Window:
-    """All rows of a data URI; of a table of predictions those of this artifact."""
-    contents, trained = rows.contents, rows.trained
-    window, foreign = Window(trained), 0
-    with factory.reader(rows.uri).read(chunk_rows=CHUNK_ROWS) as reader:
-        names = _watched(contents, trained, reader.schema)
-        known = {*trained.names, *contents.spine_schema.names, "run_id", "artifact_digest"}
-        if new := [name for name in reader.schema.names if name not in known]:
-            notes.append(f"columns that training had not are left alone: {', '.join(new[:12])}")
-        marked = DIGEST in reader.schema.names
-        for batch in reader:
-            own = batch.filter(pc.equal(batch.column(DIGEST), rows.digest)) if marked else batch
-            foreign += batch.num_rows - own.num_rows
-            window.add({name: own.column(name) for name in names}, own.num_rows)
-            tell.rows(window.rows, None)
-    if foreign:
-        notes.append(f"rows of other artifacts are left out: {foreign:,}")
-    if not window.rows:
-        of = f" of artifact {rows.digest[:12]}" if foreign else ""
-        raise DataError(f"{rows.uri} has no rows{of}", hint="there is nothing to compare")
-    return window
+    def predictions(self) -> PredictionRows:
+        """The same rows once more, for what was predicted of them."""
+        asked = self.asked
+        if asked.data is not None:
+            reader, stamp = self.factory.reader(asked.data), self.contents.roles.timestamp
+            schema = reader.schema()
+
+            def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+                with reader.read(chunk_rows=CHUNK_ROWS) as stream:
+                    for batch in stream:
+                        yield batch.select(list(names))
+
+            return PredictionRows(schema, stamp if stamp in schema.names else None, read)
+        log = self._log()
+        hours = log.hours(asked.since, asked.until)
+
+        def logged(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+            for hour in hours:
+                yield from log.rows(hour, names, asked.since, asked.until)
+
+        return PredictionRows(log.columns(hours[-1]), "logged_at", logged)
+
+    def _of_data(self, uri: str) -> Window:
+        """All rows of a data URI; of a table of predictions those of this artifact."""
+        contents, trained, digest = self.contents, self.trained, self.opened.digest
+        window, foreign = Window(trained), 0
+        with self.factory.reader(uri).read(chunk_rows=CHUNK_ROWS) as reader:
+            names = _watched(contents, trained, reader.schema)
+            known = {*trained.names, *contents.spine_schema.names, "run_id", DIGEST}
+            if new := [name for name in reader.schema.names if name not in known]:
+                listed = ", ".join(new[:12])
+                self.notes.append(f"columns that training had not are left alone: {listed}")
+            marked = DIGEST in reader.schema.names
+            for batch in reader:
+                own = batch.filter(pc.equal(batch.column(DIGEST), digest)) if marked else batch
+                foreign += batch.num_rows - own.num_rows
+                window.add({name: own.column(name) for name in names}, own.num_rows)
+                self.tell.rows(window.rows, None)
+        if foreign:
+            self.notes.append(f"rows of other artifacts are left out: {foreign:,}")
+        if not window.rows:
+            of = f" of artifact {digest[:12]}" if foreign else ""
+            raise DataError(f"{uri} has no rows{of}", hint="there is nothing to compare")
+        return window
+
+    def _of_log(self) -> dict[datetime, Window]:
+        since, until = self.asked.since, self.asked.until
+        log = self._log()
+        hours = log.hours(since, until)
+        if others := log.others():
+            self.notes.append(f"files of other artifacts are left out: {others:,}")
+        names = _watched(self.contents, self.trained, log.columns(hours[0]))
+        by_day = len(hours) > MOST_HOURS
+        windows: dict[datetime, Window] = {}
+        rows = 0
+        for hour in hours:
+            begins = hour.begins.replace(hour=0) if by_day else hour.begins
+            for batch in log.rows(hour, names, since, until):
+                if batch.num_rows:
+                    window = windows.setdefault(begins, Window(self.trained))
+                    window.add(_columns(batch, names), batch.num_rows)
+                    rows += batch.num_rows
+                    self.tell.rows(rows, None)
+        if not rows:
+            raise log.empty(since, until)
+        return windows
+
+    def _log(self) -> PredictionLogFiles:
+        folder = path_of(self.asked.log or "", self.environment.project)
+        return PredictionLogFiles(folder, self.contents.recipe_name, self.opened.digest)
 
 
 def _watched(contents: ArtifactContents, trained: Reference, schema: pa.Schema) -> tuple[str, ...]:
@@ -252,67 +309,6 @@ def _watched(contents: ArtifactContents, trained: Reference, schema: pa.Schema) 
             hint=f"the features: {', '.join(contents.roles.inputs[:12])}",
         )
     return names
-
-
-def _of_log(
-    environment: Environment,
-    opened: OpenedRun,
-    contents: ArtifactContents,
-    trained: Reference,
-    asked: Asked,
-    notes: list[str],
-    tell: Progress,
-) -> dict[datetime, Window]:
-    """A window per hour, or per day where there are many hours."""
-    folder = path_of(asked.log or "", environment.project)
-    log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
-    hours = log.hours(asked.since, asked.until)
-    if others := log.others():
-        notes.append(f"files of other artifacts are left out: {others:,}")
-    names = _watched(contents, trained, log.columns(hours[0]))
-    by_day = len(hours) > MOST_HOURS
-    windows: dict[datetime, Window] = {}
-    rows = 0
-    for hour in hours:
-        begins = hour.begins.replace(hour=0) if by_day else hour.begins
-        for batch in log.rows(hour, names, asked.since, asked.until):
-            if batch.num_rows:
-                window = windows.setdefault(begins, Window(trained))
-                window.add(_columns(batch, names), batch.num_rows)
-                rows += batch.num_rows
-                tell.rows(rows, None)
-    if not rows:
-        raise log.empty(asked.since, asked.until)
-    return windows
-
-
-def _predictions(
-    environment: Environment,
-    factory: EnvironmentFactory,
-    opened: OpenedRun,
-    contents: ArtifactContents,
-    asked: Asked,
-) -> PredictionRows:
-    """The same rows once more, for what was predicted of them."""
-    if asked.data is not None:
-        reader, stamp = factory.reader(asked.data), contents.roles.timestamp
-        schema = reader.schema()
-
-        def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-            with reader.read(chunk_rows=CHUNK_ROWS) as stream:
-                for batch in stream:
-                    yield batch.select(list(names))
-
-        return PredictionRows(schema, stamp if stamp in schema.names else None, read)
-    folder = path_of(asked.log or "", environment.project)
-    log = PredictionLogFiles(folder, contents.recipe_name, opened.digest)
-    hours = log.hours(asked.since, asked.until)
-
-    def logged(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for hour in hours:
-            yield from log.rows(hour, names, asked.since, asked.until)
-
-    return PredictionRows(log.columns(hours[-1]), "logged_at", logged)
 
 
 def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> dict[str, pa.Array]:

@@ -112,47 +112,49 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
             routes=app.routes,
             tags=TAGS,
         )
-        _, parts = msgspec.json.schema_components(
-            [PredictionBody, RowProblem, BatchBody], ref_template=COMPONENTS
-        )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas |= parts
-        schemas["PredictionRequest"] = fleet.champion.version.request.json_schema()
-        schemas["BatchRequest"] = {
-            "type": "object",
-            "required": ["rows"],
-            "additionalProperties": False,
-            "properties": {
-                "rows": {
-                    "type": "array",
-                    "items": _reference("PredictionRequest"),
-                }
-            },
-        }
-        schemas["Problem"] = PROBLEM
-        schemas["RowProblem"]["properties"]["error"] = _reference("Problem")
-        schemas["BatchBody"]["properties"]["rows"]["items"] = {
-            "anyOf": [_reference("PredictionBody"), _reference("RowProblem")]
-        }
-        document["components"]["securitySchemes"] = {
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(_schemas(fleet))
+        components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        document["paths"] |= {
-            "/predict": _post("Predict one row", "PredictionRequest", "PredictionBody"),
-            "/predict/batch": _post("Predict many rows", "BatchRequest", "BatchBody"),
-            "/health/live": _health("operations", "The process runs"),
-            "/health/ready": _health(
-                "operations", "It takes requests: loaded, verified, not draining"
-            ),
-            "/ping": _health("MLflow", "It takes requests"),
-            "/v2/health/live": _health("Open Inference Protocol", "The process runs"),
-            "/v2/health/ready": _health("Open Inference Protocol", "It takes requests"),
-            "/metrics": _metrics(),
-        }
+        document["paths"] |= _hot_paths()
         return document
 
     return made
+
+
+def _schemas(fleet: Fleet) -> dict[str, Any]:
+    """What the hot routes take and answer."""
+    _, schemas = msgspec.json.schema_components(
+        [PredictionBody, RowProblem, BatchBody], ref_template=COMPONENTS
+    )
+    schemas["PredictionRequest"] = fleet.champion.version.request.json_schema()
+    schemas["BatchRequest"] = {
+        "type": "object",
+        "required": ["rows"],
+        "additionalProperties": False,
+        "properties": {"rows": {"type": "array", "items": _reference("PredictionRequest")}},
+    }
+    schemas["Problem"] = PROBLEM
+    schemas["RowProblem"]["properties"]["error"] = _reference("Problem")
+    schemas["BatchBody"]["properties"]["rows"]["items"] = {
+        "anyOf": [_reference("PredictionBody"), _reference("RowProblem")]
+    }
+    return schemas
+
+
+def _hot_paths() -> dict[str, Any]:
+    return {
+        "/predict": _post("Predict one row", "PredictionRequest", "PredictionBody"),
+        "/predict/batch": _post("Predict many rows", "BatchRequest", "BatchBody"),
+        "/health/live": _health("operations", "The process runs"),
+        "/health/ready": _health("operations", "It takes requests: loaded, verified, not draining"),
+        "/ping": _health("MLflow", "It takes requests"),
+        "/v2/health/live": _health("Open Inference Protocol", "The process runs"),
+        "/v2/health/ready": _health("Open Inference Protocol", "It takes requests"),
+        "/metrics": _metrics(),
+    }
 
 
 def _reference(name: str) -> dict[str, str]:

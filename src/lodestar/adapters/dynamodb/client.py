@@ -37,45 +37,12 @@ def open_client(store: DynamoDBStore) -> OpenedClient:
     """
     with _installed():
         import boto3
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ProfileNotFound
-        from botocore.session import get_session
     _quiet()
     try:
-        core = get_session()
-        core.register_component("data_loader", _descriptions())
-        session = boto3.Session(
-            botocore_session=core,
-            aws_access_key_id=_shown(store.access_key_id),
-            aws_secret_access_key=_shown(store.secret_access_key),
-            aws_session_token=_shown(store.session_token),
-            region_name=store.region,
-            profile_name=store.profile,
-        )
-        region = session.region_name
-        if region is None:
-            raise UsageError(
-                "DynamoDB needs a region, and neither the config nor AWS's own settings name one",
-                hint="set feature_store.dynamodb.region, such as eu-central-1",
-            )
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise ExternalError("no AWS credentials were found", hint=CHAIN)
-        frozen = credentials.get_frozen_credentials()
-        client = session.client(
-            "dynamodb",
-            endpoint_url=store.endpoint_url,
-            config=Config(
-                connect_timeout=store.timeout,
-                read_timeout=store.timeout,
-                # What is tried again, and for how long, is ours to say. The older mode is the one
-                # whose last attempt still holds an answer to its checksum.
-                retries={"total_max_attempts": 1, "mode": "legacy"},
-                max_pool_connections=2 * PARALLEL,
-                parameter_validation=False,
-                tcp_keepalive=True,
-            ),
-        )
+        session = _session(store)
+        secrets = _secrets(session)
+        client = _client(session, store)
     except ProfileNotFound as error:
         raise UsageError(
             f"there is no AWS profile {store.profile or 'of that name'!r}",
@@ -87,11 +54,60 @@ def open_client(store: DynamoDBStore) -> OpenedClient:
         raise ExternalError(
             f"AWS's settings or credentials cannot be used: {type(error).__name__}", hint=CHAIN
         ) from None
-    secrets = (frozen.access_key, frozen.secret_key, frozen.token)
+    region = session.region_name
     place = f"DynamoDB in {region}"
     if client.meta.endpoint_url and ".amazonaws." not in client.meta.endpoint_url:
         place = f"DynamoDB at {client.meta.endpoint_url} ({region})"
-    return OpenedClient(client, region, place, tuple(filter(None, secrets)))
+    return OpenedClient(client, region, place, secrets)
+
+
+def _session(store: DynamoDBStore) -> Any:  # noqa: ANN401 -- boto3 publishes no types
+    import boto3
+    from botocore.session import get_session
+
+    core = get_session()
+    core.register_component("data_loader", _descriptions())
+    session = boto3.Session(
+        botocore_session=core,
+        aws_access_key_id=_shown(store.access_key_id),
+        aws_secret_access_key=_shown(store.secret_access_key),
+        aws_session_token=_shown(store.session_token),
+        region_name=store.region,
+        profile_name=store.profile,
+    )
+    if session.region_name is None:
+        raise UsageError(
+            "DynamoDB needs a region, and neither the config nor AWS's own settings name one",
+            hint="set feature_store.dynamodb.region, such as eu-central-1",
+        )
+    return session
+
+
+def _secrets(session: Any) -> tuple[str, ...]:  # noqa: ANN401 -- boto3 publishes no types
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise ExternalError("no AWS credentials were found", hint=CHAIN)
+    frozen = credentials.get_frozen_credentials()
+    return tuple(filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
+
+
+def _client(session: Any, store: DynamoDBStore) -> Any:  # noqa: ANN401 -- boto3 publishes no types
+    from botocore.config import Config
+
+    return session.client(
+        "dynamodb",
+        endpoint_url=store.endpoint_url,
+        config=Config(
+            connect_timeout=store.timeout,
+            read_timeout=store.timeout,
+            # What is tried again, and for how long, is ours to say. The older mode is the one
+            # whose last attempt still holds an answer to its checksum.
+            retries={"total_max_attempts": 1, "mode": "legacy"},
+            max_pool_connections=2 * PARALLEL,
+            parameter_validation=False,
+            tcp_keepalive=True,
+        ),
+    )
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -47,6 +47,23 @@ class _Prepared:
 
 
 @dataclass
+class _Trial:
+    """One that runs: since when, and what its score is to be corrected by."""
+
+    number: int
+    patience: Patience | None
+    offset: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def ended(self, state: State, value: float | None = None, error: str = "") -> TrialOutcome:
+        rounds = self.patience.after if self.patience and value is not None else None
+        seconds = time.monotonic() - self.began
+        return TrialOutcome(
+            self.number, state, value, seconds, error, rounds=rounds, offset=self.offset
+        )
+
+
+@dataclass
 class TrialProblem:
     """The training part of the data, and everything that one trial does with it.
 
@@ -77,52 +94,39 @@ class TrialProblem:
             reference = self._reference(overdue) if task.corrected else None
         except StoppedError:
             return TrialOutcome(task.number, "stopped", None, 0.0)
-        began = time.monotonic()
-        patience = None
-        offset = 0.0
-        if task.patience is not None:
-            patience = Patience(task.patience, maximize=self.metric.direction == "maximize")
-
-        def ended(state: State, value: float | None = None, error: str = "") -> TrialOutcome:
-            rounds = patience.after if patience and value is not None else None
-            return TrialOutcome(
-                task.number,
-                state,
-                value,
-                time.monotonic() - began,
-                error,
-                rounds=rounds,
-                offset=offset,
-            )
-
-        def score(truth: Truth, predictions: Predictions) -> float:
-            return self._score(truth, predictions) - offset
-
+        trial = _Trial(task.number, self._patience(task))
         try:
             if overdue():
-                return ended("stopped")
+                return trial.ended("stopped")
             prepared = self._prepare(task)
             if reference is not None:
-                offset = reference.offset(prepared.judges)
+                trial.offset = reference.offset(prepared.judges)
             watch = Watch(
                 metric=self.metric.name,
                 features=prepared.validation,
                 truth=prepared.truth,
                 classes=self.truth.classes,
-                score=score,
+                score=lambda truth, said: self._score(truth, said) - trial.offset,
                 tell=tell,
                 overdue=overdue,
                 looks=task.watched,
-                patience=patience,
+                patience=trial.patience,
             )
             value = self._value(prepared, task, watch)
         except StoppedError:
-            return ended("stopped")
+            return trial.ended("stopped")
         except Exception as error:  # noqa: BLE001 -- the estimator's own code: its trial fails, not the search
-            return ended("failed", error=_worded(error))
+            return trial.ended("failed", error=_worded(error))
         if not np.isfinite(value):
-            return ended("failed", error=f"{self.metric.name} is {value} on its validation rows")
-        return ended("complete", value)
+            return trial.ended(
+                "failed", error=f"{self.metric.name} is {value} on its validation rows"
+            )
+        return trial.ended("complete", value)
+
+    def _patience(self, task: TrialTask) -> Patience | None:
+        if task.patience is None:
+            return None
+        return Patience(task.patience, maximize=self.metric.direction == "maximize")
 
     def _value(self, prepared: _Prepared, task: TrialTask, watch: Watch) -> float:
         given = task.hyperparameters
