@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lodestar.errors import DataError, SchemaError, choices
 
 __all__ = [
+    "ARROW_TYPES",
     "TIMESTAMP",
     "Column",
     "FrameSchema",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-_TYPES: dict[str, pa.DataType] = {
+ARROW_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int": pa.int64(),
     "float": pa.float64(),
@@ -79,7 +80,7 @@ class FrameSchema:
 
     def arrow(self) -> pa.Schema:
         """The same as an Arrow schema."""
-        return pa.schema([(column.name, _TYPES[column.type]) for column in self.columns])
+        return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in self.columns])
 
     def select(self, names: Iterable[str]) -> "FrameSchema":
         """Only these columns, in the given order."""
@@ -124,7 +125,7 @@ class FrameSchema:
         arrays = []
         for column in self.columns:
             array = batch.column(column.name)
-            wanted = _TYPES[column.type]
+            wanted = ARROW_TYPES[column.type]
             try:
                 empty = array.null_count == len(array)
                 array = pa.nulls(len(array), wanted) if empty else array.cast(wanted)
@@ -150,7 +151,7 @@ def canonical_schema(schema: pa.Schema) -> pa.Schema:
         raise SchemaError(
             f"column {twice[0]!r} stands twice", hint="give one of them another name in the SQL"
         )
-    return pa.schema([(field.name, _TYPES[_type_name(field)]) for field in schema])
+    return pa.schema([(field.name, ARROW_TYPES[_type_name(field)]) for field in schema])
 
 
 def canonical(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
@@ -208,7 +209,7 @@ def _infinite(name: str, row: int) -> DataError:
 
 def _type_name(field: pa.Field) -> str:
     name = _name_of(field.type)
-    if name not in _TYPES:
+    if name not in ARROW_TYPES:
         raise SchemaError(
             f"column {field.name!r} has the type {field.type}, which no model takes",
             hint="leave it out of the SELECT, or derive numbers, text or times from it",

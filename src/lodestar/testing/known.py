@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lodestar.interface.features import SelectedFeatures
-from lodestar.schema import TIMESTAMP
+from lodestar.schema import ARROW_TYPES, TIMESTAMP
 from lodestar.settings.features import FeatureView
 
 __all__ = [
@@ -71,7 +71,7 @@ def known_to(case: Case, *, timestamp: str = "asked_at") -> pa.Table:
         view = selected.view
         found = [known_at(stored[view.namespace], row, row[timestamp], view) or {} for row in rows]
         for name in selected.features:
-            kind = _KINDS[view.features[name].type]
+            kind = ARROW_TYPES[view.features[name].type]
             columns[name] = pa.array([version.get(name) for version in found], kind)
     return pa.table(columns)
 
@@ -178,13 +178,6 @@ def asking(*asked: tuple[str | None, datetime]) -> pa.Table:
     )
 
 
-_KINDS = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "timestamp": TIMESTAMP,
-}
 _TTL = timedelta(hours=2)
 _SHARE_UNKNOWN = 0.05
 
@@ -246,7 +239,7 @@ def _arrow(view: FeatureView) -> pa.Schema:
     times = source.times
     kinds: dict[str, str] = {**view.entity_keys, **dict.fromkeys(times, "timestamp")}
     kinds |= {name: feature.type for name, feature in view.features.items()}
-    return pa.schema([(name, _KINDS[kind]) for name, kind in kinds.items()])
+    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
 
 
 def _moment(draw: random.Random) -> datetime:

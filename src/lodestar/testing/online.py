@@ -32,6 +32,7 @@ import pytest
 from lodestar.errors import SchemaError
 from lodestar.interface.features import OnlineRows, OnlineStore, SelectedFeatures
 from lodestar.interface.probing import ProbesNamespace
+from lodestar.schema import ARROW_TYPES, TIMESTAMP
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online_memory import MemoryOnlineStore
 
@@ -43,14 +44,6 @@ __all__ = [
     "stored_rows",
 ]
 
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-TYPES = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "timestamp": TIMESTAMP,
-}
 NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -94,7 +87,7 @@ def stored_rows(view: FeatureView, rows: Sequence[Mapping[str, Any]]) -> pa.Reco
     kinds[source.timestamp_col] = TIMESTAMP
     if source.created_col:
         kinds[source.created_col] = TIMESTAMP
-    kinds |= {name: TYPES[feature.type] for name, feature in view.features.items()}
+    kinds |= {name: ARROW_TYPES[feature.type] for name, feature in view.features.items()}
     short = {source.timestamp_col: "at", source.created_col or "": "created"}
     return pa.record_batch(
         {
@@ -154,7 +147,7 @@ class OnlineStoreContract:
     )
     def test_every_kind_of_value_comes_back_exactly(self, values: dict[str, Any]) -> None:
         rows = self._kept(KINDS, [{"code": "a", "at": NOON, **values}], "a")
-        assert rows.features.schema.types == [TYPES[f.type] for f in KINDS.features.values()]
+        assert rows.features.schema.types == [ARROW_TYPES[f.type] for f in KINDS.features.values()]
         (row,) = rows.features.to_pylist()
         assert {name: row[name] for name in values} == values
         assert {name: type(row[name]) for name in values} == {

@@ -8,18 +8,10 @@ import pyarrow as pa
 
 from lodestar.errors import SchemaError
 from lodestar.interface.features import OnlineRows, SelectedFeatures
+from lodestar.schema import ARROW_TYPES, TIMESTAMP
 from lodestar.settings.features import FeatureView
 
 __all__ = ["MemoryOnlineStore"]
-
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-TYPES = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "timestamp": TIMESTAMP,
-}
 
 
 class MemoryOnlineStore:
@@ -37,7 +29,7 @@ class MemoryOnlineStore:
             view = selected.view
             found = [self._rows.get((view.namespace, key), {}) for key in _entities(keys, view)]
             for name in selected.features:
-                kind = TYPES[view.features[name].type]
+                kind = ARROW_TYPES[view.features[name].type]
                 columns[name] = pa.array([row.get(name) for row in found], kind)
             at = [row.get(view.source.timestamp_col) for row in found]
             times[view.namespace] = pa.array(at, TIMESTAMP)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from secrets import token_hex
 from time import monotonic
 from typing import Any
@@ -19,8 +19,7 @@ from lodestar.adapters.dynamodb.tables import Tables
 from lodestar.adapters.online.rows import (
     Questions,
     Version,
-    newest,
-    versions,
+    newest_by_chunk,
     watermark_of,
     watermark_text,
 )
@@ -72,11 +71,7 @@ class ItemStore:
         """
         self.tables.require(view)
         put = self._put_each if self._config.writes == "conditional" else self._put_together
-        every = chain.from_iterable(versions(view, batch) for batch in rows)
-        written = 0
-        while chunk := list(islice(every, ROWS_AT_ONCE)):
-            written += put(view, newest(chunk))
-        return written
+        return sum(put(view, chunk) for chunk in newest_by_chunk(view, rows))
 
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when it was materialised; None if never, or emptied since, or declared otherwise."""

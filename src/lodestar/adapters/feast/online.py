@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from lodestar.adapters.feast.layout import PARSERS, time_bytes, value_bytes
-from lodestar.adapters.online.rows import Entity, Questions, Version, newest, versions
+from lodestar.adapters.online.rows import Entity, Questions, Version, newest_by_chunk
 from lodestar.adapters.online.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["FeastProviderStore", "close_connections"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-ROWS_AT_ONCE = 1_000
 T = TypeVar("T")
 
 
@@ -58,11 +57,7 @@ class FeastProviderStore:
 
     def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
         """Keep these versions, unless newer ones are there; how many were written."""
-        every = chain.from_iterable(versions(view, batch) for batch in rows)
-        written = 0
-        while chunk := list(islice(every, ROWS_AT_ONCE)):
-            written += self._write(view, newest(chunk))
-        return written
+        return sum(self._write(view, chunk) for chunk in newest_by_chunk(view, rows))
 
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when the namespace was materialised, as the registry knows."""

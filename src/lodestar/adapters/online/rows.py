@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 
 from lodestar.errors import DataError, SchemaError
 from lodestar.interface.features import OnlineRows, SelectedFeatures
-from lodestar.schema import require_columns
+from lodestar.schema import ARROW_TYPES, TIMESTAMP, require_columns
 from lodestar.settings.features import FeatureView
 
 __all__ = [
@@ -19,22 +19,14 @@ __all__ = [
     "Parsers",
     "Questions",
     "Version",
-    "newest",
-    "versions",
+    "newest_by_chunk",
     "watermark_of",
     "watermark_text",
 ]
 
 EVENT = "event time"
+ROWS_AT_ONCE = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-TYPES = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "timestamp": TIMESTAMP,
-}
 # An entity's key values, in the order that its view declares them.
 Entity = tuple[int | str, ...]
 # How what is stored (bytes in Redis, an attribute in DynamoDB) becomes bool, int, float, str, or µs
@@ -74,7 +66,8 @@ class Questions:
         for one in self.asked:
             kinds = [one.view.features[name].type for name in one.features]
             fields += [
-                pa.field(name, TYPES[kind]) for name, kind in zip(one.features, kinds, strict=True)
+                pa.field(name, ARROW_TYPES[kind])
+                for name, kind in zip(one.features, kinds, strict=True)
             ]
             start = len(self._parsers)
             self._parsers += [parsers[EVENT], *[parsers[kind] for kind in kinds]]
@@ -169,13 +162,21 @@ class Questions:
         )
 
 
-def versions(view: FeatureView, batch: pa.RecordBatch) -> Iterator[Version]:
-    """The rows of a batch as `FeatureTables.latest` gives it; those without a key are nobody's.
+def newest_by_chunk(view: FeatureView, rows: Iterator[pa.RecordBatch]) -> Iterator[list[Version]]:
+    """Batches as `FeatureTables.latest` gives them, in chunks with one version per entity.
+
+    Rows without a key are nobody's.
 
     Raises:
         SchemaError: a column is missing or of another type than declared.
         DataError: an event time is null.
     """
+    every = chain.from_iterable(_versions(view, batch) for batch in rows)
+    while chunk := list(islice(every, ROWS_AT_ONCE)):
+        yield _newest(chunk)
+
+
+def _versions(view: FeatureView, batch: pa.RecordBatch) -> Iterator[Version]:
     source = view.source
     _check_keys(batch, view)
     whose = _tuples([batch.column(name).to_pylist() for name in view.keys])
@@ -184,7 +185,8 @@ def versions(view: FeatureView, batch: pa.RecordBatch) -> Iterator[Version]:
     if source.created_col is not None:
         created = _plain(batch, source.created_col, TIMESTAMP, view)
     columns = [
-        _plain(batch, name, TYPES[feature.type], view) for name, feature in view.features.items()
+        _plain(batch, name, ARROW_TYPES[feature.type], view)
+        for name, feature in view.features.items()
     ]
     for entity, event, arrived, *values in zip(whose, events, created, *columns, strict=True):
         if event is None:
@@ -193,7 +195,7 @@ def versions(view: FeatureView, batch: pa.RecordBatch) -> Iterator[Version]:
             yield Version(entity, event, arrived, tuple(values))
 
 
-def newest(rows: Sequence[Version]) -> list[Version]:
+def _newest(rows: Sequence[Version]) -> list[Version]:
     """One version per entity."""
     best: dict[Entity, Version] = {}
     for row in rows:

@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import chain, islice
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lodestar.adapters.online.rows import Version, newest, versions, watermark_of, watermark_text
+from lodestar.adapters.online.rows import Version, newest_by_chunk, watermark_of, watermark_text
 from lodestar.adapters.online.threaded_reader import ThreadedReader
 from lodestar.adapters.redis.client import client_of, reader_of
 from lodestar.adapters.redis.connection import RedisConnection
@@ -55,11 +54,7 @@ class RedisStore(ABC):
 
     def write(self, view: FeatureView, rows: Iterator[pa.RecordBatch]) -> int:
         """Keep these versions, unless newer ones are there; how many were written."""
-        every = chain.from_iterable(versions(view, batch) for batch in rows)
-        written = 0
-        while chunk := list(islice(every, ROWS_AT_ONCE)):
-            written += self._write(view, newest(chunk))
-        return written
+        return sum(self._write(view, chunk) for chunk in newest_by_chunk(view, rows))
 
     def watermark(self, view: FeatureView) -> datetime | None:
         """Until when it was materialised; None if never, or emptied since, or declared otherwise."""
