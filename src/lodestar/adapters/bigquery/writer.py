@@ -4,11 +4,10 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +16,9 @@ from lodestar.adapters.bigquery.errors import AlreadyThereError, ConflictError, 
 from lodestar.adapters.bigquery.names import COLUMN_TYPES, found_types, quoted
 from lodestar.adapters.bigquery.reader import near_tables
 from lodestar.adapters.bigquery.session import Session
-from lodestar.adapters.table_rows import kinds_of, refuse_other_columns, require_text_columns
-from lodestar.adapters.warehouse.sink import SpooledSink, probed_by_a_row
+from lodestar.adapters.table_rows import kinds_of, refuse_other_columns
+from lodestar.adapters.warehouse.sink import SpooledSink, WarehouseWriter
 from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
-from lodestar.schema import canonical_schema
 from lodestar.settings.warehouses import BigQuery
 
 __all__ = ["BigQuerySink", "BigQueryTable", "BigQueryWriter", "table_of"]
@@ -56,7 +54,7 @@ class BigQueryTable:
         return quoted(*self.parts)
 
 
-class BigQueryWriter:
+class BigQueryWriter(WarehouseWriter):
     """Writes tables of datasets that are there.
 
     A destination is `bq://project.dataset.table`. The table is made where there is none; one with other
@@ -67,43 +65,27 @@ class BigQueryWriter:
         self._config = config
         self._project = project
 
-    def sink(
-        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
-    ) -> "BigQuerySink":
-        """Prepare to write to a table, in place of all its rows, or of those with `replace`'s values.
-
-        Raises:
-            UsageError: the destination is no table's name.
-            SchemaError: a column that no table can have, or none for a value of `replace`.
-        """
-        target = canonical_schema(schema)
-        require_text_columns(target, replace or ())
-        small = [name.lower() for name in target.names]
-        for name in target.names:
+    def _require_room(self, names: Sequence[str]) -> None:
+        small = [name.lower() for name in names]
+        for name in names:
             if not _COLUMN.fullmatch(name) or small.count(name.lower()) > 1:
                 raise SchemaError(
                     f"BigQuery has no room for a column named {name!r}",
                     hint="a name has at most 300 letters, digits and _, and none of others' in "
                     "other case",
                 )
-        table = table_of(destination)
-        return BigQuerySink(self._config, self._project, table, target, dict(replace or {}))
 
-    def probe(self, place: str) -> str:
-        """Try out `bq://project.dataset` as results would use it, by a table of its own."""
-        destination = f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}"
-        table = table_of(destination)
+    def _sink(self, destination: str, schema: pa.Schema, replace: dict[str, str]) -> "BigQuerySink":
+        return BigQuerySink(self._config, self._project, table_of(destination), schema, replace)
 
-        def read() -> list[tuple[object, ...]]:
-            sql = f"SELECT probe FROM {table.sql}"  # noqa: S608 -- quoted
-            with Session(self._config, self._project) as session:
-                return [tuple(row.values()) for row in session.query(sql)]
+    def _read(self, destination: str) -> list[tuple[object, ...]]:
+        sql = f"SELECT probe FROM {table_of(destination).sql}"  # noqa: S608 -- quoted
+        with Session(self._config, self._project) as session:
+            return [tuple(row.values()) for row in session.query(sql)]
 
-        def remove() -> None:
-            with Session(self._config, self._project) as session:
-                session.remove(table.shown)
-
-        return probed_by_a_row(partial(self.sink, destination), read=read, remove=remove)
+    def _remove(self, destination: str) -> None:
+        with Session(self._config, self._project) as session:
+            session.remove(table_of(destination).shown)
 
 
 class BigQuerySink(SpooledSink):
@@ -127,7 +109,7 @@ class BigQuerySink(SpooledSink):
         with Session(self._config, self._project) as session:
             self._exists(session)
 
-    def _load_and_publish(self) -> None:
+    def _publish(self) -> None:
         name = f"lodestar_staging_{secrets.token_hex(8)}"
         aside = BigQueryTable(self._table.project, self._table.dataset, name)
         types = {column: kinds[0] for column, kinds in self._types.items()}
@@ -135,12 +117,12 @@ class BigQuerySink(SpooledSink):
             made = session.make(aside.shown, types, expires=datetime.now(UTC) + _LASTS)
             try:
                 self._require_all(sum(session.load(part, made) for part in self._spool.parts()))
-                self._publish(session, aside)
+                self._move(session, aside)
             finally:
                 with suppress(ExternalError):  # then it goes by itself, in a day
                     session.remove(aside.shown)
 
-    def _publish(self, session: Session, aside: BigQueryTable) -> None:
+    def _move(self, session: Session, aside: BigQueryTable) -> None:
         """Move the rows in by one statement; others see the old rows or the new ones."""
         if not self._exists(session):
             try:

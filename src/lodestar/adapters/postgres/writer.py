@@ -5,8 +5,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
@@ -14,13 +12,13 @@ from lodestar.adapters.postgres.catalog import columns_of, quoted
 from lodestar.adapters.postgres.session import PostgresConnection, Session, opened
 from lodestar.adapters.postgres.values import refuse_unwritable
 from lodestar.adapters.table_rows import (
+    TableSink,
     kinds_of,
     refuse_other_columns,
     require_text_columns,
-    require_values,
 )
 from lodestar.errors import ExternalError, SchemaError, UsageError
-from lodestar.schema import canonical, canonical_schema
+from lodestar.schema import canonical_schema
 
 __all__ = ["PostgresSink", "PostgresWriter", "TableName", "table_of"]
 
@@ -102,7 +100,7 @@ class TableName:
         return quoted(*(part for part in (self.schema, self.name) if part is not None))
 
 
-class PostgresSink:
+class PostgresSink(TableSink):
     """One transaction; the destination is locked only while the rows move there, at the end."""
 
     def __init__(
@@ -112,56 +110,37 @@ class PostgresSink:
         schema: pa.Schema,
         replace: Mapping[str, str],
     ) -> None:
+        super().__init__(schema, replace)
         self._connection = connection
         self._table = table
-        self._schema = schema
-        self._replace = replace
         self._aside = f"lodestar_staging_{secrets.token_hex(8)}"
         self._rows = 0
-        self._stack = ExitStack()
         self._session: Session
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._session = stack.enter_context(opened(self._connection, writes=True))
-            if self._table.schema is None:
-                ((schema,),) = self._session.rows(_SCHEMA, [self._table.sql])
-                self._table = TableName(schema, self._table.name)
-            self._exists()
-            types = {name: _TYPES[kind][0] for name, kind in kinds_of(self._schema).items()}
-            columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
-            self._session.rows(f"CREATE TABLE {self._staging} ({columns})")
-            self._stack = stack.pop_all()
-        return self
+    def _begin(self, stack: ExitStack) -> None:
+        self._session = stack.enter_context(opened(self._connection, writes=True))
+        if self._table.schema is None:
+            ((schema,),) = self._session.rows(_SCHEMA, [self._table.sql])
+            self._table = TableName(schema, self._table.name)
+        self._exists()
+        types = {name: _TYPES[kind][0] for name, kind in kinds_of(self._schema).items()}
+        columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
+        self._session.rows(f"CREATE TABLE {self._staging} ({columns})")
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows.
-
-        Raises:
-            DataError: a value that PostgreSQL cannot hold, or that `replace` would not find again.
-        """
-        rows = canonical(batch, self._schema)
+    def _add(self, rows: pa.RecordBatch) -> None:
         refuse_unwritable(rows, first_row=self._rows)
-        require_values(rows, self._replace)
         self._session.add(rows, str(self._table.schema), self._aside)
         self._rows += rows.num_rows
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                self._publish()
-                self._session.commit()
+    def _publish(self) -> None:
+        self._move()
+        self._session.commit()
 
     @property
     def _staging(self) -> str:
         return TableName(self._table.schema, self._aside).sql
 
-    def _publish(self) -> None:
+    def _move(self) -> None:
         """Move the rows in, one writer at a time; until the commit everyone else sees the old ones."""
         run = self._session.rows
         table, aside = self._table.sql, self._staging

@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from lodestar.adapters.snowflake.catalog import columns_of, databases, tables
+from lodestar.adapters.snowflake.loading import loaded_aside
 from lodestar.adapters.snowflake.names import (
     COLUMN_TYPES,
     canonical_rows,
@@ -67,20 +68,9 @@ class SnowflakeWarehouse:
         name = f"LODESTAR_SPINE_{secrets.token_hex(8).upper()}"
         place = (*self._staging_schema(), name)
         aside = quoted(*place)
-        columns = ", ".join(
-            f"{quoted(field.name)} {COLUMN_TYPES[_STORED[field.type]][0]}" for field in schema
-        )
+        columns = {quoted(field.name): COLUMN_TYPES[_STORED[field.type]][0] for field in schema}
         with opened(self._config, self._project, works=True) as session:
-            session.rows(f"CREATE TEMPORARY TABLE {aside} ({columns})")
-            session.rows(f"CREATE TEMPORARY STAGE {aside}")
-            for at, part in enumerate(rows.parts()):
-                session.put(part, f"part_{at}.parquet", aside)
-            session.rows(
-                f"COPY INTO {aside} FROM @{aside} "
-                "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) "
-                "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
-            )
-            ((came,),) = session.rows(f"SELECT COUNT(*) FROM {aside}")  # noqa: S608 -- quoted
+            came = loaded_aside(session, aside, columns, rows)
             if came != rows.rows:
                 raise ExternalError(
                     f"Snowflake loaded {came:,} of {rows.rows:,} rows",

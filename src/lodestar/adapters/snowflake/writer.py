@@ -2,21 +2,20 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from lodestar.adapters.snowflake.catalog import columns_of, databases, kind_of, schemas
 from lodestar.adapters.snowflake.errors import AlreadyExistsError
+from lodestar.adapters.snowflake.loading import loaded_aside
 from lodestar.adapters.snowflake.names import COLUMN_TYPES, given_name, quoted, stored_name
 from lodestar.adapters.snowflake.session import Session, opened
-from lodestar.adapters.table_rows import kinds_of, refuse_other_columns, require_text_columns
-from lodestar.adapters.warehouse.sink import SpooledSink, probed_by_a_row
+from lodestar.adapters.table_rows import kinds_of, refuse_other_columns
+from lodestar.adapters.warehouse.sink import SpooledSink, WarehouseWriter
 from lodestar.errors import DataError, LodestarError, SchemaError, UsageError, choices
-from lodestar.schema import canonical_schema
 from lodestar.settings.warehouses import Snowflake
 
 __all__ = ["SnowflakeSink", "SnowflakeTable", "SnowflakeWriter", "table_of"]
@@ -51,7 +50,7 @@ class SnowflakeTable:
         return ".".join(map(given_name, self.parts))
 
 
-class SnowflakeWriter:
+class SnowflakeWriter(WarehouseWriter):
     """Writes tables of an account.
 
     A destination is `snowflake://database.schema.table`. The table is made where there is none; one with
@@ -62,41 +61,27 @@ class SnowflakeWriter:
         self._config = config
         self._project = project
 
-    def sink(
-        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
-    ) -> "SnowflakeSink":
-        """Prepare to write to a table, in place of all its rows, or of those with `replace`'s values.
-
-        Raises:
-            UsageError: the destination is no table's name.
-            SchemaError: a column that no table can have, or none for a value of `replace`.
-        """
-        target = canonical_schema(schema)
-        require_text_columns(target, replace or ())
-        stored = [stored_name(name) for name in target.names]
-        for name, kept in zip(target.names, stored, strict=True):
+    def _require_room(self, names: Sequence[str]) -> None:
+        stored = [stored_name(name) for name in names]
+        for name, kept in zip(names, stored, strict=True):
             if not 0 < len(name) <= _LONGEST_NAME or stored.count(kept) > 1:
                 raise SchemaError(
                     f"Snowflake has no room for a column named {name!r}",
                     hint=f"a name has 1 to {_LONGEST_NAME} signs, and others than {kept!r}",
                 )
-        table = table_of(destination)
-        return SnowflakeSink(self._config, self._project, table, target, dict(replace or {}))
 
-    def probe(self, place: str) -> str:
-        """Try out `snowflake://database.schema` as results would use it, by a table of its own."""
-        destination = f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}"
-        table = table_of(destination).sql
+    def _sink(
+        self, destination: str, schema: pa.Schema, replace: dict[str, str]
+    ) -> "SnowflakeSink":
+        return SnowflakeSink(self._config, self._project, table_of(destination), schema, replace)
 
-        def read() -> list[tuple[object, ...]]:
-            with opened(self._config, self._project, works=True) as session:
-                return session.rows(f"SELECT probe FROM {table}")  # noqa: S608 -- quoted
+    def _read(self, destination: str) -> Sequence[tuple[object, ...]]:
+        with opened(self._config, self._project, works=True) as session:
+            return session.rows(f"SELECT probe FROM {table_of(destination).sql}")  # noqa: S608 -- quoted
 
-        def remove() -> None:
-            with opened(self._config, self._project) as session:
-                session.rows(f"DROP TABLE IF EXISTS {table}")
-
-        return probed_by_a_row(partial(self.sink, destination), read=read, remove=remove)
+    def _remove(self, destination: str) -> None:
+        with opened(self._config, self._project) as session:
+            session.rows(f"DROP TABLE IF EXISTS {table_of(destination).sql}")
 
 
 class SnowflakeSink(SpooledSink):
@@ -123,30 +108,20 @@ class SnowflakeSink(SpooledSink):
         with opened(self._config, self._project) as session:
             self._exists(session)
 
-    def _load_and_publish(self) -> None:
+    def _publish(self) -> None:
         with opened(self._config, self._project, works=True) as session:
-            self._publish(session, self._loaded(session))
+            self._move(session, self._loaded(session))
 
     def _loaded(self, session: Session) -> str:
         """The rows in a table that only this session sees, and that goes with it."""
         name = f"LODESTAR_STAGING_{secrets.token_hex(8).upper()}"
         aside = quoted(self._table.database, self._table.schema, name)
-        pairs = zip(self._waiting.names, self._types.values(), strict=True)
-        columns = ", ".join(f"{name} {kinds[0]}" for name, kinds in pairs)
-        session.rows(f"CREATE TEMPORARY TABLE {aside} ({columns})")
-        session.rows(f"CREATE TEMPORARY STAGE {aside}")
-        for number, part in enumerate(self._spool.parts()):
-            session.put(part, f"part_{number}.parquet", aside)
-        session.rows(
-            f"COPY INTO {aside} FROM @{aside} "
-            "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) "
-            "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
-        )
-        ((came,),) = session.rows(f"SELECT COUNT(*) FROM {aside}")  # noqa: S608 -- quoted
-        self._require_all(came)
+        kinds = [kinds[0] for kinds in self._types.values()]
+        columns = dict(zip(self._waiting.names, kinds, strict=True))
+        self._require_all(loaded_aside(session, aside, columns, self._spool))
         return aside
 
-    def _publish(self, session: Session, aside: str) -> None:
+    def _move(self, session: Session, aside: str) -> None:
         """Move the rows in; until the commit everyone else sees the old ones.
 
         No statement that makes tables is part of the transaction: Snowflake would commit before it.

@@ -1,22 +1,21 @@
 """What writers of warehouses share: rows wait on this machine, then a session publishes all."""
 
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
-from lodestar.adapters.table_rows import require_values
+from lodestar.adapters.table_rows import TableSink, require_text_columns
 from lodestar.adapters.warehouse.spool import ParquetSpool
 from lodestar.errors import ExternalError, LodestarError
-from lodestar.schema import canonical
+from lodestar.schema import canonical_schema
 
-__all__ = ["SpooledSink", "probed_by_a_row"]
+__all__ = ["SpooledSink", "WarehouseWriter"]
 
 
-class SpooledSink(ABC):
+class SpooledSink(TableSink):
     """Keeps the rows until the block ends well; a warehouse says how they get into its table.
 
     `names` are what the waiting files call the columns, where that is not what the table does.
@@ -30,10 +29,8 @@ class SpooledSink(ABC):
         *,
         names: Sequence[str] | None = None,
     ) -> None:
+        super().__init__(schema, replace)
         self._warehouse = warehouse
-        self._schema = schema
-        self._replace = replace
-        self._stack = ExitStack()
         self._waiting = pa.schema(list(zip(names or schema.names, schema.types, strict=True)))
         self._spool = ParquetSpool(self._waiting)
 
@@ -41,34 +38,12 @@ class SpooledSink(ABC):
     def _look(self) -> None:
         """See whether the table can take such rows, before there are any."""
 
-    @abstractmethod
-    def _load_and_publish(self) -> None:
-        """Load the spool's files aside, then make them the table's in one step."""
-
-    def __enter__(self) -> Self:
+    def _begin(self, stack: ExitStack) -> None:
         self._look()
-        self._stack.enter_context(self._spool)
-        return self
+        stack.enter_context(self._spool)
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows.
-
-        Raises:
-            DataError: a value that `replace` would not find again.
-        """
-        rows = canonical(batch, self._schema)
-        require_values(rows, self._replace)
+    def _add(self, rows: pa.RecordBatch) -> None:
         self._spool.write(rows.rename_columns(self._waiting.names))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                self._load_and_publish()
 
     def _require_all(self, came: int) -> None:
         """Check that what was loaded aside is what waited."""
@@ -79,27 +54,60 @@ class SpooledSink(ABC):
             )
 
 
-def probed_by_a_row(
-    sink: Callable[[pa.Schema], SpooledSink],
-    *,
-    read: Callable[[], Sequence[tuple[object, ...]]],
-    remove: Callable[[], None],
-) -> str:
-    """Publish a row in a table of its own as results are published, read it by SQL, remove the table.
+class WarehouseWriter(ABC):
+    """Writes tables of a warehouse; it is made where there is none, and has no order."""
 
-    Raises:
-        LodestarError: one of them cannot be done; the table is removed where that can be.
-    """
-    row = pa.record_batch({"probe": ["lodestar check --online"]})
-    try:
-        with sink(row.schema) as opened:
-            opened.write(row)
-        found = [tuple(one) for one in read()]
-    except LodestarError:
-        with suppress(LodestarError):  # it may be there although no answer said so
-            remove()
-        raise
-    remove()
-    if found != [tuple(row.column(0).to_pylist())]:
-        raise ExternalError(f"the table that was made does not give back its row, but {found}")
-    return "a table was made, loaded, read and removed"
+    @abstractmethod
+    def _require_room(self, names: Sequence[str]) -> None:
+        """Check that a table can have such columns.
+
+        Raises:
+            SchemaError: it cannot.
+        """
+
+    @abstractmethod
+    def _sink(self, destination: str, schema: pa.Schema, replace: dict[str, str]) -> SpooledSink:
+        """The sink of what was checked."""
+
+    @abstractmethod
+    def _read(self, destination: str) -> Sequence[tuple[object, ...]]:
+        """What a table has in its column `probe`."""
+
+    @abstractmethod
+    def _remove(self, destination: str) -> None:
+        """Remove a table, if it is there."""
+
+    def sink(
+        self, destination: str, schema: pa.Schema, *, replace: Mapping[str, str] | None = None
+    ) -> SpooledSink:
+        """Prepare to write to a table, in place of all its rows, or of those with `replace`'s values.
+
+        Raises:
+            UsageError: the destination is no table's name.
+            SchemaError: a column that no table can have, or none for a value of `replace`.
+        """
+        target = canonical_schema(schema)
+        require_text_columns(target, replace or ())
+        self._require_room(target.names)
+        return self._sink(destination, target, dict(replace or {}))
+
+    def probe(self, place: str) -> str:
+        """Publish a row in a table of its own as results are, read it by SQL, remove the table.
+
+        Raises:
+            LodestarError: one of them cannot be done; the table is removed where that can be.
+        """
+        destination = f"{place.rstrip('/')}.lodestar_check_{secrets.token_hex(8)}"
+        row = pa.record_batch({"probe": ["lodestar check --online"]})
+        try:
+            with self.sink(destination, row.schema) as opened:
+                opened.write(row)
+            found = self._read(destination)
+        except LodestarError:
+            with suppress(LodestarError):  # it may be there although no answer said so
+                self._remove(destination)
+            raise
+        self._remove(destination)
+        if [tuple(one) for one in found] != [tuple(row.column(0).to_pylist())]:
+            raise ExternalError(f"the table that was made does not give back its row, but {found}")
+        return "a table was made, loaded, read and removed"
