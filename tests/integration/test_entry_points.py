@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lodestar.adapters.duckdb import DuckDBReader
-from lodestar.adapters.objects.s3 import reader as our_reader
+from lodestar.adapters.objects.s3 import ADAPTERS
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter, keeps_files
 from lodestar.errors import ExternalError, UsageError
 from lodestar.factory.environment import EnvironmentFactory, Loader
@@ -141,7 +141,7 @@ def test_check_online_says_what_of_a_package_cannot_be_checked(
 
 
 def test_a_built_in_name_cannot_be_taken(installed: Path) -> None:
-    assert adapter(URI_READERS, "s3", what="the URI scheme") is our_reader
+    assert adapter(URI_READERS, "s3", what="the URI scheme") == ADAPTERS.reader
     assert adapter(SQL_READERS, "duckdb", what="data.adapter").__self__ is DuckDBReader
 
 

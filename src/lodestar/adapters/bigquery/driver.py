@@ -1,11 +1,11 @@
 """BigQuery's client library, loaded when chosen, and the credentials that it works with."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lodestar.adapters import drivers
 from lodestar.adapters.bigquery.errors import credentials_failed
-from lodestar.errors import ExternalError, UsageError
+from lodestar.errors import UsageError
 from lodestar.settings.warehouses import BigQuery
 
 __all__ = ["credentials_of", "driver"]
@@ -19,15 +19,7 @@ def driver(name: str) -> Any:  # noqa: ANN401 -- a module that is loaded when ch
     Raises:
         ExternalError: it is not.
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise ExternalError(
-            f"BigQuery needs the package {error.name}, which is not installed",
-            hint="pip install 'lodestar-ml[bigquery]'",
-        ) from error
+    return drivers.driver(name, store="BigQuery", extra="bigquery")
 
 
 def credentials_of(config: BigQuery, project: Path) -> Any:  # noqa: ANN401 -- the library's

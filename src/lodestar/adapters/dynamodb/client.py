@@ -1,14 +1,13 @@
 """Makes boto3's DynamoDB client: its credentials, its place, its timeouts; loaded when it is needed."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from pydantic import SecretStr
 
+from lodestar.adapters.drivers import from_extra
 from lodestar.errors import ExternalError, UsageError, choices
 from lodestar.settings.dynamodb import DynamoDBStore
 
@@ -35,7 +34,7 @@ def open_client(store: DynamoDBStore) -> OpenedClient:
         UsageError: boto3 is not installed, or there is no region or no such profile.
         ExternalError: there are no credentials.
     """
-    with _installed():
+    with from_extra("dynamodb", "boto3", "botocore"):
         import boto3
         from botocore.exceptions import BotoCoreError, ProfileNotFound
     _quiet()
@@ -128,16 +127,3 @@ def _quiet() -> None:
         log = logging.getLogger(name)
         if log.level in {logging.NOTSET, logging.DEBUG}:
             log.setLevel(logging.INFO)
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in {"boto3", "botocore"}:
-            raise
-        raise UsageError(
-            f"the Python package {error.name} is not installed",
-            hint="pip install 'lodestar-ml[dynamodb]'",
-        ) from error

@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lodestar.adapters.drivers import from_extra
 from lodestar.adapters.dynamodb.errors import refusal_of
 from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.errors import ExternalError, UsageError
@@ -26,6 +27,7 @@ __all__ = ["METRICS_FOLDERS", "FeastProject", "FeastTables", "imported_feast"]
 
 # Where all processes of a server count together; Feast sets them for everybody when it is imported.
 METRICS_FOLDERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+LAYOUT_PACKAGES = ("mmh3", "google", "google.protobuf")
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -155,12 +157,12 @@ class FeastProject(ABC):
             ) from (error if shown else None)
 
     def _redis(self, connection: RedisConnection) -> "FeastRedisStore":
-        with _layout_installed():
+        with from_extra("feast", *LAYOUT_PACKAGES):
             from lodestar.adapters.feast.redis import FeastRedisStore
         return FeastRedisStore(connection, self.project)
 
     def _dynamodb(self, tables: "FeastTables") -> "FeastDynamoDBStore":
-        with _layout_installed():
+        with from_extra("feast", *LAYOUT_PACKAGES):
             from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore
         return FeastDynamoDBStore(tables.store, tables.template, self.project)
 
@@ -171,16 +173,6 @@ class FeastTables:
 
     store: DynamoDBStore
     template: str
-
-
-@contextmanager
-def _layout_installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in {"mmh3", "google", "google.protobuf"}:
-            raise
-        raise _not_installed(error.name) from error
 
 
 def _of_aws() -> tuple[type[Exception], ...]:
@@ -201,21 +193,11 @@ def imported_feast() -> Any:  # noqa: ANN401 -- a module
     # Feast has reported its use to its makers; nothing leaves a machine that did not ask for it.
     os.environ.setdefault("FEAST_USAGE", "False")
     ours = {name for name in METRICS_FOLDERS if name in os.environ}
-    try:
+    with from_extra("feast", "feast", "prometheus_client"):
         # Before Feast has it write to a folder of Feast's.
         import_module("prometheus_client")
         import feast
-    except ModuleNotFoundError as error:
-        if error.name not in {"feast", "prometheus_client"}:
-            raise
-        raise _not_installed("feast") from error
     for name in METRICS_FOLDERS:
         if name not in ours:
             os.environ.pop(name, None)
     return feast
-
-
-def _not_installed(package: str) -> UsageError:
-    return UsageError(
-        f"the Python package {package} is not installed", hint="pip install 'lodestar-ml[feast]'"
-    )

@@ -3,20 +3,18 @@
 import io
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lodestar.adapters.objects.errors import StoreError, Trouble, Vocabulary, require_driver
+from lodestar.adapters.drivers import driver
+from lodestar.adapters.objects.errors import StoreError, Trouble, Vocabulary
 from lodestar.adapters.objects.places import Place
-from lodestar.adapters.objects.rows import ObjectWriter, Stores
-from lodestar.adapters.objects.sets import object_reader
+from lodestar.adapters.objects.rows import Stores
+from lodestar.adapters.objects.sets import ObjectAdapters
 from lodestar.adapters.objects.store import MultipartUpload, ObjectInfo
 from lodestar.errors import first_line
-from lodestar.interface.data import SpineReader
-from lodestar.settings.config import Data
 from lodestar.settings.stores import Azure
 
-__all__ = ["AzureStore", "reader", "writer"]
+__all__ = ["ADAPTERS", "AzureStore"]
 
 _WORDS = Vocabulary(
     codes={
@@ -60,22 +58,6 @@ _STATUSES: Mapping[int, Trouble] = {
 _FEW = 1_000
 
 
-def reader(data: Data, project: Path, uri: str) -> SpineReader:
-    """Reads `az://container/key`, or the objects of a prefix or pattern; `abfs:` is the same."""
-    del project
-    return object_reader(_stores(data.azure), uri)
-
-
-def writer(data: Data, project: Path) -> ObjectWriter:
-    """Writes `az://container/key`; `abfs:` is the same."""
-    del project
-    return ObjectWriter(_stores(data.azure))
-
-
-def _stores(config: Azure) -> Stores:
-    return Stores(lambda: AzureStore(config), config)
-
-
 class AzureStore:
     """One service client; every request is sent once, as whoever asks decides about another."""
 
@@ -87,7 +69,7 @@ class AzureStore:
     )
 
     def __init__(self, config: Azure) -> None:
-        require_driver("adlfs", store=self.name, extra="azure")
+        driver("adlfs", store=self.name, extra="azure", also="fsspec")
         self._config = config
         given = (config.account_key, config.sas_token, config.connection_string)
         self.secrets = tuple(one.get_secret_value() for one in given if one is not None)
@@ -240,3 +222,6 @@ def _connection_string(config: Azure) -> str | None:
 def _code(error: BaseException) -> str | None:
     code = getattr(error, "error_code", None)
     return None if code is None else str(getattr(code, "value", code))
+
+
+ADAPTERS = ObjectAdapters(lambda data: Stores(lambda: AzureStore(data.azure), data.azure))

@@ -1,6 +1,5 @@
 """What goes wrong with an object store: understood by each store, worded in one place for all."""
 
-import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ __all__ = [
     "Trouble",
     "Vocabulary",
     "causes",
-    "require_driver",
     "worded",
 ]
 
@@ -172,23 +170,6 @@ def worded(error: StoreError, subject: Subject, *, near: str = "") -> LodestarEr
     }
     hint = None if words.hint is None else words.hint.format(**values)
     return words.kind(words.what.format(**values), hint=hint)
-
-
-def require_driver(package: str, *, store: str, extra: str) -> None:
-    """Import a store's package, whose absence is explained; a broken one shows its own trace.
-
-    Raises:
-        ExternalError: it is not installed.
-    """
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name not in {package, "fsspec"}:
-            raise
-        raise ExternalError(
-            f"{store} needs the package {error.name}, which is not installed",
-            hint=f"pip install 'lodestar-ml[{extra}]'",
-        ) from error
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,21 +4,19 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lodestar.adapters.objects.errors import StoreError, Trouble, Vocabulary, require_driver
+from lodestar.adapters.drivers import driver
+from lodestar.adapters.objects.errors import StoreError, Trouble, Vocabulary
 from lodestar.adapters.objects.places import Place
-from lodestar.adapters.objects.rows import ObjectWriter, Stores
-from lodestar.adapters.objects.sets import object_reader
+from lodestar.adapters.objects.rows import Stores
+from lodestar.adapters.objects.sets import ObjectAdapters
 from lodestar.adapters.objects.store import MultipartUpload, ObjectInfo
 from lodestar.errors import first_line
-from lodestar.interface.data import SpineReader
-from lodestar.settings.config import Data
 from lodestar.settings.stores import GCS
 
-__all__ = ["GCSStore", "reader", "writer"]
+__all__ = ["ADAPTERS", "GCSStore"]
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _FEW = 1_000
@@ -41,22 +39,6 @@ _WORDS = Vocabulary(
 )
 
 
-def reader(data: Data, project: Path, uri: str) -> SpineReader:
-    """Reads `gs://bucket/key`, or the objects of a prefix or pattern."""
-    del project
-    return object_reader(_stores(data.gcs), uri)
-
-
-def writer(data: Data, project: Path) -> ObjectWriter:
-    """Writes `gs://bucket/key`."""
-    del project
-    return ObjectWriter(_stores(data.gcs))
-
-
-def _stores(config: GCS) -> Stores:
-    return Stores(lambda: GCSStore(config), config)
-
-
 @dataclass(frozen=True)
 class _Answer:
     status: int
@@ -75,7 +57,7 @@ class GCSStore:
     )
 
     def __init__(self, config: GCS) -> None:
-        require_driver("gcsfs", store=self.name, extra="gcs")
+        driver("gcsfs", store=self.name, extra="gcs", also="fsspec")
         self._config = config
         key = config.credentials
         self._key = None if key is None else key.get_secret_value()
@@ -306,3 +288,6 @@ def _said(error: BaseException) -> str:
     if len(lines) > 1 and lines[0].startswith(("Forbidden:", "Bad Request:")):
         return lines[1]
     return first_line(error)
+
+
+ADAPTERS = ObjectAdapters(lambda data: Stores(lambda: GCSStore(data.gcs), data.gcs))

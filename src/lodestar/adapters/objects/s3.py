@@ -3,27 +3,24 @@
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from lodestar.adapters.drivers import driver
 from lodestar.adapters.files.formats import SUFFIXES
 from lodestar.adapters.objects.errors import (
     StoreError,
     Trouble,
     Vocabulary,
     causes,
-    require_driver,
 )
 from lodestar.adapters.objects.places import Place
-from lodestar.adapters.objects.rows import ObjectWriter, Stores
-from lodestar.adapters.objects.sets import object_reader
+from lodestar.adapters.objects.rows import Stores
+from lodestar.adapters.objects.sets import ObjectAdapters
 from lodestar.adapters.objects.store import MultipartUpload, ObjectInfo
 from lodestar.errors import first_line
-from lodestar.interface.data import SpineReader
-from lodestar.settings.config import Data
 from lodestar.settings.stores import S3
 
-__all__ = ["S3Store", "reader", "writer"]
+__all__ = ["ADAPTERS", "S3Store"]
 
 _WORDS = Vocabulary(
     codes={
@@ -84,22 +81,6 @@ _FEW = 1_000
 ABANDONED = timedelta(days=1)
 
 
-def reader(data: Data, project: Path, uri: str) -> SpineReader:
-    """Reads `s3://bucket/key`, or the objects of a prefix or pattern."""
-    del project
-    return object_reader(_stores(data.s3), uri)
-
-
-def writer(data: Data, project: Path) -> ObjectWriter:
-    """Writes `s3://bucket/key`."""
-    del project
-    return ObjectWriter(_stores(data.s3))
-
-
-def _stores(config: S3) -> Stores:
-    return Stores(lambda: S3Store(config), config)
-
-
 class S3Store:
     """One client; every request is sent once, as whoever asks decides about another."""
 
@@ -111,7 +92,7 @@ class S3Store:
     )
 
     def __init__(self, config: S3) -> None:
-        require_driver("s3fs", store=self.name, extra="s3")
+        driver("s3fs", store=self.name, extra="s3", also="fsspec")
         self._config = config
         given = (config.access_key_id, config.secret_access_key, config.session_token)
         self._keys = [None if one is None else one.get_secret_value() for one in given]
@@ -335,3 +316,6 @@ def _message(error: BaseException) -> str:
     """S3's own words, without the request that they are about."""
     words = next((answer.get("Message") for answer in _answers(error)), None)
     return str(words or first_line(error)).partition("\n")[0]
+
+
+ADAPTERS = ObjectAdapters(lambda data: Stores(lambda: S3Store(data.s3), data.s3))

@@ -1,25 +1,44 @@
 """Objects by one URI: an object, a prefix that ends with a slash, or a pattern that means several."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lodestar.adapters.files.folder import MANIFEST, among, listed
 from lodestar.adapters.files.formats import SUFFIXES
 from lodestar.adapters.files.patterns import fixed_part, is_pattern, matching
 from lodestar.adapters.files.several import SeveralReader, members_of
 from lodestar.adapters.objects.places import Place, place_of
-from lodestar.adapters.objects.rows import ObjectReader, Stores
+from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter, Stores
 from lodestar.errors import DataError
 from lodestar.interface.data import SpineReader
+from lodestar.settings.config import Data
 
-__all__ = ["object_reader"]
+__all__ = ["ObjectAdapters"]
 
 
-def object_reader(stores: Stores, uri: str) -> SpineReader:
-    """Read what a URI means.
+@dataclass(frozen=True)
+class ObjectAdapters:
+    """What the registry asks of one kind of store; `stores` makes them of the config's section."""
 
-    Raises:
-        DataError: no object is meant, or those that are cannot be read as one.
-    """
+    stores: Callable[[Data], Stores]
+
+    def reader(self, data: Data, project: Path, uri: str) -> SpineReader:
+        """Reads `scheme://bucket/key`, or the objects of a prefix or pattern.
+
+        Raises:
+            DataError: no object is meant, or those that are cannot be read as one.
+        """
+        del project
+        return _reader(self.stores(data), uri)
+
+    def writer(self, data: Data, project: Path) -> ObjectWriter:
+        """Writes `scheme://bucket/key`."""
+        del project
+        return ObjectWriter(self.stores(data))
+
+
+def _reader(stores: Stores, uri: str) -> SpineReader:
     if uri.endswith("/") and "/" in uri.partition("://")[2].rstrip("/"):
         place = place_of(f"{uri}*")
         return _several(stores, replace(place, key=place.key.removesuffix("*")))

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from types import ModuleType
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import SecretStr
 
+from lodestar.adapters.drivers import driver
 from lodestar.adapters.postgres.errors import (
     connecting_failed,
     is_passing,
@@ -21,7 +20,7 @@ from lodestar.adapters.postgres.errors import (
     unreadable_uri,
 )
 from lodestar.adapters.threads.driver import DriverThread
-from lodestar.errors import ExternalError, UsageError
+from lodestar.errors import UsageError
 from lodestar.settings.config import Data
 
 __all__ = ["PostgresConnection", "Session", "opened"]
@@ -88,15 +87,15 @@ class Session:
         Raises:
             ExternalError: not within the time.
         """
-        driver = _driver("adbc_driver_postgresql.dbapi")
+        dbapi = _driver("adbc_driver_postgresql.dbapi")
         longest = min(connection.connect_timeout, LONGEST_CONNECTING)
         deadline = time.monotonic() + longest
         for pause in (*PAUSES, None):
             left = max(deadline - time.monotonic(), SHORTEST_CONNECTING)
             target = _conninfo(connection, int(left), writes=writes, repeats=repeats)
             try:
-                self._driver = self._thread.call(partial(driver.connect, target), left + 1)
-            except driver.Error as error:
+                self._driver = self._thread.call(partial(dbapi.connect, target), left + 1)
+            except dbapi.Error as error:
                 over = pause is None or time.monotonic() + pause >= deadline
                 if over or not is_passing(str(error)):
                     raise connecting_failed(str(error)) from None
@@ -175,10 +174,10 @@ class Session:
 
     def _call(self, work: Callable[[], T], began: float | None = None) -> T:
         began = time.monotonic() if began is None else began
-        driver = _driver("adbc_driver_postgresql.dbapi")
+        dbapi = _driver("adbc_driver_postgresql.dbapi")
         try:
             return self._thread.call(work, self._timeout + GRACE)
-        except (driver.Error, pa.ArrowException, OSError) as error:
+        except (dbapi.Error, pa.ArrowException, OSError) as error:
             took = time.monotonic() - began
             raise server_failed(
                 error,
@@ -191,10 +190,10 @@ class Session:
 
         The driver forgets the error codes of streams, and messages may be in any language.
         """
-        driver = _driver("adbc_driver_postgresql.dbapi")
+        dbapi = _driver("adbc_driver_postgresql.dbapi")
         try:
             self._thread.call(self._driver.rollback, GRACE)
-        except driver.Error:
+        except dbapi.Error:
             return False
         return True
 
@@ -249,14 +248,5 @@ def _conninfo(connection: PostgresConnection, seconds: int, *, writes: bool, rep
     return made
 
 
-def _driver(name: str) -> ModuleType:
-    """Import a driver; only that it is not installed is ours to explain."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise ExternalError(
-            f"PostgreSQL needs the package {error.name}, which is not installed",
-            hint="pip install 'lodestar-ml[postgres]'",
-        ) from error
+def _driver(name: str) -> Any:  # noqa: ANN401 -- a module
+    return driver(name, store="PostgreSQL", extra="postgres")

@@ -1,17 +1,17 @@
 """Loads the Redis driver when it is needed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lodestar.adapters.drivers import from_extra
 from lodestar.adapters.redis.connection import RedisConnection
-from lodestar.errors import UsageError
 
 if TYPE_CHECKING:
     from lodestar.adapters.redis.reader import Layout, RedisReader
     from lodestar.adapters.redis.wire import RedisClient
 
 __all__ = ["client_of", "reader_of"]
+
+PACKAGES = ("redis", "hiredis")
 
 
 def client_of(connection: RedisConnection) -> "RedisClient":
@@ -20,7 +20,7 @@ def client_of(connection: RedisConnection) -> "RedisClient":
     Raises:
         UsageError: the driver is not installed.
     """
-    with _installed():
+    with from_extra("redis", *PACKAGES):
         from lodestar.adapters.redis.wire import open_client
     return open_client(connection)
 
@@ -31,19 +31,6 @@ def reader_of(connection: RedisConnection, layout: "Layout") -> "RedisReader":
     Raises:
         UsageError: one of the two is not installed.
     """
-    with _installed():
+    with from_extra("redis", *PACKAGES):
         from lodestar.adapters.redis.reader import RedisReader
     return RedisReader(connection, layout)
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in {"redis", "hiredis"}:
-            raise
-        raise UsageError(
-            f"the Python package {error.name} is not installed",
-            hint="pip install 'lodestar-ml[redis]'",
-        ) from error

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 
+from lodestar.adapters.drivers import driver
 from lodestar.adapters.snowflake.errors import driver_failed, login_failed
 from lodestar.adapters.snowflake.names import quoted, stored_name
 from lodestar.adapters.threads.driver import DriverThread
@@ -32,7 +32,12 @@ class Session:
 
     def __init__(self, config: Snowflake, project: Path) -> None:
         self._config = config
-        self._driver = _driver()
+        self._driver = driver(
+            "snowflake.connector",
+            store="Snowflake",
+            extra="snowflake",
+            package="snowflake-connector-python",
+        )
         options = _options(config, project)
         self._thread = DriverThread("Snowflake", GOODBYE)
         # A request with all its attempts, and a statement with its waiting for a warehouse.
@@ -217,17 +222,4 @@ def _text_of(path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is no PEM text"
         raise UsageError(
             f"data.snowflake.private_key_file {path}: {reason}", hint="give the path of a PEM file"
-        ) from error
-
-
-def _driver() -> Any:  # noqa: ANN401 -- a module that is loaded when chosen
-    """Import the driver; only that it is not installed is ours to explain."""
-    try:
-        return import_module("snowflake.connector")
-    except ModuleNotFoundError as error:
-        if error.name not in {"snowflake", "snowflake.connector"}:
-            raise
-        raise ExternalError(
-            "Snowflake needs the package snowflake-connector-python, which is not installed",
-            hint="pip install 'lodestar-ml[snowflake]'",
         ) from error
