@@ -159,7 +159,9 @@ class FeatureStoreAdapter(Protocol):
         the latest created; null where there is none. Memory does not grow with the spine.
 
         Raises:
-            SchemaError: the spine lacks a key column or the timestamp, or has it of another type.
+            SchemaError: the spine lacks a key column or the timestamp, has it of another type, or has a
+                column that a feature would add; or a feature table is not as declared.
+            DataError: rows of the spine have no timestamp.
         """
         ...
 

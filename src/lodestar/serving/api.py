@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 import lodestar
 from lodestar.serving.admin import HasDeployment, add_administration, described_deployment
 from lodestar.serving.api_problems import install_problem_handlers
+from lodestar.serving.documented import json_body
 from lodestar.serving.explanations import add_explanations
 from lodestar.serving.fleet import Fleet, HasFleet
 from lodestar.serving.inference_v2 import add_inference_protocol
@@ -178,10 +179,7 @@ def _post(summary: str, request: str, answer: str) -> dict[str, Any]:
             "summary": summary,
             "tags": ["predict"],
             "operationId": request,
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": _reference(request)}},
-            },
+            **json_body(_reference(request)),
             "responses": {
                 "200": {
                     "description": "The answer.",

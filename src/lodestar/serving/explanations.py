@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.explaining import Explanation, explain
+from lodestar.serving.documented import json_body
 from lodestar.serving.fleet import HasFleet, Lane
 from lodestar.serving.plan.generic import batch_of
 from lodestar.serving.problems import ProblemError
@@ -21,14 +22,7 @@ from lodestar.serving.version import RowAnswer
 
 __all__ = ["add_explanations"]
 
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/PredictionRequest"}}
-        },
-    }
-}
+BODY = json_body({"$ref": "#/components/schemas/PredictionRequest"})
 # Versions whose estimators are kept: champion, challenger, and whoever is on the way in or out.
 MOST_KEPT = 3
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from lodestar.serving.documented import json_body
 from lodestar.serving.fleet import HasFleet
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.tabular import answered, prediction_record
@@ -46,20 +47,13 @@ class InferRequest(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {"inputs": {"type": "array", "items": {"type": "object"}}},
-                }
-            }
-        },
+BODY = json_body(
+    {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {"inputs": {"type": "array", "items": {"type": "object"}}},
     }
-}
+)
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 

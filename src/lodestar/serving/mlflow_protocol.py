@@ -11,6 +11,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from lodestar.serving.documented import json_body
 from lodestar.serving.fleet import HasFleet
 from lodestar.serving.problems import ProblemError
 from lodestar.serving.tabular import answered, prediction_record
@@ -18,25 +19,18 @@ from lodestar.serving.tabular import answered, prediction_record
 __all__ = ["add_mlflow_protocol"]
 
 Records = list[Mapping[str, Any]]
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "description": "One of the four, as MLflow takes them.",
-                    "properties": {
-                        "dataframe_split": {"type": "object"},
-                        "dataframe_records": {"type": "array", "items": {"type": "object"}},
-                        "inputs": {},
-                        "instances": {"type": "array"},
-                    },
-                }
-            }
+BODY = json_body(
+    {
+        "type": "object",
+        "description": "One of the four, as MLflow takes them.",
+        "properties": {
+            "dataframe_split": {"type": "object"},
+            "dataframe_records": {"type": "array", "items": {"type": "object"}},
+            "inputs": {},
+            "instances": {"type": "array"},
         },
     }
-}
+)
 
 
 def add_mlflow_protocol(app: FastAPI, served: HasFleet, *, most_rows: int, version: str) -> None:

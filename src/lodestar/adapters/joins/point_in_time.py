@@ -56,12 +56,10 @@ class PointInTimeJoin:
     def historical(
         self, spine: pa.RecordBatchReader, selection: Sequence[SelectedFeatures], *, timestamp: str
     ) -> Iterator[pa.RecordBatchReader]:
-        """Join the rows, to be read until the `with` block ends, `slice_rows` at a time.
+        """Join `slice_rows` at a time, to be read until the `with` block ends.
 
         Raises:
-            SchemaError: the spine lacks a key or the timestamp, has it of another type, or has a
-                column that a feature would add; or a feature table is not as declared.
-            DataError: rows of the spine have no timestamp.
+            SchemaError: and DataError, as the port has them.
             ExternalError: there is no space for the temporary file.
         """
         schema = joined_schema(spine.schema, selection, timestamp)

@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -166,15 +166,11 @@ class CategoryCounts:
         found = Counter(_text(value) for value in values if value is not None)
         self.rows += len(values)
         self.nulls += len(values) - found.total()
-        salt, others = self.sketch.salt, dict[str, int]()
-        for text, count in found.items():
-            place = self._places.get(text) if salt is None else _bucket(text, salt)
-            if place is None:
-                others[text] = count
-            else:
-                self.counts[place] += count
-        if self.sketch.complete:
-            self._note(others)
+        salt = self.sketch.salt
+        self._count(
+            (text, self._places.get(text) if salt is None else _bucket(text, salt), count)
+            for text, count in found.items()
+        )
 
     def _add_labels(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count classes that are no text: their few different values alone are made text."""
@@ -183,8 +179,12 @@ class CategoryCounts:
         pairs = column.drop_null().value_counts()
         texts, counts = pairs.field("values").cast(pa.string()), pairs.field("counts").to_numpy()
         found = pc.index_in(texts, value_set=self._known).to_pylist()
+        self._count(zip(texts.to_pylist(), found, counts.tolist(), strict=True))
+
+    def _count(self, found: Iterable[tuple[str, int | None, int]]) -> None:
+        """Count values that come with the place of their category, if they have one."""
         others = {}
-        for text, place, count in zip(texts.to_pylist(), found, counts.tolist(), strict=True):
+        for text, place, count in found:
             if place is None:
                 others[text] = count
             else:
