@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,8 +13,35 @@ from tests.redis_places import Redis, one_redis
 from lodestar.adapters.feast.repository import FeastStores
 from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.settings.features import FeatureCatalog, FeatureView
+from lodestar.testing.online import CONTRACT_VIEWS
 
-__all__ = ["catalog_of", "changed", "connection_to", "feast_redis", "stores_of"]
+__all__ = [
+    "NAMES",
+    "NOON",
+    "ROWS",
+    "catalog_of",
+    "changed",
+    "connection_to",
+    "feast_redis",
+    "stores_of",
+]
+
+NOON = datetime(2025, 3, 30, 12, 0, 0, 123_456, tzinfo=UTC)
+KINDS = CONTRACT_VIEWS[0]
+# An entity with all values, and one with few; what Feast calls its features.
+ROWS = [
+    {
+        "code": "a",
+        "at": NOON,
+        "flag": True,
+        "whole": -1,
+        "number": 0.1,
+        "text": "é",
+        "moment": NOON,
+    },
+    {"code": "b", "at": NOON + timedelta(microseconds=1), "text": ""},
+]
+NAMES = [f"every_kind:{name}" for name in KINDS.features]
 
 
 def catalog_of(*views: FeatureView) -> FeatureCatalog:

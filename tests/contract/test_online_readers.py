@@ -2,22 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 import uvloop
 from pydantic import SecretStr
-from tests.redis_places import (
-    Certificate,
-    Redis,
-    Watched,
-    line_to,
-    redis_cluster,
-    watched_redis,
+from tests.redis_contracts import (
+    Alone,
+    BehindSentinels,
+    InCluster,
+    InFeastProject,
+    OverTLS,
+    OwnKeys,
 )
 
 from lodestar.adapters.feast.layout import feature_field
@@ -51,30 +50,20 @@ class TestThreads(OnlineReaderContract):
 
 
 class OwnReaderContract(OnlineReaderContract):
-    """Each test has keys of its own; `connection` says which Redis."""
-
-    @pytest.fixture(autouse=True)
-    def _prefix(self) -> None:
-        self.prefix = f"{uuid4().hex}:"
-
-    def connection(self) -> RedisConnection:
-        raise NotImplementedError
-
-    def store(self) -> RedisStore:
-        return RedisOnlineStore(self.connection())
+    """Stores that make their readers themselves."""
 
     def reader(self, store: OnlineStore, selection: Sequence[SelectedFeatures]) -> OnlineReader:
         assert isinstance(store, MakesReaders)
         return store.reader(selection)
 
 
-class TestRedis(OwnReaderContract):
-    @pytest.fixture(autouse=True)
-    def _server(self, redis_uri: str) -> None:
-        self.uri = redis_uri
+class RedisContract(OwnKeys, OwnReaderContract):
+    def store(self) -> RedisStore:
+        return RedisOnlineStore(self.connection())
 
-    def connection(self) -> RedisConnection:
-        return RedisConnection(SecretStr(self.uri), prefix=self.prefix, timeout=10.0)
+
+class TestRedis(Alone, RedisContract):
+    """One server."""
 
 
 class TestRedisOnUvloop(TestRedis):
@@ -84,86 +73,35 @@ class TestRedisOnUvloop(TestRedis):
 class TestRedisByDatabase(TestRedis):
     """A database of its own is selected before anything is asked."""
 
-    def connection(self) -> RedisConnection:
-        uri = self.uri.removesuffix("/0") + "/3"
-        return RedisConnection(SecretStr(uri), prefix=self.prefix, timeout=10.0)
-
-
-class TestFeastOverRedis(OwnReaderContract):
-    """Each test is a Feast project of its own."""
-
     @pytest.fixture(autouse=True)
     def _server(self, redis_uri: str) -> None:
-        self.uri = redis_uri
-        self.project = f"p{uuid4().hex}"
+        self.uri = redis_uri.removesuffix("/0") + "/3"
 
-    def store(self) -> RedisStore:
-        return FeastRedisStore(RedisConnection(SecretStr(self.uri), timeout=10.0), self.project)
+
+class TestFeastOverRedis(InFeastProject, OwnReaderContract):
+    """Feast's layout."""
 
 
 class TestFeastOverRedisOnUvloop(TestFeastOverRedis):
     loop_factory = staticmethod(uvloop.new_event_loop)
 
 
-class TestRedisOverTLS(OwnReaderContract):
-    @pytest.fixture(autouse=True)
-    def _server(self, redis_uri: str, tmp_path: Path) -> Iterator[None]:
-        login, _, place = redis_uri.removeprefix("redis://").rpartition("@")
-        self.certificate = Certificate.made(tmp_path)
-        with line_to(int(place.split("/")[0].split(":")[1]), tls=self.certificate) as line:
-            self.uri = f"rediss://{login}@127.0.0.1:{line.port}/0"
-            yield
-
-    def connection(self) -> RedisConnection:
-        ca_file = self.certificate.certificate
-        uri = SecretStr(self.uri)
-        return RedisConnection(uri, ca_file=ca_file, prefix=self.prefix, timeout=10.0)
+class TestRedisOverTLS(OverTLS, RedisContract):
+    """A certificate of our own."""
 
 
 class TestRedisOverTLSOnUvloop(TestRedisOverTLS):
     loop_factory = staticmethod(uvloop.new_event_loop)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("redis")
-
-
-@pytest.fixture(scope="module")
-def cluster(folder: Path) -> Iterator[list[Redis]]:
-    with redis_cluster(folder / "cluster") as nodes:
-        yield nodes
-
-
-@pytest.fixture(scope="module")
-def watched(folder: Path) -> Iterator[Watched]:
-    with watched_redis(folder / "watched") as found:
-        yield found
+@pytest.mark.slow
+class TestRedisCluster(InCluster, RedisContract):
+    """Keys on several nodes."""
 
 
 @pytest.mark.slow
-class TestRedisCluster(OwnReaderContract):
-    @pytest.fixture(autouse=True)
-    def _servers(self, cluster: list[Redis]) -> None:
-        places = ",".join(f"127.0.0.1:{node.port}" for node in cluster)
-        self.uri = f"redis://:{cluster[0].password}@{places}"
-
-    def connection(self) -> RedisConnection:
-        uri = SecretStr(self.uri)
-        return RedisConnection(uri, mode="cluster", prefix=self.prefix, timeout=10.0)
-
-
-@pytest.mark.slow
-class TestRedisBehindSentinels(OwnReaderContract):
-    @pytest.fixture(autouse=True)
-    def _servers(self, watched: Watched) -> None:
-        self.uri = watched.uri
-
-    def connection(self) -> RedisConnection:
-        uri = SecretStr(self.uri)
-        return RedisConnection(
-            uri, mode="sentinel", master_name="shop", prefix=self.prefix, timeout=10.0
-        )
+class TestRedisBehindSentinels(BehindSentinels, RedisContract):
+    """The master of the moment."""
 
 
 def test_a_single_redis_is_asked_from_the_loop_and_others_from_threads(redis_uri: str) -> None:

@@ -1,25 +1,22 @@
 """The online stores under their port's contract, on real servers."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 from pydantic import SecretStr
-from tests.redis_places import (
-    Certificate,
-    Redis,
-    Watched,
-    line_to,
-    one_redis,
-    redis_cluster,
-    watched_redis,
+from tests.redis_contracts import (
+    Alone,
+    BehindSentinels,
+    InCluster,
+    InFeastProject,
+    OverTLS,
+    OwnKeys,
 )
+from tests.redis_places import one_redis
 
-from lodestar.adapters.feast.redis import FeastRedisStore
 from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.errors import DataError, UsageError
 from lodestar.interface.features import OnlineStore
@@ -47,109 +44,42 @@ class TestMemory(OnlineStoreContract):
         return MemoryOnlineStore()
 
 
-class RedisContract(OnlineStoreContract):
-    """Each test has keys of its own; `connection` says which Redis."""
+class OpenedAgain:
+    """What is stored stays where it is while stores come and go."""
 
-    @pytest.fixture(autouse=True)
-    def _prefix(self) -> None:
-        self.prefix = f"{uuid4().hex}:"
+    def again(self, store: OnlineStore) -> OnlineStore:
+        del store
+        return self.store()
 
-    def connection(self) -> RedisConnection:
+    def store(self) -> OnlineStore:
         raise NotImplementedError
 
+
+class RedisContract(OwnKeys, OpenedAgain, OnlineStoreContract):
     def store(self) -> RedisOnlineStore:
         return RedisOnlineStore(self.connection())
 
-    def again(self, store: OnlineStore) -> OnlineStore:
-        del store
-        return self.store()
+
+class TestRedis(Alone, RedisContract):
+    """One server."""
 
 
-class TestRedis(RedisContract):
-    @pytest.fixture(autouse=True)
-    def _server(self, redis_uri: str) -> None:
-        self.uri = redis_uri
-
-    def connection(self) -> RedisConnection:
-        return RedisConnection(SecretStr(self.uri), prefix=self.prefix, timeout=10.0)
-
-
-class TestFeastOverRedis(OnlineStoreContract):
-    """Each test is a Feast project of its own."""
-
-    @pytest.fixture(autouse=True)
-    def _server(self, redis_uri: str) -> None:
-        self.uri = redis_uri
-        self.project = f"p{uuid4().hex}"
-
-    def store(self) -> FeastRedisStore:
-        return FeastRedisStore(RedisConnection(SecretStr(self.uri)), self.project)
-
-    def again(self, store: OnlineStore) -> OnlineStore:
-        del store
-        return self.store()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("redis")
-
-
-@pytest.fixture(scope="module")
-def cluster(folder: Path) -> Iterator[list[Redis]]:
-    with redis_cluster(folder / "cluster") as nodes:
-        yield nodes
-
-
-@pytest.fixture(scope="module")
-def watched(folder: Path) -> Iterator[Watched]:
-    with watched_redis(folder / "watched") as found:
-        yield found
+class TestFeastOverRedis(InFeastProject, OpenedAgain, OnlineStoreContract):
+    """Feast's layout."""
 
 
 @pytest.mark.slow
-class TestRedisCluster(RedisContract):
-    @pytest.fixture(autouse=True)
-    def _servers(self, cluster: list[Redis]) -> None:
-        places = ",".join(f"127.0.0.1:{node.port}" for node in cluster)
-        self.uri = f"redis://:{cluster[0].password}@{places}"
-
-    def connection(self) -> RedisConnection:
-        return RedisConnection(
-            SecretStr(self.uri), mode="cluster", prefix=self.prefix, timeout=10.0
-        )
+class TestRedisCluster(InCluster, RedisContract):
+    """Keys on several nodes."""
 
 
 @pytest.mark.slow
-class TestRedisBehindSentinels(RedisContract):
-    @pytest.fixture(autouse=True)
-    def _servers(self, watched: Watched) -> None:
-        self.uri = watched.uri
-
-    def connection(self) -> RedisConnection:
-        return RedisConnection(
-            SecretStr(self.uri),
-            mode="sentinel",
-            master_name="shop",
-            prefix=self.prefix,
-            timeout=10.0,
-        )
+class TestRedisBehindSentinels(BehindSentinels, RedisContract):
+    """The master of the moment."""
 
 
-class TestRedisOverTLS(RedisContract):
-    @pytest.fixture(autouse=True)
-    def _server(self, redis_uri: str, tmp_path: Path) -> Iterator[None]:
-        login, _, place = redis_uri.removeprefix("redis://").rpartition("@")
-        self.certificate = Certificate.made(tmp_path)
-        with line_to(int(place.split("/")[0].split(":")[1]), tls=self.certificate) as line:
-            self.uri = f"rediss://{login}@127.0.0.1:{line.port}/0"
-            yield
-
-    def connection(self) -> RedisConnection:
-        ca_file = self.certificate.certificate
-        return RedisConnection(
-            SecretStr(self.uri), ca_file=ca_file, prefix=self.prefix, timeout=10.0
-        )
+class TestRedisOverTLS(OverTLS, RedisContract):
+    """A certificate of our own."""
 
 
 def test_keys_and_values_are_text_that_a_person_can_read(

@@ -8,17 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import boto3
-import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from tests.dynamodb_places import (
@@ -34,21 +31,19 @@ from tests.dynamodb_places import (
 )
 from tests.faults.injector.proxy import Proxy
 from tests.redis_places import line_to, until
+from tests.spoiled_stores import KINDS, NOON, SELECTION, ask, fails_in_time, keep, read
 
 from lodestar.adapters.dynamodb.provider import DynamoDBOnlineStore
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, SelectedFeatures
 from lodestar.serving.breaker import Breaker
 from lodestar.settings.serving import OnlineReads
-from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows
+from lodestar.testing.online import CONTRACT_VIEWS
 
 pytestmark = pytest.mark.faults
-NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)
 TIMEOUT = 1.0  # moto answers slowly on a busy machine
 # How much later than its deadline an answer may come on a busy machine.
 GRACE = 0.7
-KINDS = CONTRACT_VIEWS[0]
-SELECTION = every_feature_of(KINDS)
 
 
 @dataclass
@@ -85,35 +80,8 @@ def runner() -> Iterator[asyncio.Runner]:
         yield found
 
 
-def keep(store: DynamoDBOnlineStore, count: int, *, step: int = 0) -> int:
-    rows = [
-        {"code": f"c{n}", "at": NOON + timedelta(seconds=step), "whole": n + step, "text": f"t{n}"}
-        for n in range(count)
-    ]
-    return store.write(KINDS, iter([stored_rows(KINDS, rows)]))
-
-
-def read(store: DynamoDBOnlineStore, *numbers: int) -> list[int | None]:
-    rows = store.read(pa.record_batch({"code": [f"c{n}" for n in numbers]}), SELECTION)
-    return list(rows.features.column("whole").to_pylist())
-
-
-async def ask(reader: OnlineReader, *numbers: int) -> list[int | None]:
-    return [row[1] for row in await reader.read([(f"c{n}",) for n in numbers])]
-
-
-@contextmanager
-def fails_within(seconds: float, *words: str) -> Iterator[None]:
-    """Our error, in time, with these words, and no key in it or below it."""
-    began = time.monotonic()
-    with pytest.raises(ExternalError) as caught:
-        yield
-    assert time.monotonic() - began < seconds + GRACE
-    said = "".join(traceback.format_exception(caught.value))
-    assert SECRET not in said
-    assert KEY not in said
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
+def fails_within(seconds: float, *words: str) -> AbstractContextManager[None]:
+    return fails_in_time(seconds + GRACE, words, secrets=(SECRET, KEY))
 
 
 def test_a_frozen_dynamodb_is_an_error_in_time_and_works_again_after(place: Place) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import SMALL, Lodestar, Trained, copy_of, digests, ended, outbox
+from tests.small_disks import small_disk
 
 ROWS = 178 * 400
 LIMIT = 400_000  # bytes: less than the predictions, more than what reading the runs writes
@@ -50,17 +51,9 @@ def test_a_batch_that_outgrows_its_quota_keeps_the_old_output(
 
 @pytest.fixture
 def tiny_disk(scoring: Trained, tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, below the project."""
-    place = outbox(scoring.project, tmp_path) / "disk"
-    place.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"only root can mount a small file system: {done.stderr.strip()}")
-    try:
+    """Below the project."""
+    with small_disk(outbox(scoring.project, tmp_path) / "disk", megabytes=1) as place:
         yield place
-    finally:
-        subprocess.run(("umount", "--lazy", str(place)), check=True)
 
 
 def test_a_batch_on_a_full_disk_keeps_the_old_output(

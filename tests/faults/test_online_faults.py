@@ -9,12 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -31,20 +29,17 @@ from tests.redis_places import (
     until,
     watched_redis,
 )
+from tests.spoiled_stores import KINDS, NOON, SELECTION, fails_in_time, keep, read
 
 from lodestar.adapters.feast.redis import FeastRedisStore
 from lodestar.adapters.redis.provider import RedisConnection, RedisOnlineStore
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineStore
-from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows
 
 pytestmark = pytest.mark.faults
-NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)
 TIMEOUT = 0.5
 # How much later than its deadline an answer may come on a busy machine.
 GRACE = 0.4
-KINDS = CONTRACT_VIEWS[0]
-SELECTION = every_feature_of(KINDS)
 SECRET = "Geheim-hunter2"  # noqa: S105 -- a test's own
 
 
@@ -81,30 +76,8 @@ def place(kind: str, tmp_path: Path) -> Iterator[Place]:
         yield found
 
 
-def keep(store: OnlineStore, count: int, *, step: int = 0) -> int:
-    rows = [
-        {"code": f"c{n}", "at": NOON + timedelta(seconds=step), "whole": n + step, "text": f"t{n}"}
-        for n in range(count)
-    ]
-    return store.write(KINDS, iter([stored_rows(KINDS, rows)]))
-
-
-def read(store: OnlineStore, *numbers: int) -> list[int | None]:
-    rows = store.read(pa.record_batch({"code": [f"c{n}" for n in numbers]}), SELECTION)
-    return list(rows.features.column("whole").to_pylist())
-
-
-@contextmanager
-def fails_within(seconds: float, *words: str, secret: str = SECRET) -> Iterator[None]:
-    """Our error, in time, with these words, and the password nowhere in it."""
-    began = time.monotonic()
-    with pytest.raises(ExternalError) as caught:
-        yield
-    assert time.monotonic() - began < seconds + GRACE
-    said = "".join(traceback.format_exception(caught.value))
-    assert secret not in said + repr(caught.value)
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
+def fails_within(seconds: float, *words: str, secret: str = SECRET) -> AbstractContextManager[None]:
+    return fails_in_time(seconds + GRACE, words, secrets=(secret,))
 
 
 def test_a_redis_that_is_not_there_is_said_at_once(kind: str) -> None:

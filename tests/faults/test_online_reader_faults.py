@@ -5,11 +5,9 @@ import logging
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ import uvloop
 from pydantic import SecretStr
 from tests.faults.injector.proxy import Proxy
 from tests.redis_places import Certificate, Redis, one_redis, until, watched_redis
+from tests.spoiled_stores import KINDS, NOON, ask, fails_in_time, keep
 
 from lodestar.adapters.feast.redis import FeastRedisStore
 from lodestar.adapters.online.threaded_reader import ThreadedReader
@@ -28,14 +27,12 @@ from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.serving.breaker import Breaker
 from lodestar.settings.serving import OnlineReads
-from lodestar.testing.online import CONTRACT_VIEWS, MemoryOnlineStore, stored_rows
+from lodestar.testing.online import MemoryOnlineStore, stored_rows
 
 pytestmark = pytest.mark.faults
-NOON = datetime(2025, 3, 30, 12, tzinfo=UTC)
 TIMEOUT = 0.5
 # How much later than its deadline an answer may come on a busy machine.
 GRACE = 0.4
-KINDS = CONTRACT_VIEWS[0]
 SELECTION = [SelectedFeatures(KINDS, ("whole", "text"))]
 SECRET = "Geheim-hunter2"  # noqa: S105 -- a test's own
 T = TypeVar("T")
@@ -100,26 +97,8 @@ def place(kind: str, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Place]:
         yield Place(kind, server, line, server.password, runner)
 
 
-def keep(store: RedisStore, count: int) -> None:
-    rows = [{"code": f"c{n}", "at": NOON, "whole": n, "text": f"t{n}"} for n in range(count)]
-    assert store.write(KINDS, iter([stored_rows(KINDS, rows)])) == count
-
-
-async def read(reader: OnlineReader, *numbers: int) -> list[int | None]:
-    return [row[1] for row in await reader.read([(f"c{n}",) for n in numbers])]
-
-
-@contextmanager
-def fails_within(seconds: float, *words: str, secret: str = SECRET) -> Iterator[None]:
-    """Our error, in time, with these words, and the password nowhere in it."""
-    began = time.monotonic()
-    with pytest.raises(ExternalError) as caught:
-        yield
-    assert time.monotonic() - began < seconds + GRACE
-    said = "".join(traceback.format_exception(caught.value))
-    assert secret not in said + repr(caught.value)
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
+def fails_within(seconds: float, *words: str, secret: str = SECRET) -> AbstractContextManager[None]:
+    return fails_in_time(seconds + GRACE, words, secrets=(secret,))
 
 
 def test_a_redis_that_is_not_there_is_said_at_once(kind: str, runner: asyncio.Runner) -> None:
@@ -129,17 +108,17 @@ def test_a_redis_that_is_not_there_is_said_at_once(kind: str, runner: asyncio.Ru
     reader = reader_of(kind, RedisConnection(uri, timeout=TIMEOUT))
     for _ in range(2):
         with fails_within(TIMEOUT, f"127.0.0.1:{port}", "cannot be reached"):
-            runner.run(read(reader, 1))
+            runner.run(ask(reader, 1))
 
 
 def test_a_frozen_redis_is_an_error_in_time_for_all_who_wait_and_works_again_after(
     place: Place,
 ) -> None:
     warm, cold = place.reader(), place.reader()
-    assert place.run(read(warm, 1)) == [1]
+    assert place.run(ask(warm, 1)) == [1]
 
     async def all_at_once(reader: OnlineReader) -> list[Any]:
-        reads = [read(reader, number) for number in range(20)]
+        reads = [ask(reader, number) for number in range(20)]
         return await asyncio.gather(*reads, return_exceptions=True)
 
     place.server.freeze()
@@ -153,8 +132,8 @@ def test_a_frozen_redis_is_an_error_in_time_for_all_who_wait_and_works_again_aft
                     raise error
     finally:
         place.server.thaw()
-    assert place.run(read(warm, 2)) == [2]
-    assert place.run(read(cold, 3)) == [3]
+    assert place.run(ask(warm, 2)) == [2]
+    assert place.run(ask(cold, 3)) == [3]
 
 
 def test_a_killed_redis_is_an_error_and_one_started_again_works_at_once(
@@ -164,26 +143,26 @@ def test_a_killed_redis_is_an_error_and_one_started_again_works_at_once(
         connection = RedisConnection(SecretStr(server.uri), timeout=TIMEOUT)
         keep(store_of(kind, connection), 5)
         reader = reader_of(kind, connection)
-        assert runner.run(read(reader, 4)) == [4]
+        assert runner.run(ask(reader, 4)) == [4]
         server.kill()
         with fails_within(TIMEOUT, "cannot be reached", secret=server.password):
-            runner.run(read(reader, 4))
+            runner.run(ask(reader, 4))
         server.start()
-        assert runner.run(read(reader, 4)) == [4]
+        assert runner.run(ask(reader, 4)) == [4]
         server.kill()
         server.start()  # and nobody asked meanwhile
-        assert runner.run(read(reader, 4)) == [4]
+        assert runner.run(ask(reader, 4)) == [4]
 
 
 def test_a_connection_that_is_cut_while_reads_wait_is_replaced_and_they_are_asked_once_more(
     place: Place,
 ) -> None:
     reader = place.reader(5.0)
-    assert place.run(read(reader, 0)) == [0]
+    assert place.run(ask(reader, 0)) == [0]
     place.line.delay = 0.1
 
     async def cut_meanwhile() -> list[list[int | None]]:
-        reads = [asyncio.ensure_future(read(reader, number)) for number in range(10)]
+        reads = [asyncio.ensure_future(ask(reader, number)) for number in range(10)]
         await asyncio.sleep(0.05)
         place.line.cut()
         return await asyncio.gather(*reads)
@@ -197,22 +176,22 @@ def test_an_answer_that_is_cut_off_is_an_error_and_never_fewer_values(
 ) -> None:
     reader = place.reader(5.0)
     numbers = range(200)
-    assert place.run(read(reader, *numbers)) == list(numbers)
+    assert place.run(ask(reader, *numbers)) == list(numbers)
     place.line.cut_after = count
     with fails_within(5.0, "broke off in the middle", secret=place.password):
-        place.run(read(reader, *numbers))
+        place.run(ask(reader, *numbers))
     assert place.line.cuts
     place.line.cut_after = None
-    assert place.run(read(reader, *numbers)) == list(numbers)
+    assert place.run(ask(reader, *numbers)) == list(numbers)
 
 
 def test_a_slow_line_is_no_error_and_many_reads_share_it(place: Place) -> None:
     reader = place.reader(5.0)
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
     place.line.delay = 0.2
 
     async def many() -> list[list[int | None]]:
-        return await asyncio.gather(*(read(reader, n, n + 1) for n in range(100)))
+        return await asyncio.gather(*(ask(reader, n, n + 1) for n in range(100)))
 
     began = time.monotonic()
     assert place.run(many()) == [[n, n + 1] for n in range(100)]
@@ -233,20 +212,20 @@ def test_a_wrong_password_is_refused_without_being_shown(
     reader = replace(place, password=SECRET).reader()
     for _ in range(2):
         with fails_within(TIMEOUT, "refuses the user or the password"):
-            place.run(read(reader, 1))
+            place.run(ask(reader, 1))
     assert SECRET not in caplog.text + repr(reader)
 
 
 def test_a_password_that_is_changed_back_works_again(place: Place) -> None:
     reader = place.reader()
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
     client = place.server.client()
     client.config_set("requirepass", SECRET)
     place.line.cut()
     with fails_within(TIMEOUT, "refuses the user or the password", secret=place.password):
-        place.run(read(reader, 1))
+        place.run(ask(reader, 1))
     client.config_set("requirepass", place.password)
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
 
 
 @pytest.mark.parametrize(
@@ -272,18 +251,18 @@ def test_a_server_that_is_no_redis_is_said(
         uri = SecretStr(f"redis://:{SECRET}@127.0.0.1:{listener.getsockname()[1]}")
         reader = reader_of(kind, RedisConnection(uri, timeout=TIMEOUT))
         with fails_within(TIMEOUT, words):
-            runner.run(read(reader, 1))
+            runner.run(ask(reader, 1))
 
 
 def test_tls_asked_of_a_server_without_it_is_an_error_in_time(place: Place) -> None:
     uri = SecretStr(f"rediss://:{SECRET}@127.0.0.1:{place.line.port}")
     reader = reader_of(place.kind, RedisConnection(uri, timeout=TIMEOUT))
     with fails_within(TIMEOUT):
-        place.run(read(reader, 1))
+        place.run(ask(reader, 1))
     place.line.frozen = True
     try:
         with fails_within(TIMEOUT, "did not answer within"):
-            place.run(read(reader, 1))
+            place.run(ask(reader, 1))
     finally:
         place.line.frozen = False
 
@@ -308,7 +287,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
         uri = SecretStr(f"rediss://:{SECRET}@127.0.0.1:{listener.getsockname()[1]}")
         connection = RedisConnection(uri, timeout=5.0, ca_file=other.certificate)
         with fails_within(5.0, "cannot be reached"):
-            runner.run(read(reader_of(kind, connection), 1))
+            runner.run(ask(reader_of(kind, connection), 1))
         thread.join(5)
     assert heard == [b""]
 
@@ -322,9 +301,9 @@ def test_a_caller_that_goes_away_never_leaves_its_answer_to_another(
 
     async def some_go_away(turns: int) -> None:
         for turn in range(turns):
-            going = [asyncio.ensure_future(read(reader, number)) for number in range(8)]
+            going = [asyncio.ensure_future(ask(reader, number)) for number in range(8)]
             await asyncio.sleep(wait)
-            staying = [asyncio.ensure_future(read(reader, 100 + n)) for n in range(8)]
+            staying = [asyncio.ensure_future(ask(reader, 100 + n)) for n in range(8)]
             for task in going:
                 task.cancel()
             found = await asyncio.gather(*staying)
@@ -347,10 +326,10 @@ def test_a_caller_that_goes_away_never_leaves_its_answer_to_another(
 
 def test_a_frozen_redis_that_all_callers_have_left_works_again_after(place: Place) -> None:
     warm, cold = place.reader(), place.reader()
-    assert place.run(read(warm, 1)) == [1]
+    assert place.run(ask(warm, 1)) == [1]
 
     async def leave(reader: OnlineReader) -> None:
-        reads = [asyncio.ensure_future(read(reader, number)) for number in range(5)]
+        reads = [asyncio.ensure_future(ask(reader, number)) for number in range(5)]
         await asyncio.sleep(0.1)
         for task in reads:
             task.cancel()
@@ -361,19 +340,19 @@ def test_a_frozen_redis_that_all_callers_have_left_works_again_after(place: Plac
         for reader in (warm, cold):
             place.run(leave(reader))
             with fails_within(TIMEOUT, "did not answer within", secret=place.password):
-                place.run(read(reader, 1))
+                place.run(ask(reader, 1))
     finally:
         place.server.thaw()
     for reader in (warm, cold):
-        assert place.run(read(reader, 7)) == [7]
+        assert place.run(ask(reader, 7)) == [7]
 
 
 def test_an_answer_that_lies_there_while_the_loop_was_busy_is_taken(place: Place) -> None:
     reader = place.reader()
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
 
     async def busy() -> list[int | None]:
-        asked = asyncio.ensure_future(read(reader, 5))
+        asked = asyncio.ensure_future(ask(reader, 5))
         asyncio.get_running_loop().call_soon(time.sleep, TIMEOUT + 0.1)
         return await asked
 
@@ -382,18 +361,18 @@ def test_an_answer_that_lies_there_while_the_loop_was_busy_is_taken(place: Place
 
 def test_a_reader_works_on_another_loop_when_its_first_has_ended(place: Place) -> None:
     reader = place.reader(5.0)
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
     with asyncio.Runner() as another:
-        assert another.run(read(reader, 2)) == [2]
+        assert another.run(ask(reader, 2)) == [2]
         another.run(reader.close())
 
 
 def test_closing_a_reader_ends_the_reads_that_wait(place: Place) -> None:
     reader, cold = place.reader(5.0), place.reader(5.0)
-    assert place.run(read(reader, 1)) == [1]
+    assert place.run(ask(reader, 1)) == [1]
 
     async def close(one: OnlineReader) -> object:
-        waiting = asyncio.ensure_future(read(one, 1))
+        waiting = asyncio.ensure_future(ask(one, 1))
         await asyncio.sleep(0.05)
         await one.close()
         (found,) = await asyncio.gather(waiting, return_exceptions=True)
@@ -433,7 +412,7 @@ def test_the_breaker_opens_spares_the_store_and_closes_within_two_seconds_after_
         async def one() -> None:
             began = time.monotonic()
             try:
-                answered = await read(breaker, 5) == [5]
+                answered = await ask(breaker, 5) == [5]
             except ExternalError:
                 answered = False
             found.append((began, time.monotonic() - began, answered))
@@ -479,7 +458,7 @@ class Hanging(MemoryOnlineStore):
         super().__init__()
         self.go = threading.Event()
 
-    def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
+    def ask(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
         self.go.wait(20)
         return super().read(keys, selection)
 
@@ -490,7 +469,7 @@ def test_a_store_that_hangs_in_all_threads_is_an_error_in_time_and_works_again_a
     reader = ThreadedReader(store, SELECTION, timeout=TIMEOUT, threads=2)
 
     async def many() -> list[Any]:
-        return await asyncio.gather(*(read(reader, 1) for _ in range(9)), return_exceptions=True)
+        return await asyncio.gather(*(ask(reader, 1) for _ in range(9)), return_exceptions=True)
 
     with asyncio.Runner() as runner:
         began = time.monotonic()
@@ -500,7 +479,7 @@ def test_a_store_that_hangs_in_all_threads_is_an_error_in_time_and_works_again_a
             with fails_within(1, "did not answer within 0.5 s"):
                 raise error
         store.go.set()
-        assert runner.run(read(reader, 1)) == [1]
+        assert runner.run(ask(reader, 1)) == [1]
         runner.run(reader.close())
 
 
@@ -512,15 +491,15 @@ def test_sentinels_lead_a_reader_to_the_new_master(kind: str, tmp_path: Path) ->
         )
         keep(store_of(kind, connection), 10)
         reader = reader_of(kind, connection)
-        assert runner.run(read(reader, 3)) == [3]
+        assert runner.run(ask(reader, 3)) == [3]
         until(lambda: watched.replica.client().dbsize() > 0, "the replica has the rows")
         watched.master.kill()
         with fails_within(TIMEOUT, secret=watched.master.password):
-            runner.run(read(reader, 3))
+            runner.run(ask(reader, 3))
 
         def answered() -> bool:
             try:
-                return runner.run(read(reader, 3)) == [3]
+                return runner.run(ask(reader, 3)) == [3]
             except ExternalError:
                 return False
 

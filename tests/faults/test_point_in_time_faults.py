@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.test_data_ports import put
+from tests.small_disks import small_disk
 
 from lodestar.testing.known import some_versions
 
@@ -76,17 +77,8 @@ def join(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place))
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"only root can mount a small file system: {done.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "disk", megabytes=2) as place:
         yield place
-    finally:
-        subprocess.run(("umount", "--lazy", str(place)), check=True)
 
 
 def test_a_full_disk_is_our_error_and_leaves_nothing(tables: Path, tiny_disk: Path) -> None:

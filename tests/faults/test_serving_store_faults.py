@@ -14,20 +14,12 @@ from tests.conftest import Lodestar
 from tests.redis_places import Redis, one_redis
 from tests.served_projects import served_run
 from tests.serving_places import Served, until
-from tests.voucher_project import AS_OF, Voucher, make_voucher_project, served_config
+from tests.voucher_project import AS_OF, Voucher, served_config
 
 pytestmark = pytest.mark.faults
 
 RECOVERS_WITHIN = 2.0
 ALL_MISSING = {"age", "country_code", "ltv", "total_purchase_count", "price", "category", "brand"}
-
-
-@pytest.fixture(scope="module")
-def voucher(
-    lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Voucher:
-    target = tmp_path_factory.mktemp("voucher") / "project"
-    return make_voucher_project(lodestar, sample_project, target)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.redis_places import Redis, one_redis
 from tests.served_projects import served_run
 from tests.serving_places import Served
 from tests.swapping import PATIENCE, eventually
-from tests.voucher_project import AS_OF, RECIPE, Voucher, make_voucher_project, served_config
+from tests.voucher_project import AS_OF, RECIPE, Voucher, served_config
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -28,14 +28,6 @@ serving:
 PATIENT = RECIPE.replace("- price\n", "- {name: price, on_missing: 0.0}\n").replace(
     "- brand\n", '- {name: brand, on_missing: "none"}\n'
 )
-
-
-@pytest.fixture(scope="module")
-def voucher(
-    lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Voucher:
-    target = tmp_path_factory.mktemp("voucher") / "project"
-    return make_voucher_project(lodestar, sample_project, target)
 
 
 @pytest.fixture(scope="module")

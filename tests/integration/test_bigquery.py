@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from tests.faults.injector.proxy import Proxy
+from tests.table_writers import JANUARY, scores
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, account_file, new_key
 
 from lodestar.adapters.bigquery.writer import BigQueryWriter
@@ -33,7 +32,6 @@ from lodestar.sql import parse_query
 
 # google-cloud-bigquery calls google-cloud-bigquery-storage in a way that the latter means to give up.
 _BY_GOOGLE = "ignore:Retrieving Arrow record batches directly:PendingDeprecationWarning"
-JANUARY, FEBRUARY = {"batch_key": "january"}, {"batch_key": "february"}
 
 
 @pytest.fixture
@@ -51,12 +49,6 @@ def events(dataset: BigQueryDataset) -> BigQueryDataset:
     return dataset
 
 
-def scores(batch: dict[str, str], values: list[float]) -> pa.Table:
-    keys = [batch["batch_key"]] * len(values)
-    users = [f"u{n}" for n in range(len(values))]
-    return pa.table({"user_id": users, "batch_key": keys, "score": values})
-
-
 def write(dataset: BigQueryDataset, table: pa.Table, replace: dict[str, str] | None = None) -> None:
     writer = BigQueryWriter(dataset.config(), Path())
     uri = f"bq://{dataset.server.project}.{dataset.name}.scores"
@@ -67,21 +59,6 @@ def write(dataset: BigQueryDataset, table: pa.Table, replace: dict[str, str] | N
 
 def stored(dataset: BigQueryDataset) -> list[tuple[str, float]]:
     return dataset.run("SELECT batch_key, score FROM scores ORDER BY batch_key, score")
-
-
-def test_the_same_batch_again_replaces_its_own_rows_and_no_others(dataset: BigQueryDataset) -> None:
-    write(dataset, scores(JANUARY, [1.0, 2.0, 3.0]), JANUARY)
-    write(dataset, scores(FEBRUARY, [7.0]), FEBRUARY)
-    write(dataset, scores(JANUARY, [4.0, 5.0]), JANUARY)
-    write(dataset, scores(FEBRUARY, [1.0]).slice(0, 0), FEBRUARY)
-    assert stored(dataset) == [("january", 4.0), ("january", 5.0)]
-    assert dataset.tables() == ["scores"]
-
-
-def test_a_row_that_the_next_go_would_not_find_is_refused(dataset: BigQueryDataset) -> None:
-    with pytest.raises(DataError, match="another batch_key than 'january'"):
-        write(dataset, scores(FEBRUARY, [1.0]), JANUARY)
-    assert dataset.tables() == []
 
 
 def test_a_failing_merge_leaves_what_was_there_and_nothing_else(dataset: BigQueryDataset) -> None:
@@ -398,24 +375,6 @@ def test_a_missing_driver_names_its_extra(
 def test_the_storage_api_has_an_endpoint_of_its_own(dataset: BigQueryDataset) -> None:
     with pytest.raises(ValueError, match="set storage_endpoint_url too"):
         dataset.config(storage_api=True)
-
-
-def test_the_samples_spine_with_its_window_of_times_runs_as_it_stands(
-    dataset: BigQueryDataset, sample_project: Path
-) -> None:
-    sessions = pq.read_table(sample_project / "data" / "sessions.parquet").slice(0, 500)
-    dataset.put(sessions, "sessions")
-    sql = (sample_project / "recipes" / "sql" / "loaders" / "user_session_spine.sql").read_text()
-    times = sessions.column("event_timestamp")
-    start, end = times[100].as_py(), times[400].as_py()
-    window = {"start_date": f"{start:%F %T.%f}", "end_date": f"{end:%F %T.%f}"}
-    wanted = sessions.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
-    read = dataset.reader(sql, window).read(chunk_rows=100).read_all()
-    assert read.num_rows == 300
-    assert read.column("session_id").to_pylist() == wanted.column("session_id").to_pylist()
-    assert (
-        read.column("event_timestamp").to_pylist() == wanted.column("event_timestamp").to_pylist()
-    )
 
 
 @pytest.mark.parametrize(

@@ -96,16 +96,23 @@ class TestShelfWriter(OnAShelf, FrameWriterContract):
         return [path for path in self.path.parent.iterdir() if path != self.path]
 
 
-def test_an_engine_of_a_package_runs_the_recipes_sql(
-    installed: Path, tmp_path: Path, sample_project: Path
-) -> None:
+def configured(tmp_path: Path, sample_project: Path, theirs: str) -> Path:
+    """A project with the sample's base.yaml, and this in theirs.yaml."""
     project = tmp_path / "project"
     (project / "config").mkdir(parents=True)
     base = (sample_project / "config/base.yaml").read_text(encoding="utf-8")
     (project / "config/base.yaml").write_text(base, encoding="utf-8")
-    (project / "config/theirs.yaml").write_text(
+    (project / "config/theirs.yaml").write_text(theirs, encoding="utf-8")
+    return project
+
+
+def test_an_engine_of_a_package_runs_the_recipes_sql(
+    installed: Path, tmp_path: Path, sample_project: Path
+) -> None:
+    project = configured(
+        tmp_path,
+        sample_project,
         "data: {adapter: squares, options: {squares: {rows: '${ROWS}', more: 5}}}\n",
-        encoding="utf-8",
     )
     environment = load_config(project, "theirs", variables={"ROWS": "4"})
     # What a variable holds may be a secret, so that it is one until the adapter opens it.
@@ -122,14 +129,11 @@ def test_an_engine_of_a_package_runs_the_recipes_sql(
 def test_check_online_says_what_of_a_package_cannot_be_checked(
     installed: Path, tmp_path: Path, sample_project: Path
 ) -> None:
-    project = tmp_path / "project"
-    (project / "config").mkdir(parents=True)
-    base = (sample_project / "config/base.yaml").read_text(encoding="utf-8")
-    (project / "config/base.yaml").write_text(base, encoding="utf-8")
-    (project / "config/theirs.yaml").write_text(
+    project = configured(
+        tmp_path,
+        sample_project,
         "data: {adapter: squares, options: {squares: {rows: 4}, shelf: {folder: shelf}}}\n"
         "output: {root: shelf://results}\n",
-        encoding="utf-8",
     )
     environment = load_config(project, "theirs", variables={})
     checked = check_online(environment, None, within=60.0, tell=Silent())

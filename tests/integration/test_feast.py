@@ -19,7 +19,16 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from tests.feast_places import catalog_of, changed, connection_to, feast_redis, stores_of
+from tests.feast_places import (
+    NAMES,
+    NOON,
+    ROWS,
+    catalog_of,
+    changed,
+    connection_to,
+    feast_redis,
+    stores_of,
+)
 from tests.redis_places import Redis, line_to
 
 from lodestar.adapters.feast import layout as feast_layout
@@ -33,7 +42,6 @@ from lodestar.testing.online import (
     stored_rows,
 )
 
-NOON = datetime(2025, 3, 30, 12, 0, 0, 123_456, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 KINDS, PAIRS, WORDS, _ = CONTRACT_VIEWS
 TEXTS = st.text(max_size=20)
@@ -145,21 +153,6 @@ def test_smaller_numbers_and_seconds_of_another_writer_are_read() -> None:
     assert parse["int"](Value(int32_val=-5).SerializeToString()) == -5
     assert parse["float"](Value(float_val=0.5).SerializeToString()) == 0.5
     assert parse["timestamp"](Value(unix_timestamp_val=7).SerializeToString()) == 7_000_000
-
-
-ROWS = [
-    {
-        "code": "a",
-        "at": NOON,
-        "flag": True,
-        "whole": -1,
-        "number": 0.1,
-        "text": "é",
-        "moment": NOON,
-    },
-    {"code": "b", "at": NOON + MICROSECOND, "text": ""},
-]
-NAMES = [f"every_kind:{name}" for name in KINDS.features]
 
 
 def test_feast_answers_with_what_we_wrote(repository: FeastRepository) -> None:

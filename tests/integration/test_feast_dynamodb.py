@@ -28,7 +28,7 @@ from tests.dynamodb_places import (
     scripted,
     section,
 )
-from tests.feast_places import catalog_of, changed
+from tests.feast_places import NAMES, NOON, ROWS, catalog_of, changed
 
 from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore, FeastItems
 from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
@@ -37,23 +37,9 @@ from lodestar.errors import ExternalError, NotAllowedError
 from lodestar.settings.features import FeatureView
 from lodestar.testing.online import CONTRACT_VIEWS, every_feature_of, stored_rows
 
-NOON = datetime(2025, 3, 30, 12, 0, 0, 123_456, tzinfo=UTC)
 KINDS, PAIRS, WORDS, _ = CONTRACT_VIEWS
 TEXTS = st.text(max_size=20)
 INTS = st.integers(-(2**63), 2**63 - 1)
-ROWS = [
-    {
-        "code": "a",
-        "at": NOON,
-        "flag": True,
-        "whole": -1,
-        "number": 0.1,
-        "text": "é",
-        "moment": NOON,
-    },
-    {"code": "b", "at": NOON + timedelta(microseconds=1), "text": ""},
-]
-NAMES = [f"every_kind:{name}" for name in KINDS.features]
 CODES = pa.record_batch({"code": ["a", "b", "nobody"]})
 
 

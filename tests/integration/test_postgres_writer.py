@@ -1,7 +1,7 @@
 """Tables as destinations: rows of one batch replace each other, never double, never mix."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,29 +12,18 @@ import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from tests.databases import Database, fresh_database
+from tests.table_writers import FEBRUARY, JANUARY, scores
 
 from lodestar.adapters.postgres.writer import PostgresWriter
 from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.errors import DataError, ExternalError, SchemaError, UsageError
 from lodestar.settings.config import Data, Postgres
 
-JANUARY, FEBRUARY = {"batch_key": "january"}, {"batch_key": "february"}
-
 
 @pytest.fixture
 def database(postgres_uri: str) -> Iterator[Database]:
     with fresh_database(postgres_uri) as database:
         yield database
-
-
-def scores(batch: dict[str, str], values: Sequence[float]) -> pa.Table:
-    return pa.table(
-        {
-            "user_id": [f"u{number}" for number in range(len(values))],
-            "batch_key": [batch["batch_key"]] * len(values),
-            "score": [float(value) for value in values],
-        }
-    )
 
 
 def write(
@@ -52,21 +41,6 @@ def write(
 
 def stored(database: Database) -> list[tuple[str, float]]:
     return database.run("SELECT batch_key, score FROM scores ORDER BY batch_key, score")
-
-
-def test_the_same_batch_again_replaces_its_own_rows_and_no_others(database: Database) -> None:
-    write(database, scores(JANUARY, [1, 2, 3]), JANUARY)
-    write(database, scores(FEBRUARY, [7, 8]), FEBRUARY)
-    write(database, scores(JANUARY, [4, 5]), JANUARY)
-    write(database, scores(JANUARY, [4, 5]), JANUARY)
-    assert stored(database) == [("february", 7), ("february", 8), ("january", 4), ("january", 5)]
-
-
-def test_a_batch_of_no_rows_removes_what_it_had(database: Database) -> None:
-    write(database, scores(JANUARY, [1, 2]), JANUARY)
-    write(database, scores(FEBRUARY, [7]), FEBRUARY)
-    write(database, scores(JANUARY, [1]).slice(0, 0), JANUARY)
-    assert stored(database) == [("february", 7)]
 
 
 def test_an_empty_batch_among_others_is_nothing(database: Database) -> None:
@@ -87,30 +61,6 @@ def test_several_values_tell_the_rows_to_replace(database: Database) -> None:
     assert database.run("SELECT score FROM scores ORDER BY score") == [(2.0,), (3.0,), (4.0,)]
 
 
-def test_a_row_that_would_not_be_replaced_next_time_is_refused(database: Database) -> None:
-    write(database, scores(JANUARY, [1]), JANUARY)
-    with pytest.raises(DataError, match="another batch_key"):
-        write(database, scores(FEBRUARY, [2]), JANUARY)
-    nulls = scores(JANUARY, [2]).set_column(1, "batch_key", pa.nulls(1, pa.string()))
-    with pytest.raises(DataError, match="another batch_key"):
-        write(database, nulls, JANUARY)
-    assert stored(database) == [("january", 1)]
-
-
-@pytest.mark.parametrize("column", ["no_such", "score"])
-def test_rows_are_replaced_by_a_text_column_alone(database: Database, column: str) -> None:
-    with pytest.raises(SchemaError, match=column):
-        write(database, scores(JANUARY, [1]), {column: "1"})
-
-
-def test_a_value_is_no_sql(database: Database) -> None:
-    hostile = {"batch_key": "x' OR 'a' = 'a"}
-    write(database, scores(JANUARY, [1]), JANUARY)
-    write(database, scores(hostile, [2]), hostile)
-    write(database, scores(hostile, [3]), hostile)
-    assert stored(database) == [("january", 1), (hostile["batch_key"], 3)]
-
-
 def test_other_columns_are_refused_with_every_difference(database: Database) -> None:
     write(database, scores(JANUARY, [1]))
     other = pa.table({"score": ["high"], "batch_key": ["january"], "user": ["u1"]})
@@ -121,12 +71,6 @@ def test_other_columns_are_refused_with_every_difference(database: Database) -> 
     assert "+ user_id: not written" in said
     assert "~ score: double precision there, text here" in said
     assert stored(database) == [("january", 1)]
-
-
-def test_columns_in_another_order_are_the_same(database: Database) -> None:
-    write(database, scores(JANUARY, [1]))
-    write(database, scores(JANUARY, [2]).select(["score", "user_id", "batch_key"]))
-    assert stored(database) == [("january", 2)]
 
 
 def test_a_table_that_someone_made_keeps_its_index_and_rights(database: Database) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
+from tests.table_writers import JANUARY, scores
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema, new_key, private_pem
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter
@@ -28,8 +27,6 @@ from lodestar.settings.config import Data
 from lodestar.settings.section import EnvText
 from lodestar.sql import parse_query
 
-JANUARY, FEBRUARY = {"batch_key": "january"}, {"batch_key": "february"}
-
 
 @pytest.fixture
 def schema(snowflake_server: EmulatedSnowflake) -> Iterator[SnowflakeSchema]:
@@ -46,13 +43,6 @@ def events(schema: SnowflakeSchema) -> SnowflakeSchema:
     return schema
 
 
-def scores(batch: dict[str, str], values: list[float]) -> pa.Table:
-    keys = [batch["batch_key"]] * len(values)
-    return pa.table(
-        {"user_id": [f"u{n}" for n in range(len(values))], "batch_key": keys, "score": values}
-    )
-
-
 def write(schema: SnowflakeSchema, table: pa.Table, replace: dict[str, str] | None = None) -> None:
     writer = SnowflakeWriter(schema.config(), Path())
     with writer.sink(
@@ -66,26 +56,12 @@ def stored(schema: SnowflakeSchema) -> list[tuple[str, float]]:
     return schema.run("SELECT batch_key, score FROM scores ORDER BY batch_key, score")
 
 
-def test_the_same_batch_again_replaces_its_own_rows_and_no_others(schema: SnowflakeSchema) -> None:
-    write(schema, scores(JANUARY, [1.0, 2.0, 3.0]), JANUARY)
-    write(schema, scores(FEBRUARY, [7.0]), FEBRUARY)
-    write(schema, scores(JANUARY, [4.0, 5.0]), JANUARY)
-    write(schema, scores(FEBRUARY, [1.0]).slice(0, 0), FEBRUARY)
-    assert stored(schema) == [("january", 4.0), ("january", 5.0)]
-
-
 def test_names_of_any_kind_are_kept_and_plain_ones_need_no_quotes(schema: SnowflakeSchema) -> None:
     names = ["user_id", "Mango", "with space", 'a"b', "group", "ünï"]
     write(schema, pa.table({name: [name] for name in names}))
     read = schema.reader("SELECT * FROM scores").read(chunk_rows=1).read_all()
     assert read.to_pylist() == [{name: name for name in names}]
     assert schema.run("SELECT user_id FROM SCORES") == [("user_id",)]
-
-
-def test_a_row_that_the_next_go_would_not_find_is_refused(schema: SnowflakeSchema) -> None:
-    with pytest.raises(DataError, match="another batch_key than 'january'"):
-        write(schema, scores(FEBRUARY, [1.0]), JANUARY)
-    assert schema.tables() == []
 
 
 def test_a_failing_insert_leaves_what_was_there(schema: SnowflakeSchema) -> None:
@@ -370,21 +346,3 @@ def test_a_section_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         schema.config(**change)
-
-
-def test_the_samples_spine_with_its_window_of_times_runs_as_it_stands(
-    schema: SnowflakeSchema, sample_project: Path
-) -> None:
-    sessions = pq.read_table(sample_project / "data" / "sessions.parquet").slice(0, 500)
-    schema.put(sessions, "sessions")
-    sql = (sample_project / "recipes" / "sql" / "loaders" / "user_session_spine.sql").read_text()
-    times = sessions.column("event_timestamp")
-    start, end = times[100].as_py(), times[400].as_py()
-    window = {"start_date": f"{start:%F %T.%f}", "end_date": f"{end:%F %T.%f}"}
-    wanted = sessions.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
-    read = schema.reader(sql, window).read(chunk_rows=100).read_all()
-    assert read.num_rows == 300
-    assert read.column("session_id").to_pylist() == wanted.column("session_id").to_pylist()
-    assert (
-        read.column("event_timestamp").to_pylist() == wanted.column("event_timestamp").to_pylist()
-    )

@@ -104,15 +104,20 @@ def test_every_training_row_does_reach_it(seed: int, value: float, data: st.Data
     assert after[1] != before[1]
 
 
+def a_table_and_some_of_its_test_rows(data: st.DataObject) -> tuple[pa.Table, NDArray[np.int64]]:
+    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
+    table = problem.inputs.append_column("target", pa.array(problem.truth.target))
+    test = problem.splitter.holdout(problem.split_columns, None).test
+    rows = np.array(data.draw(st.lists(st.sampled_from(list(test)), min_size=1, unique=True)))
+    return table, rows
+
+
 @settings(max_examples=30, deadline=None)
 @given(values=VALUES, kind=KINDS, data=st.data())
 def test_no_test_row_reaches_the_search(
     values: list[float], kind: str | None, data: st.DataObject
 ) -> None:
-    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
-    table = problem.inputs.append_column("target", pa.array(problem.truth.target))
-    test = problem.splitter.holdout(problem.split_columns, None).test
-    rows = np.array(data.draw(st.lists(st.sampled_from(list(test)), min_size=1, unique=True)))
+    table, rows = a_table_and_some_of_its_test_rows(data)
     before, after = seen_by_a_search(table), seen_by_a_search(changed(table, rows, values, kind))
     assert after.inputs.equals(before.inputs)
     assert after.truth.target.tobytes() == before.truth.target.tobytes()
@@ -186,10 +191,7 @@ def trained_with_early_stopping(table: pa.Table) -> tuple[TrainingResult, bytes]
 def test_no_test_row_decides_where_trials_stop_and_how_many_rounds_the_model_has(
     values: list[float], kind: str | None, data: st.DataObject
 ) -> None:
-    problem = problem_of(PATH, "regression", "rmse", rows=ROWS)
-    table = problem.inputs.append_column("target", pa.array(problem.truth.target))
-    test = problem.splitter.holdout(problem.split_columns, None).test
-    rows = np.array(data.draw(st.lists(st.sampled_from(list(test)), min_size=1, unique=True)))
+    table, rows = a_table_and_some_of_its_test_rows(data)
     before, model = trained_with_early_stopping(table)
     after, again = trained_with_early_stopping(changed(table, rows, values, kind))
     assert before.tuning is not None
