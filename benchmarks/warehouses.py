@@ -267,7 +267,7 @@ def _storage(place: Any) -> Any:  # noqa: ANN401 -- the tests' dataset; the clie
 
     channel = grpc.insecure_channel(place.server.storage.removeprefix("http://"))
     transport = transports.BigQueryReadGrpcTransport(channel=channel)
-    return bigquery_storage_v1.BigQueryReadClient(transport=transport)  # type: ignore[no-untyped-call]
+    return bigquery_storage_v1.BigQueryReadClient(transport=transport)  # type: ignore[no-untyped-call]  # not annotated there
 
 
 def _places() -> Any:  # noqa: ANN401 -- a module of the tests

@@ -68,7 +68,7 @@ def days(count: int, rows: int, seed: int, *, wrong_from: int, **how: object) ->
     """Days of predictions; from one of them on two in five labels are turned round."""
     draw = np.random.default_rng(seed)
     return [
-        day(rows, draw, wrong=0.4 if at >= wrong_from else 0.0, **how)  # type: ignore[arg-type]
+        day(rows, draw, wrong=0.4 if at >= wrong_from else 0.0, **how)  # type: ignore[arg-type]  # as `day` takes them
         for at in range(count)
     ]
 

@@ -229,7 +229,7 @@ class GcsBox(Box):
 
         client = storage.Client(
             project="test",
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # not annotated there
             client_options={"api_endpoint": self.endpoint},
         )
         return client.bucket(self.name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def redis_cluster(folder: Path) -> Iterator[list[Redis]]:
             node.client().execute_command("CLUSTER", "ADDSLOTS", *slots)
             node.client().execute_command("CLUSTER", "MEET", HOST, nodes[0].port)
         for node in nodes:
-            until(lambda node=node: _knows_all(node), "the Cluster is whole")  # type: ignore[misc]
+            until(partial(_knows_all, node), "the Cluster is whole")
         yield nodes
 
 
@@ -183,7 +184,7 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
             sentinels.append(sentinel)
         watched = Watched(master, replica, sentinels)
         for sentinel in sentinels:
-            until(lambda one=sentinel: _sees(one), "a Sentinel sees the others")  # type: ignore[misc]
+            until(partial(_sees, sentinel), "a Sentinel sees the others")
         yield watched
 
 

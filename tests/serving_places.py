@@ -40,8 +40,8 @@ class Served:
         return int(self.address.rpartition(":")[2])
 
     def client(self, **options: Any) -> httpx.Client:  # noqa: ANN401 -- httpx's own options
-        # Plain HTTP: to load certificates would take most of a test's time.
-        return httpx.Client(base_url=self.address, timeout=DEADLINE, verify=False, **options)  # noqa: S501
+        # To load certificates would take most of a test's time.
+        return httpx.Client(base_url=self.address, timeout=DEADLINE, verify=False, **options)  # noqa: S501 -- plain HTTP
 
     def post(self, body: object, **options: Any) -> httpx.Response:  # noqa: ANN401 -- as above
         with self.client() as client:

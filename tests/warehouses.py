@@ -368,7 +368,7 @@ class BigQueryDataset:
     @contextmanager
     def client(self) -> Iterator[bigquery.Client]:
         """The plain client."""
-        credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+        credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]  # not annotated there
             self.server.credentials_file
         )
         client = bigquery.Client(
@@ -379,7 +379,7 @@ class BigQueryDataset:
         try:
             yield client
         finally:
-            client.close()  # type: ignore[no-untyped-call]
+            client.close()  # type: ignore[no-untyped-call]  # not annotated there
 
     def put(self, table: pa.Table, name: str) -> None:
         """Make a table of these rows, in order."""

@@ -11,7 +11,7 @@ import pytest
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 
 from lodestar.adapters.files.formats import chunks, schema_of
-from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter
+from lodestar.adapters.objects.rows import ObjectReader, ObjectSink, ObjectWriter
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter
 from lodestar.errors import ExternalError
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract, every_kind_of_value
@@ -196,9 +196,9 @@ class TestParquetToAzure(InAzure, FirstComesFirst):
         assert self.content() == other
 
     @staticmethod
-    def send_what_waits(sink: object) -> None:
+    def send_what_waits(sink: ObjectSink) -> None:
         """Rows this few would wait for the end, and there would be nothing of them to drop."""
-        file = sink._file  # type: ignore[attr-defined]
+        file = sink._file
         file._send(len(file._waiting), last=False)
 
 

@@ -158,7 +158,7 @@ def test_a_user_and_a_password_of_any_characters_log_in(tmp_path: Path) -> None:
         RedisConnection(SecretStr("redis://:hunter2@host/x")),
         RedisConnection(SecretStr("redis://:hunter2@host/1"), mode="cluster"),
         RedisConnection(SecretStr("redis://:hunter2@host"), mode="sentinel"),
-        RedisConnection(SecretStr("redis://:hunter2@host"), mode="swarm"),  # type: ignore[arg-type]
+        RedisConnection(SecretStr("redis://:hunter2@host"), mode="swarm"),  # type: ignore[arg-type]  # so it is refused
         RedisConnection(SecretStr("redis://:hunter2@host"), timeout=0),
         RedisConnection(SecretStr("redis://:hunter2@host"), prefix="{a}"),
         RedisConnection(SecretStr("rediss://:hunter2@host"), ca_file=Path("/no/such/ca.pem")),

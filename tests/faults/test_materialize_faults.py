@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_a_killed_materialisation_resumes_to_the_offline_answer_of_every_key(
     whole, broken = int(share), views[int(share)]
     process = lodestar.start("features", "materialize", *UNTIL, cwd=project, env=TEAM)
     for view in views[:whole]:
-        reached(lambda view=view: store.watermark(view) is not None)  # type: ignore[misc]
+        reached(partial(is_written, store, view))
     due = written(server) + share % 1 * ENTITIES
     reached(lambda: written(server) > due)
     process.send_signal(signal.SIGKILL)
@@ -119,6 +120,10 @@ def written(server: Redis) -> int:
     """How many rows Redis was told to keep."""
     told = server.client().info("commandstats")
     return int(told.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+def is_written(store: OnlineStore, view: FeatureView) -> bool:
+    return store.watermark(view) is not None
 
 
 def reached(goal: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ from tests.parted import place_of_project
 from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.errors import DataError, LodestarError, SchemaError
 from lodestar.interface.data import SpineReader
-from lodestar.interface.parts import Division
+from lodestar.interface.parts import Division, PartitionedReader
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def test_folders_that_are_named_for_columns_are_columns(project: Path) -> None:
     expected = {"n": [4, 1, 2, 3], "day": [10, 2, 2, 2], "shop": [None, "a b", "a b", "c"]}
     assert rows(project, "data/events") == expected
     found = reader(project, "data/events")
-    with found.parts(Division(chunk_rows=10, part_rows=3)) as divided:  # type: ignore[attr-defined]
+    assert isinstance(found, PartitionedReader)
+    with found.parts(Division(chunk_rows=10, part_rows=3)) as divided:
+        assert divided.parts is not None
         together = [pa.Table.from_batches(part.read()).to_pydict() for part in divided.parts]
         assert [part.rows for part in divided.parts] == [3, 1]
         assert len({part.digest() for part in divided.parts}) == 2
@@ -91,9 +93,11 @@ def test_columns_may_come_in_another_order_but_not_be_others(project: Path) -> N
     assert "- name: missing" in said
     assert "+ other: not in data/rows/a.parquet" in said
     assert "~ n: double, int64 in data/rows/a.parquet" in said
+    found = reader(project, "data/rows")
+    assert isinstance(found, PartitionedReader)
     with (
         pytest.raises(SchemaError, match=r"the columns of data/rows/c\.parquet"),
-        reader(project, "data/rows").parts(Division(10, 10)),  # type: ignore[attr-defined]
+        found.parts(Division(10, 10)),
     ):
         pass
 

@@ -91,8 +91,8 @@ def test_times_without_a_zone_mean_what_they_mean_in_files(place: Place, zone: s
     """Through both changes of the clock; where it shows an hour twice the later one counts."""
     start = datetime(2024, 10, 24)  # noqa: DTZ001 -- local
     local = [start + number * HOUR / 2 for number in range(15 * 24 * 2)]
-    local += [datetime(2024, 3, 10, 2, minute) for minute in range(0, 60, 7)]  # noqa: DTZ001
-    local += [datetime(2024, 3, 31, 2, minute) for minute in range(0, 60, 7)]  # noqa: DTZ001
+    local += [datetime(2024, 3, 10, 2, minute) for minute in range(0, 60, 7)]  # noqa: DTZ001 -- local
+    local += [datetime(2024, 3, 31, 2, minute) for minute in range(0, 60, 7)]  # noqa: DTZ001 -- local
     plain = pa.array(local, pa.timestamp("us"))
     users = pa.array(["u"] * len(local))
     rows = pa.table({"user_id": users, "event_timestamp": plain, "moment": plain})

@@ -48,7 +48,9 @@ def fitted(table: pa.Table, *, grouped: bool) -> SimpleScaler:
     return scaler
 
 
-def features(scaler: SimpleScaler, table: pa.Table, kind: Any = np.float64) -> NDArray[Any]:  # noqa: ANN401
+def features(
+    scaler: SimpleScaler, table: pa.Table, kind: type[np.floating[Any]] = np.float64
+) -> NDArray[Any]:
     return scaler.transform(table, dtype=kind).array()
 
 

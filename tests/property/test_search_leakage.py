@@ -38,8 +38,8 @@ def fitted_in_a_trial(problem: TrialProblem, seed: int) -> tuple[bytes, bytes]:
         made.append(Kept())
         return made[-1]
 
-    class Remembering(problem.learner.family.__class__):  # type: ignore[name-defined,misc]  # any
-        def fit(self, estimator: Any, features: Any, truth: Truth) -> None:  # noqa: ANN401
+    class Remembering(problem.learner.family.__class__):  # type: ignore[name-defined,misc]  # whichever class it is
+        def fit(self, estimator: Any, features: Any, truth: Truth) -> None:  # noqa: ANN401 -- a library's
             super().fit(estimator, features, truth)
             models.append(estimator)
 
@@ -214,8 +214,8 @@ def test_where_a_trial_stops_depends_on_its_own_validation_rows_alone(
     given_ = {"n_estimators": 40, "n_jobs": 1, "learning_rate": 0.5}
     models: list[Any] = []
 
-    class Remembering(problem.learner.family.__class__):  # type: ignore[name-defined,misc]  # any
-        def fit_watched(self, estimator: Any, *rest: Any) -> None:  # noqa: ANN401
+    class Remembering(problem.learner.family.__class__):  # type: ignore[name-defined,misc]  # whichever class it is
+        def fit_watched(self, estimator: Any, *rest: Any) -> None:  # noqa: ANN401 -- a library's
             super().fit_watched(estimator, *rest)
             models.append(estimator.get_booster())
 

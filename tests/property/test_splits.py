@@ -8,6 +8,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from tests.examples import examples
 
+from lodestar.core.results import IntArray
 from lodestar.core.splitter import Split, Splitter
 from lodestar.errors import DataError
 from lodestar.settings import recipe
@@ -46,7 +47,7 @@ def a_splitter(method: str, share: float, seed: int, gap: float) -> Splitter:
     return Splitter(recipe.Split.model_validate(section), task="classification", timestamp_col="at")
 
 
-def is_sound(frame: pd.DataFrame, positions: Any, split: Split, gap: float) -> None:  # noqa: ANN401
+def is_sound(frame: pd.DataFrame, positions: IntArray, split: Split, gap: float) -> None:
     both = np.concatenate([split.train, split.test])
     assert len(split.train)
     assert len(split.test)

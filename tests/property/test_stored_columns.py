@@ -6,8 +6,8 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its types are published apart
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # its types are published apart
 from hypothesis import given
 
 from lodestar.adapters.feast import layout as feast_layout

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -142,8 +143,10 @@ def test_a_rule_that_is_gone_takes_its_alerts_along() -> None:
 @pytest.mark.parametrize(
     ("over", "beyond"), [("last", False), ("mean", True), ("min", False), ("max", True)]
 )
-def test_a_window_is_judged_as_the_rule_says(over: str, *, beyond: bool) -> None:
-    rule = Rule("r", "drift.columns", above=1, window=HOUR, over=over)  # type: ignore[arg-type]
+def test_a_window_is_judged_as_the_rule_says(
+    over: Literal["last", "mean", "min", "max"], *, beyond: bool
+) -> None:
+    rule = Rule("r", "drift.columns", above=1, window=HOUR, over=over)
     steps = [(0, 9), (1, 9), (2_000, 4), (3_700, 0)]  # the first two have left by the end
     assert bool(after(rule, steps=steps)[-1].alerts) is beyond
     if over == "mean":

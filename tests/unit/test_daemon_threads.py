@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_no_more_calls_run_at_a_time_than_there_may_be_threads() -> None:
 def test_one_call_after_another_needs_one_thread() -> None:
     threads = DaemonThreads(8, "one")
     for number in range(20):
-        assert threads.submit(lambda number=number: number).result(10) == number  # type: ignore[misc]
+        assert threads.submit(partial(int, number)).result(10) == number
         time.sleep(0.01)  # until the thread waits again
     assert running("one") <= 2
     threads.end()

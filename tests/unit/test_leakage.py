@@ -4,8 +4,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lodestar.core.leakage import inspect
-from lodestar.core.results import LeakageFinding
-from lodestar.core.splitter import Split
+from lodestar.core.results import LeakageFinding, Task
+from lodestar.core.splitter import Method, Split
 
 ROWS = 1_000
 FEATURES = ["a", "b", "colour"]
@@ -24,9 +24,9 @@ def a_frame(rows: int = ROWS) -> pd.DataFrame:
     )
 
 
-def a_split(method: str = "random", rows: int = ROWS) -> Split:
+def a_split(method: Method = "random", rows: int = ROWS) -> Split:
     order = np.random.default_rng(1).permutation(rows)
-    return Split(np.sort(order[rows // 5 :]), np.sort(order[: rows // 5]), method)  # type: ignore[arg-type]
+    return Split(np.sort(order[rows // 5 :]), np.sort(order[: rows // 5]), method)
 
 
 def a_target(classes: int = 2, rows: int = ROWS) -> NDArray[np.int64]:
@@ -37,16 +37,16 @@ def found(
     frame: pd.DataFrame,
     target: NDArray[np.generic] | None = None,
     *,
-    task: str = "classification",
+    task: Task = "classification",
     features: list[str] | None = None,
-    method: str = "random",
+    method: Method = "random",
 ) -> tuple[LeakageFinding, ...]:
     return inspect(
         frame,
         a_split(method, len(frame)),
         feature_cols=features or FEATURES,
         target=a_target(rows=len(frame)) if target is None else target,
-        task=task,  # type: ignore[arg-type]
+        task=task,
         entity_keys=["member"],
         timestamp_col="at",
     )

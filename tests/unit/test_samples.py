@@ -21,7 +21,7 @@ from lodestar.settings.recipe import HyperparameterRange, Recipe
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
-SECOND_DISK = Path("/dev/shm")  # noqa: S108 - a mount of its own is what the test needs
+SECOND_DISK = Path("/dev/shm")  # noqa: S108 -- a mount of its own is what the test needs
 # Of the first YAML block of the blueprint's section 2.2.
 BLUEPRINT_RECIPE = "d85b9b806451907d9f51450543c41e71870b126e95789bb2f1380a712217fbbf"
 SHAPES = {
@@ -123,7 +123,9 @@ def test_a_sample_recipe_is_valid_and_its_loader_has_the_columns_it_names(
     if source.endswith(".sql"):
         select = sqlglot.parse_one((project / source).read_text("utf-8"), dialect="postgres")
         assert isinstance(select, exp.Select)
-        source = f"data/{select.find(exp.Table).name}.parquet"  # type: ignore[union-attr]
+        table = select.find(exp.Table)
+        assert table is not None
+        source = f"data/{table.name}.parquet"
         named = set(select.named_selects) - {"*"}
     else:
         named = set()

@@ -402,8 +402,10 @@ def test_a_recipe_in_a_folder_below_is_found_by_path(project: Path) -> None:
     assert load_settings(project, "recipes/team/second.yaml", variables={}).loaded.name == "second"
 
 
-def test_a_recipe_outside_the_project_is_refused(project: Path, tmp_path_factory: Any) -> None:  # noqa: ANN401
-    outside: Path = tmp_path_factory.mktemp("outside") / "evil.yaml"
+def test_a_recipe_outside_the_project_is_refused(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "evil.yaml"
     outside.write_text(RECIPE)
     (project / "recipes/link.yaml").symlink_to(outside)
     for name in (

@@ -107,8 +107,10 @@ def test_the_evaluation_is_that_of_the_models_own_predictions() -> None:
 
 
 def test_keys_and_target_are_no_features() -> None:
-    assert train(a_table()).model.preprocessor.to_json()["columns"][0]["name"] == "a"  # type: ignore[attr-defined]
-    assert train(a_table()).roles.inputs == ("a", "city")
+    trained = train(a_table())
+    assert trained.roles.inputs == ("a", "city")
+    assert isinstance(trained.model.preprocessor, SimpleScaler)
+    assert trained.model.preprocessor.to_json()["columns"][0]["name"] == "a"
 
 
 def test_hyperparameters_reach_the_estimator() -> None:

@@ -1,7 +1,6 @@
 """YAML as values that know their lines: every way in which a file can be bad is told, none raises."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -198,7 +197,7 @@ def test_an_overlay_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> Non
         ("${HOME}", "${HOME}"),
     ],
 )
-def test_an_overrides_value_is_read_as_yaml(text: str, value: Any) -> None:  # noqa: ANN401
+def test_an_overrides_value_is_read_as_yaml(text: str, value: object) -> None:
     assert parse_value(text) == value
     assert type(parse_value(text)) is type(value)
 

@@ -36,6 +36,7 @@ def serialized(self: S3Response, result: ActionResult) -> Any:  # noqa: ANN401 -
 
 
 if __name__ == "__main__":
-    FakeMultipart.__init__ = made  # type: ignore[method-assign]
-    S3Response.serialized = serialized  # type: ignore[assignment, method-assign]
+    # moto has no other place for what it does not do.
+    FakeMultipart.__init__ = made  # type: ignore[method-assign]  # as said above
+    S3Response.serialized = serialized  # type: ignore[assignment, method-assign]  # as said above
     main(sys.argv[1:])

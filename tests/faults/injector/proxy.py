@@ -12,6 +12,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -139,8 +140,8 @@ class Proxy:
             time.sleep(TICK)
 
     @staticmethod
-    def _start(target: object, *args: object) -> None:
-        threading.Thread(target=target, args=args, daemon=True).start()  # type: ignore[arg-type]
+    def _start(target: Callable[..., object], *args: object) -> None:
+        threading.Thread(target=target, args=args, daemon=True).start()
 
 
 def _end(one: socket.socket) -> None:

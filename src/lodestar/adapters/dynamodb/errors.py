@@ -71,19 +71,17 @@ def their_errors() -> tuple[type[Exception], ...]:
 
 def refusal_of(error: BaseException) -> str | None:
     """The code of what DynamoDB answered; None where it did not answer."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict) or "Error" not in response:
-        return None
-    return str(response["Error"].get("Code", "Unknown"))
+    response = _response(error)
+    return None if response is None else str(response["Error"].get("Code", "Unknown"))
 
 
 def is_throttled(error: BaseException) -> bool:
     """Whether DynamoDB asks to come again later."""
-    code = refusal_of(error)
-    if code is None:
+    response = _response(error)
+    if response is None:
         return False
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)  # type: ignore[attr-defined]
-    return code in THROTTLED | BUSY or status >= SERVER_FAULT
+    status: int = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return refusal_of(error) in THROTTLED | BUSY or status >= SERVER_FAULT
 
 
 def is_broken_off(error: BaseException) -> bool:
@@ -144,8 +142,15 @@ def _refused(
     return RefusedError(what, code=code, hint=hint)
 
 
+def _response(error: BaseException) -> dict[str, Any] | None:
+    """What was answered, as botocore's errors carry it."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, dict) and "Error" in response else None
+
+
 def _said(error: BaseException, secrets: Sequence[str]) -> str:
-    said: str = first_line(Exception(error.response["Error"].get("Message", "")))  # type: ignore[attr-defined]
+    response = _response(error) or {"Error": {}}
+    said: str = first_line(Exception(response["Error"].get("Message", "")))
     return "" if any(secret in said for secret in secrets) else f" ({said[:300]})"
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mmh3
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its types are published apart
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # its types are published apart
 
 from lodestar.adapters.online.columns import ColumnParsers
 from lodestar.adapters.online.rows import EVENT, Entity

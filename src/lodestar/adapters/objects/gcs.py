@@ -93,7 +93,7 @@ class GCSStore:
 
         try:
             key = json.loads(self._key)
-            return Credentials.from_service_account_info(key, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+            return Credentials.from_service_account_info(key, scopes=[_SCOPE])  # type: ignore[no-untyped-call]  # not annotated there
         except (ValueError, KeyError, TypeError):  # their words may quote the key
             problem = "data.gcs.credentials is not the JSON of a service account's key"
             raise StoreError(Trouble.CREDENTIALS, problem) from None

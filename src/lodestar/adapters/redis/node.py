@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.connection import Connection, SSLConnection
@@ -78,13 +78,23 @@ class _Socket:
         return CLOCK.left(self._otherwise) if self._waits else 0.0
 
 
+class _Connection(Protocol):
+    """What we use of the driver's connections, most of which is not annotated there."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def pack_commands(self, commands: Sequence[Words]) -> Any: ...  # noqa: ANN401 -- the driver's
+    def send_packed_command(self, command: Any) -> None: ...  # noqa: ANN401 -- the driver's
+    def read_response(self, *, disable_decoding: bool) -> Any: ...  # noqa: ANN401 -- whatever Redis says
+
+
 class Timed(Connection):
     """A plain connection."""
 
     def _connect(self) -> _Socket:
         otherwise = float(self.socket_timeout or 0)
         self.socket_connect_timeout = CLOCK.left(otherwise)
-        return _Socket(super()._connect(), otherwise)  # type: ignore[no-untyped-call]
+        return _Socket(super()._connect(), otherwise)  # type: ignore[no-untyped-call]  # not annotated there
 
 
 class TimedTLS(SSLConnection):
@@ -94,7 +104,7 @@ class TimedTLS(SSLConnection):
         otherwise = float(self.socket_timeout or 0)
         self.socket_connect_timeout = self.socket_timeout = CLOCK.left(otherwise)
         try:
-            return _Socket(super()._connect(), otherwise)  # type: ignore[no-untyped-call]
+            return _Socket(super()._connect(), otherwise)  # type: ignore[no-untyped-call]  # not annotated there
         finally:
             self.socket_timeout = otherwise
 
@@ -102,12 +112,12 @@ class TimedTLS(SSLConnection):
 class Node:
     """One server, and the connections to it that nobody is using."""
 
-    def __init__(self, make: Callable[[], Connection]) -> None:
+    def __init__(self, make: Callable[[], _Connection]) -> None:
         self._make = make
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[_Connection] = deque()
         self._owner = os.getpid()
 
-    def take(self) -> tuple[Connection, bool]:
+    def take(self) -> tuple[_Connection, bool]:
         """A connection, and whether it is a new one."""
         if self._owner != os.getpid():  # a forked process must not talk on its parent's sockets
             self._idle, self._owner = deque(), os.getpid()
@@ -115,17 +125,17 @@ class Node:
             return self._idle.pop(), False
         except IndexError:
             connection = self._make()
-            connection.connect()  # type: ignore[no-untyped-call]
+            connection.connect()
             return connection, True
 
-    def give(self, connection: Connection) -> None:
+    def give(self, connection: _Connection) -> None:
         """Take back a connection whose answers were all read."""
         self._idle.append(connection)
 
     def drain(self) -> None:
         """Close what is idle."""
         while self._idle:
-            self._idle.pop().disconnect()  # type: ignore[no-untyped-call]
+            self._idle.pop().disconnect()
 
 
 def converse(asked: Sequence[tuple[Node, Sequence[Words]]]) -> list[list[Any]]:
@@ -145,29 +155,29 @@ def converse(asked: Sequence[tuple[Node, Sequence[Words]]]) -> list[list[Any]]:
 
 
 def _once(asked: Sequence[tuple[Node, Sequence[Words]]], new: list[bool]) -> list[list[Any]]:
-    taken: list[Connection] = []
+    taken: list[_Connection] = []
     try:
         for node, commands in asked:
             connection, is_new = node.take()
             taken.append(connection)
             new.append(is_new)
-            packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
-            connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
+            packed = connection.pack_commands(commands)
+            connection.send_packed_command(packed)
         answers = [
             [_answer(connection) for _ in commands]
             for connection, (_, commands) in zip(taken, asked, strict=True)
         ]
     except BaseException:
         for connection in taken:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
         raise
     for connection, (node, _) in zip(taken, asked, strict=True):
         node.give(connection)
     return answers
 
 
-def _answer(connection: Connection) -> Any:  # noqa: ANN401 -- whatever Redis says
+def _answer(connection: _Connection) -> Any:  # noqa: ANN401 -- whatever Redis says
     try:
-        return connection.read_response(disable_decoding=True)  # type: ignore[no-untyped-call]
+        return connection.read_response(disable_decoding=True)
     except redis.ResponseError as error:
         return error

@@ -7,6 +7,7 @@ what a Cluster redirects, and what met a connection that the server had closed w
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -194,8 +195,8 @@ class _Sentinel(_Client):
         # Sentinels seldom have a password; those that have one share the master's.
         for login in ({"username": None, "password": None}, {}):
             kind = TimedTLS if self._address.tls else Timed
-            connection = kind(host=place[0], port=place[1], **{**self._options, **login})
-            node = Node(lambda made=connection: made)  # type: ignore[misc]
+            options = {**self._options, **login}
+            node = Node(partial(kind, host=place[0], port=place[1], **options))
             ((answer,),) = converse([(node, [question])])
             node.drain()
             if not isinstance(answer, redis.AuthenticationError):

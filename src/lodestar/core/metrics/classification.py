@@ -54,7 +54,7 @@ class ClassificationRows:
         return tuple((r, own[r.order, None].astype(np.float64)) for r, own in ranked)
 
     @cached_property
-    def membership(self) -> Any:  # noqa: ANN401 (scipy has no types)
+    def membership(self) -> Any:  # noqa: ANN401 -- scipy has no types
         """Sparse (3k, n): rows that are hit, true and predicted, per class."""
         from scipy.sparse import csr_array
 
