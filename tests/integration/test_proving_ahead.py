@@ -1,13 +1,17 @@
 """Whoever trains or promotes a run where it may be served proves how it is scored, once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.conftest import SMALL, Lodestar, edited
 from tests.served_projects import write_served_config
 
+from lodestar.artifact.register import OpenedRun
+from lodestar.artifact.wrapper import PAYLOAD, PyfuncWrapper
 from lodestar.interface.progress import Silent
-from lodestar.serving.proving import prove_ahead
+from lodestar.pipelines.promotion import promote
+from lodestar.serving.proving import prove_ahead, prove_loaded
 from lodestar.settings.loading import load_config
 
 
@@ -41,6 +45,24 @@ def test_training_proves_where_the_run_may_be_served(lodestar: Lodestar, project
     told = Told()
     prove_ahead(load_config(project, "served", variables={}), done.json["run_id"], told)
     assert (told.stages, told.notes) == ([], [])
+
+
+def test_a_promotion_proves_what_it_has_loaded_and_loads_nothing_again(
+    lodestar: Lodestar, project: Path
+) -> None:
+    done = lodestar("train", "-r", "breast_cancer", *SMALL, "--json", cwd=project).succeeded()
+    write_served_config(project, "served")
+    environment = load_config(project, "served", variables={})
+    told = Told()
+
+    def proven(run: OpenedRun, wrapper: PyfuncWrapper) -> None:
+        shutil.rmtree(run.folder / PAYLOAD / "components")
+        prove_loaded(environment, run, wrapper, told)
+
+    run_id = done.json["run_id"]
+    promote(environment, run_id, "champion", force=False, tell=told, then=proven)
+    assert told.notes == []
+    assert len(plans(project)) == 1
 
 
 @pytest.mark.faults

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from lodestar.cli.edge import guarded
 from lodestar.cli.options import Env, Json, RunId, the_environment
-from lodestar.cli.serving import prove_ahead
+from lodestar.cli.serving import prove_loaded
 
 __all__ = ["add_promotion_commands"]
 
@@ -42,8 +43,14 @@ def promote(
         from lodestar.pipelines.promotion import promote as run
 
         with out.progress() as progress:
-            promoted = run(environment, run_id, alias, force=force, tell=progress)
-            prove_ahead(environment, promoted.now.run_id, progress)
+            promoted = run(
+                environment,
+                run_id,
+                alias,
+                force=force,
+                tell=progress,
+                then=partial(prove_loaded, environment, tell=progress),
+            )
         out.show(PromotionView(promoted))
 
 

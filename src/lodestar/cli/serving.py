@@ -13,10 +13,11 @@ from lodestar.cli.options import Env, RunId, the_environment
 
 if TYPE_CHECKING:
     from lodestar.artifact.register import OpenedRun
+    from lodestar.artifact.wrapper import PyfuncWrapper
     from lodestar.interface.progress import Progress
     from lodestar.settings.loading import Environment
 
-__all__ = ["add_serving_commands", "prove_ahead"]
+__all__ = ["add_serving_commands", "prove_ahead", "prove_loaded"]
 
 
 def add_serving_commands(app: typer.Typer) -> None:
@@ -81,10 +82,23 @@ def serve_api(
 
 def prove_ahead(environment: Environment, run_id: str, tell: Progress) -> None:
     """Prove now how a run is scored, where it may be served: its first start is then quick."""
+    if _may_prove(environment):
+        from lodestar.serving.proving import prove_ahead as prove
+
+        prove(environment, run_id, tell)
+
+
+def prove_loaded(
+    environment: Environment, run: OpenedRun, wrapper: PyfuncWrapper, tell: Progress
+) -> None:
+    """Do so where the artifact is loaded already."""
+    if _may_prove(environment):
+        from lodestar.serving.proving import prove_loaded as prove
+
+        prove(environment, run, wrapper, tell)
+
+
+def _may_prove(environment: Environment) -> bool:
     config = environment.config
     extra = find_spec("msgspec")  # of lodestar-ml[serving]
-    if config.environment.serving == "blocked" or not config.serving.native or extra is None:
-        return
-    from lodestar.serving.proving import prove_ahead as prove
-
-    prove(environment, run_id, tell)
+    return config.environment.serving == "allowed" and config.serving.native and extra is not None

@@ -1,10 +1,12 @@
 """Give a run an alias such as `champion`, after a look at its artifact; give it back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lodestar.artifact.aliases import Holder, Moved
 from lodestar.artifact.contract import contract_of
 from lodestar.artifact.references import check_alias
+from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.store import RunStore
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.errors import ArtifactError
@@ -30,9 +32,17 @@ class Promotion:
 
 
 def promote(
-    environment: Environment, reference: str, alias: str, *, force: bool, tell: Progress
+    environment: Environment,
+    reference: str,
+    alias: str,
+    *,
+    force: bool,
+    tell: Progress,
+    then: Callable[[OpenedRun, PyfuncWrapper], None] | None = None,
 ) -> Promotion:
     """Verify a run's artifact, hold its contract against the present holder's, and move the alias.
+
+    `then` is given the artifact, which is loaded, once the alias is moved.
 
     Raises:
         UsageError: no name for an alias, or no such run.
@@ -44,15 +54,18 @@ def promote(
     tell.stage("Verifying the artifact")
     with store.opened(reference) as opened:
         wrapper, warnings = load_wrapper(opened.folder, digest=opened.digest)
-    for note in (*opened.notes, *warnings):
-        tell.note(note)
-    tell.stage("Comparing it with the present holder")
-    holder = store.holder(wrapper.contents.recipe_name, alias)
-    differences: tuple[str, ...] = ()
-    if holder is not None and holder.run_id != opened.run_id:
-        differences = _differences(store, holder, wrapper, force=force)
-    tell.stage("Moving the alias")
-    return _promotion(store.promote(opened.run_id, alias), differences)
+        for note in (*opened.notes, *warnings):
+            tell.note(note)
+        tell.stage("Comparing it with the present holder")
+        holder = store.holder(wrapper.contents.recipe_name, alias)
+        differences: tuple[str, ...] = ()
+        if holder is not None and holder.run_id != opened.run_id:
+            differences = _differences(store, holder, wrapper, force=force)
+        tell.stage("Moving the alias")
+        moved = store.promote(opened.run_id, alias)
+        if then is not None:
+            then(opened, wrapper)
+    return _promotion(moved, differences)
 
 
 def rollback(environment: Environment, alias: str, recipe: str | None) -> Promotion:

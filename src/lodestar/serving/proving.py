@@ -1,5 +1,7 @@
 """How an artifact is scored is proven once on a machine, and kept for all that serve it there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ from pyarrow import feather
 
 from lodestar.artifact.contents import ArtifactContents
 from lodestar.artifact.register import OpenedRun
-from lodestar.artifact.wrapper import PAYLOAD, load_wrapper, open_contents
+from lodestar.artifact.wrapper import PAYLOAD, PyfuncWrapper, load_wrapper, open_contents
 from lodestar.errors import ArtifactError, LodestarError
 from lodestar.factory.environment import EnvironmentFactory
 from lodestar.interface.progress import Progress
@@ -22,8 +24,17 @@ from lodestar.serving.scoring import RowScorer
 from lodestar.serving.state import ServedRun
 from lodestar.settings.loading import Environment
 
-__all__ = ["is_proven", "kept", "probe_rows", "prove", "prove_ahead", "repeat"]
+__all__ = [
+    "is_proven",
+    "kept",
+    "probe_rows",
+    "prove",
+    "prove_ahead",
+    "prove_loaded",
+    "repeat",
+]
 
+PROVING = "Proving how it is scored when it is served"
 # The libraries whose trees are scored without them.
 PLANNED = frozenset({"xgboost", "lightgbm", "causal"})
 
@@ -40,7 +51,11 @@ def is_proven(project: Path, run: OpenedRun) -> bool:
         ArtifactError: tampered with, or for other versions.
     """
     contents, _ = open_contents(run.folder, digest=run.digest)
-    return contents.trained_model.kind not in PLANNED or plan_path(project, run.digest).is_file()
+    return not _is_due(project, contents, run.digest)
+
+
+def _is_due(project: Path, contents: ArtifactContents, digest: str) -> bool:
+    return contents.trained_model.kind in PLANNED and not plan_path(project, digest).is_file()
 
 
 def prove_ahead(environment: Environment, run_id: str, tell: Progress) -> None:
@@ -48,11 +63,26 @@ def prove_ahead(environment: Environment, run_id: str, tell: Progress) -> None:
 
     What stands in the way is told, and met again by whoever serves the run.
     """
+    with _told(tell), EnvironmentFactory(environment).store().opened(run_id) as run:
+        if not is_proven(environment.project, run):
+            tell.stage(PROVING)
+            prove(environment.project, ServedRun.of(run), native=True)
+
+
+def prove_loaded(
+    environment: Environment, run: OpenedRun, wrapper: PyfuncWrapper, tell: Progress
+) -> None:
+    """As `prove_ahead`, where the artifact has been verified and loaded already."""
+    with _told(tell):
+        if _is_due(environment.project, wrapper.contents, run.digest):
+            tell.stage(PROVING)
+            _keep(environment.project, wrapper, probe_rows(run.folder), run.digest)
+
+
+@contextmanager
+def _told(tell: Progress) -> Iterator[None]:
     try:
-        with EnvironmentFactory(environment).store().opened(run_id) as run:
-            if not is_proven(environment.project, run):
-                tell.stage("Proving how it is scored when it is served")
-                prove(environment.project, ServedRun.of(run), native=True)
+        yield
     except LodestarError as error:
         tell.note(f"how it is scored when it is served is not proven: {error.what}")
 
@@ -76,10 +106,14 @@ def prove(project: Path, run: ServedRun, *, native: bool) -> RowScorer:
     probe = probe_rows(folder)
     if not native:
         return row_scorer(wrapper, probe, native=False)
-    path = plan_path(project, run.digest)
+    return _keep(project, wrapper, probe, run.digest)
+
+
+def _keep(project: Path, wrapper: PyfuncWrapper, probe: pa.Table, digest: str) -> RowScorer:
+    path = plan_path(project, digest)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return keep_plan(wrapper, probe, path, digest=run.digest, native=True)
+        return keep_plan(wrapper, probe, path, digest=digest, native=True)
     except OSError:  # where nothing can be written, every start proves anew
         return row_scorer(wrapper, probe, native=True)
 
