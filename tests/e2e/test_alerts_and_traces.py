@@ -180,6 +180,36 @@ def test_a_commands_stages_are_spans_of_the_schedulers_trace(
         assert root.resource["service.name"] == "nightly"
 
 
+def test_a_search_and_a_check_for_drift_have_spans_too(lodestar: Lodestar, fresh: Trained) -> None:
+    with receiver() as at:
+        text = (
+            f"tracing: {{enabled: true, endpoint: '{at.url}'}}\n"
+            "hyperparameter_tuning: {enabled: true, parallelization: {n_jobs: 2}}\n"
+        )
+        (fresh.project / "config/searching.yaml").write_text(text)
+        env = {"APP_ENV": "searching"}
+        few = ("--set", "hyperparameter_tuning.n_trials=3")
+        words = ("train", "-r", "breast_cancer", *few, "--json")
+        done = lodestar(*words, cwd=fresh.project, env=env).succeeded()
+        (root,) = at.named("lodestar train")
+        assert at.children(root) == [
+            *("checking", "reading", "training", "searching", "training", "looking", "saving")
+        ]
+        (search,) = at.named("searching")
+        trials = [span for span in at.spans if span.parent == search.span_id]
+        assert {span.name for span in trials} == {"trial", "finalist"}
+        own = [span for span in trials if span.name == "trial"]
+        assert sorted(span.said["lodestar.trial"] for span in own) == [0, 1, 2]
+        states = [span.said["lodestar.state"] for span in own]
+        assert states.count("complete") == done.json["tuning"]["completed"]
+        words = ("monitor", "--run-id", fresh.run_id, "--data", "data/moved.parquet", "--json")
+        lodestar(*words, cwd=fresh.project, env=env).succeeded()
+        (root,) = at.named("lodestar monitor")
+        assert at.children(root) == ["verifying", "comparing"]
+        assert root.said["lodestar.run_id"] == fresh.run_id
+        assert root.said["lodestar.rows"] == 569
+
+
 def test_a_receiver_that_is_away_is_a_note(lodestar: Lodestar, fresh: Trained) -> None:
     text = "tracing: {enabled: true}\n"
     (fresh.project / "config/away.yaml").write_text(text)

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from tests.otlp_receiver import Receiver, receiver
+from tests.searching import Script, between, metric_of, searching
 from tests.served_versions import Scorer, lane, row, wine
 from tests.serving_app import made_edge
 
 from lodestar.adapters.otlp import Traces
+from lodestar.core.tuning.result import SearchLimits
+from lodestar.execution.traced import traced_trials
+from lodestar.interface.execution import TrialTask
 from lodestar.serving.access_log import Log
 from lodestar.serving.edge import Edge
 from lodestar.serving.fleet import Fleet
@@ -215,3 +219,42 @@ def test_a_server_without_tracing_does_not_import_what_traces() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def curve(task: TrialTask) -> dict[int, float]:
+    return {step: task.hyperparameters["x"] - 1 + step / 1_000 for step in (20, 40, 60)}
+
+
+def played(task: TrialTask) -> float | str:
+    """The first trial fails, which none can be pruned before; the others are worth what is found."""
+    return "ValueError: C4NARY" if task.number == 0 else float(task.hyperparameters["x"])
+
+
+def test_a_searchs_trials_are_parts_of_its_span_and_say_what_came_of_them(at: Receiver) -> None:
+    limits = SearchLimits(n_trials=20, seconds=60.0, candidates=3, splits=2, pruner="MedianPruner")
+    made = traces(at)
+    root = made.begin("searching")
+    executor = traced_trials(Script(played, curve=curve), root)
+    found = searching(executor, {"x": between(0.0, 1.0)}, metric_of("roc_auc"), limits).run()
+    root.end()
+    assert made.close(seconds=10)
+    (search,) = at.named("searching")
+    trials = {span.said["lodestar.trial"]: span for span in at.named("trial")}
+    assert sorted(trials) == list(range(20))
+    assert {record.state for record in found.history} == {"complete", "pruned", "failed"}
+    for record in found.history:
+        span = trials[record.number]
+        assert span.parent == search.span_id
+        assert search.began <= span.began <= span.ended <= search.ended
+        assert span.said.get("lodestar.value") == record.value
+        assert span.said["lodestar.state"] == record.state
+        assert span.said["lodestar.seconds"] == record.seconds
+        assert span.failed == (record.state == "failed")
+    scores = sum(len(finalist.scores) for finalist in found.finalists)
+    assert len(at.named("finalist")) == scores
+    assert "C4NARY" not in str(at.spans)
+
+
+def test_trials_that_nobody_traces_are_run_by_their_own_executor() -> None:
+    executor = Script(played)
+    assert traced_trials(executor, None) is executor

@@ -70,9 +70,19 @@ class OtelSpan:
         finally:
             span.end()
 
-    def part(self, name: str, began: int, ended: int, **said: Said) -> None:
+    def part(
+        self,
+        name: str,
+        began: int,
+        ended: int,
+        said: Mapping[str, Said],
+        *,
+        failed: bool = False,
+    ) -> None:
         """A part of it that is over (ns since 1970)."""
         span = self._tracer.start_span(name, self._within(), attributes=said, start_time=began)
+        if failed:
+            span.set_status(StatusCode.ERROR)
         span.end(ended)
 
     def say(self, said: Mapping[str, Said]) -> None:

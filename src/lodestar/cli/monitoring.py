@@ -11,6 +11,7 @@ import typer
 
 from lodestar.cli.edge import WORSE, guarded
 from lodestar.cli.options import Env, Json, Params, RunId, span_of, the_environment
+from lodestar.cli.tracing import traced
 from lodestar.errors import UsageError
 
 __all__ = ["FailOnDrift", "add_monitoring_commands"]
@@ -103,8 +104,11 @@ def monitor(
                 hint="give --labels",
             )
         asked = Asked(data, log, _moment("--since", since), _moment("--until", until), question)
-        with out.progress() as progress:
-            monitored = run(environment, run_id, asked, progress=progress)
+        with out.progress() as progress, traced(environment, "monitor", progress) as steps:
+            monitored = run(environment, run_id, asked, progress=steps)
+            steps.about(
+                recipe=monitored.recipe, run_id=monitored.run_id, rows=monitored.report.rows
+            )
         if html is not None:
             from lodestar.pipelines.monitoring_page import write_page
 

@@ -9,12 +9,15 @@ from rich.status import Status
 from rich.text import Text
 
 from lodestar.cli.edge import escape_control
+from lodestar.interface.tracing import Span
 
 __all__ = ["ConsoleProgress"]
 
 
 class ConsoleProgress:
     """Shows the stage, its rows and its speed; leaves a line with its time when it is over."""
+
+    span: Span | None = None
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -32,13 +32,18 @@ class Traced:
         self._span: Span | None = None
         self._rows = 0
 
+    @property
+    def span(self) -> Span | None:
+        """That of the stage."""
+        return self._span
+
     def stage(self, what: str) -> None:
         """A new stage begins, and the one before is over."""
         self.over()
         self._progress.stage(what)
         if self._root is not None and self._root.recorded:
             # The first word says the kind of stage; the rest names models and counts.
-            self._stage = self._root.child(what.split(maxsplit=1)[0].lower())
+            self._stage = self._root.child(what.split(maxsplit=1)[0].rstrip(",").lower())
             self._span = self._stage.__enter__()
             self._span.say({"lodestar.stage": what})
 

@@ -2,11 +2,18 @@
 
 from typing import Protocol
 
+from lodestar.interface.tracing import Span
+
 __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Told of stages and rows; never asked anything."""
+    """Told of stages and rows."""
+
+    @property
+    def span(self) -> Span | None:
+        """The stage's span, for a stage that has parts; None where nothing is recorded."""
+        ...
 
     def stage(self, what: str) -> None:
         """A new stage begins."""
@@ -27,6 +34,8 @@ class Progress(Protocol):
 
 class Silent:
     """Says nothing."""
+
+    span: Span | None = None
 
     def stage(self, what: str) -> None:
         """Say nothing."""

@@ -29,7 +29,15 @@ class Span(Protocol):
         """A part of it, which takes as long as the block; what is raised there is noted and raised."""
         ...
 
-    def part(self, name: str, began: int, ended: int, **said: str | float) -> None:
+    def part(
+        self,
+        name: str,
+        began: int,
+        ended: int,
+        said: Mapping[str, str | float],
+        *,
+        failed: bool = False,
+    ) -> None:
         """A part of it that is over (ns since 1970)."""
         ...
 

@@ -17,6 +17,7 @@ from lodestar.core.tuning.drafts import draft_share
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.errors import UsageError
+from lodestar.execution.traced import traced_trials
 from lodestar.factory.recipe import Factory
 from lodestar.interface.progress import Progress
 from lodestar.settings.config import HyperparameterTuning
@@ -49,7 +50,9 @@ def search_of(
         return None
 
     def search(problem: TrialProblem) -> TuningResult | None:
-        return _search(settings, factory, problem, data_digest, tell, resume=resume)
+        result = _search(settings, factory, problem, data_digest, tell, resume=resume)
+        tell.stage(f"Training with {'its defaults' if result is None else 'what was chosen'}")
+        return result
 
     return search
 
@@ -88,7 +91,7 @@ def _search(
             space=space,
             metric=problem.metric,
             limits=limits,
-            executor=executor,
+            executor=traced_trials(executor, tell.span),
             hyperparameters=lambda found, borrowed: with_threads(
                 problem.learner.family,
                 {**space.fixed, **found},

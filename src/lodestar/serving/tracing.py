@@ -55,8 +55,8 @@ class Stages:
         for span, count in asked.values():
             said = {"lodestar.rows": count, "lodestar.batch_rows": together}
             if self._reads:
-                span.part("read features", self._began, self._read, **said)
-            span.part("predict", self._read, self._scored, **said)
+                span.part("read features", self._began, self._read, said)
+            span.part("predict", self._read, self._scored, said)
 
 
 class RequestTraces:
