@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import litserve  # type: ignore[import-not-found]  # installed for this alone
-from serving_peers import FeastModel
+from serving_feast import FeastModel
 
 __all__ = ["CoreApi", "FeastApi", "serve"]
 

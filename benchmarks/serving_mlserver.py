@@ -6,7 +6,7 @@ from mlserver.types import (  # type: ignore[import-not-found]  # as above
     InferenceResponse,
     ResponseOutput,
 )
-from serving_peers import FeastModel
+from serving_feast import FeastModel
 
 __all__ = ["FeastRuntime"]
 

@@ -9,46 +9,21 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
+
+from serving_feast import FeastModel
 
 __all__ = ["PEERS", "peer_python"]
 
 HOST = "127.0.0.1"
-FEATURES = {
-    "user_demographics": ("age", "country_code"),
-    "user_purchase_summary": ("ltv", "total_purchase_count"),
-    "product_details": ("price", "category", "brand"),
-    "session_summary": ("time_on_page_seconds", "click_count"),
-}
-NUMBERS = ("age", "ltv", "total_purchase_count", "price", "time_on_page_seconds", "click_count")
-TEXTS = ("country_code", "category", "brand")
 CONSTANT = {
     "prediction": 1,
     "probabilities": {"0": 0.24151962995529175, "1": 0.7584803700447083},
     "run_id": "0123456789abcdef0123456789abcdef",
 }
 BATCH, WAIT = 64, 0.005  # what MLServer may gather, and for how long (seconds)
-
-
-class FeastModel:
-    """Keys in, probabilities of both classes out: Feast's `get_online_features` and a pipeline."""
-
-    def __init__(self) -> None:
-        import feast
-        import joblib
-
-        self._store: Any = feast.FeatureStore(repo_path=".")
-        self._model: Any = joblib.load("peer.joblib")
-        self._names = [f"{view}:{name}" for view, names in FEATURES.items() for name in names]
-
-    def probabilities(self, keys: Sequence[Mapping[str, str]]) -> list[list[float]]:
-        """One pair per entity, in order."""
-        found = self._store.get_online_features(features=self._names, entity_rows=list(keys))
-        frame = found.to_df()[[*NUMBERS, *TEXTS]].astype(dict.fromkeys(NUMBERS, "float64"))
-        told: list[list[float]] = self._model.predict_proba(frame).tolist()
-        return told
 
 
 def fastapi_feast(port: str) -> None:

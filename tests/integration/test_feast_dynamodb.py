@@ -31,6 +31,7 @@ from tests.dynamodb_places import (
 from tests.feast_places import NAMES, NOON, ROWS, catalog_of, changed
 
 from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore, FeastItems
+from lodestar.adapters.feast.online_stores import online_store_of
 from lodestar.adapters.feast.repository import FeastOnlineStore, FeastRepository, FeastStores
 from lodestar.adapters.feast.team import TeamRepository
 from lodestar.errors import ExternalError, NotAllowedError
@@ -221,8 +222,8 @@ def test_a_team_repository_on_dynamodb_is_read_by_our_own_client(
         encoding="utf-8",
     )
     team = TeamRepository(folder, timeout=20.0)
-    assert isinstance(team.online(), FeastDynamoDBStore)
-    with closing(team.online()) as store:
+    assert isinstance(online_store_of(team), FeastDynamoDBStore)
+    with closing(online_store_of(team)) as store:
         rows = store.read(CODES, every_feature_of(KINDS))
         assert rows.features.column("text").to_pylist() == ["é", "", None]
 

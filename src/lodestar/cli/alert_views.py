@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lodestar.cli.drawing import add_row, table_of
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
     from lodestar.core.alerts.rules import Alert

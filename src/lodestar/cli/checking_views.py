@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from lodestar.cli.edge import described, escape_control
+from lodestar.cli.edge import described
+from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
     from lodestar.pipelines.check_online import CheckedOnline, CheckedPiece

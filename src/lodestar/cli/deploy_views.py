@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from lodestar.cli.drawing import print_facts, print_next
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from lodestar.cli.escaping import escape_control
 from lodestar.errors import LodestarError, described
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from lodestar.cli.progress import ConsoleProgress
 
-__all__ = ["WORSE", "Out", "View", "described", "escape_control", "guarded"]
+__all__ = ["WORSE", "Out", "View", "described", "guarded"]
 
 INTERRUPTED = 130
 # What was asked for is done, and its answer is the bad news that an option asked to fail on.
@@ -146,10 +147,3 @@ def _stdout_kept_clean(*, wanted: bool) -> Iterator[TextIO]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def escape_control(text: str) -> str:
-    """Make control characters visible, so that data cannot write to the terminal."""
-    return "".join(
-        char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
-    )

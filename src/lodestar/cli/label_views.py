@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from lodestar.cli.drawing import add_row, table_of
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 from lodestar.cli.verdicts import STYLES, performance_json, print_performance
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lodestar.cli.drawing import print_facts
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 from lodestar.cli.label_views import labels_json, print_labels
 from lodestar.cli.verdicts import drift_json, print_drift
 

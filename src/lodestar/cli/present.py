@@ -26,7 +26,8 @@ from lodestar.cli.drawing import (
     table_of,
     tuning_json,
 )
-from lodestar.cli.edge import described, escape_control
+from lodestar.cli.edge import described
+from lodestar.cli.escaping import escape_control
 from lodestar.cli.verdicts import drift_json, performance_json, print_drift, print_performance
 
 if TYPE_CHECKING:

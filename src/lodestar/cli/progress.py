@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 from lodestar.interface.tracing import Span
 
 __all__ = ["ConsoleProgress"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from lodestar.cli.drawing import add_row, print_facts, print_next, table_of
-from lodestar.cli.edge import described, escape_control
+from lodestar.cli.edge import described
+from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from lodestar.cli.drawing import table_of
-from lodestar.cli.edge import escape_control
+from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -13,21 +13,19 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from lodestar.adapters.feast.layout import PARSERS, time_bytes, value_bytes
+from lodestar.adapters.feast.project import FeastProject, close_connections
 from lodestar.adapters.online.rows import Entity, Questions, Version, newest_by_chunk
 from lodestar.adapters.online.threaded_reader import ThreadedReader
 from lodestar.errors import ExternalError
 from lodestar.interface.features import OnlineReader, OnlineRows, SelectedFeatures
 from lodestar.settings.features import FeatureView
 
-if TYPE_CHECKING:
-    from lodestar.adapters.feast.project import FeastProject
-
-__all__ = ["FeastProviderStore", "close_connections"]
+__all__ = ["FeastProviderStore"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
@@ -36,7 +34,7 @@ T = TypeVar("T")
 class FeastProviderStore:
     """One caller at a time: Feast's stores share one connection."""
 
-    def __init__(self, repository: "FeastProject") -> None:
+    def __init__(self, repository: FeastProject) -> None:
         # Feast hands PostgreSQL times without a zone, which are read in the session's.
         os.environ.setdefault("PGTZ", "UTC")
         self._repository = repository
@@ -169,35 +167,12 @@ class FeastProviderStore:
                 self._turn.release()
 
 
-def _late(repository: "FeastProject") -> ExternalError:
+def _late(repository: FeastProject) -> ExternalError:
     return ExternalError(
         f"Feast's online store of {repository.project!r} did not answer within "
         f"{repository.timeout:g} s",
         hint="is it overloaded, stopped or behind a firewall?",
     )
-
-
-def close_connections(store: Any) -> None:  # noqa: ANN401 -- feast.FeatureStore
-    """Close what Feast itself leaves open."""
-    from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore
-    from feast.infra.registry.sql import SqlRegistry
-
-    if isinstance(store.registry, SqlRegistry):
-        store.registry.write_engine.dispose()
-        store.registry.read_engine.dispose()
-    online = store.provider.online_store
-    _close_aws(online)
-    if isinstance(online, PostgreSQLOnlineStore) and online._conn is not None:  # noqa: SLF001 -- Feast has no way to close it
-        online._conn.close()  # noqa: SLF001 -- as above
-
-
-def _close_aws(online: Any) -> None:  # noqa: ANN401 -- one of Feast's online stores
-    """The connections of Feast's DynamoDB store, which it has made by `apply`."""
-    resource = getattr(online, "_dynamodb_resource", None)
-    clients = (getattr(online, "_dynamodb_client", None), resource and resource.meta.client)
-    for client in clients:
-        if client is not None:
-            client.close()
 
 
 def _key(view: FeatureView, entity: Entity) -> Any:  # noqa: ANN401 -- Feast's protobuf

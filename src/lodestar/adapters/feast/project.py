@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from lodestar.adapters.drivers import from_extra
 from lodestar.adapters.dynamodb.errors import refusal_of
@@ -18,16 +18,10 @@ from lodestar.errors import ExternalError, UsageError
 from lodestar.settings.dynamodb import DynamoDBStore
 from lodestar.settings.features import FeatureCatalog, FeatureView
 
-if TYPE_CHECKING:
-    from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore
-    from lodestar.adapters.feast.online import FeastProviderStore
-    from lodestar.adapters.feast.redis import FeastRedisStore
-
-__all__ = ["METRICS_FOLDERS", "FeastProject", "FeastTables", "imported_feast"]
+__all__ = ["METRICS_FOLDERS", "FeastProject", "FeastTables", "close_connections", "imported_feast"]
 
 # Where all processes of a server count together; Feast sets them for everybody when it is imported.
 METRICS_FOLDERS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
-LAYOUT_PACKAGES = ("mmh3", "google", "google.protobuf")
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -78,16 +72,6 @@ class FeastProject(ABC):
         """Feast's own object, for what this class does not offer."""
         return self.opened()
 
-    def online(self) -> "FeastRedisStore | FeastDynamoDBStore | FeastProviderStore":
-        """The online store of the project, as Feast lays it out."""
-        if self.redis_connection is not None:
-            return self._redis(self.redis_connection)
-        if self.dynamodb is not None:
-            return self._dynamodb(self.dynamodb)
-        from lodestar.adapters.feast.online import FeastProviderStore
-
-        return FeastProviderStore(self)
-
     def record(self, view: FeatureView, until: datetime) -> None:
         """Tell the registry until when a view was materialised."""
         with self.translated():
@@ -127,11 +111,8 @@ class FeastProject(ABC):
     def close(self) -> None:
         """Close the connections of Feast's object; it makes new ones when it is asked again."""
         store = self.__dict__.pop("store", None)
-        if store is None:
-            return
-        from lodestar.adapters.feast.online import close_connections
-
-        close_connections(store)
+        if store is not None:
+            close_connections(store)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -155,16 +136,6 @@ class FeastProject(ABC):
                 f"Feast's project {self.project!r} cannot be read or written: {reason}",
                 hint="are its registry and stores running, and are user and password right?",
             ) from (error if shown else None)
-
-    def _redis(self, connection: RedisConnection) -> "FeastRedisStore":
-        with from_extra("feast", *LAYOUT_PACKAGES):
-            from lodestar.adapters.feast.redis import FeastRedisStore
-        return FeastRedisStore(connection, self.project)
-
-    def _dynamodb(self, tables: "FeastTables") -> "FeastDynamoDBStore":
-        with from_extra("feast", *LAYOUT_PACKAGES):
-            from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore
-        return FeastDynamoDBStore(tables.store, tables.template, self.project)
 
 
 @dataclass(frozen=True)
@@ -201,3 +172,26 @@ def imported_feast() -> Any:  # noqa: ANN401 -- a module
         if name not in ours:
             os.environ.pop(name, None)
     return feast
+
+
+def close_connections(store: Any) -> None:  # noqa: ANN401 -- feast.FeatureStore
+    """Close what Feast itself leaves open."""
+    from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore
+    from feast.infra.registry.sql import SqlRegistry
+
+    if isinstance(store.registry, SqlRegistry):
+        store.registry.write_engine.dispose()
+        store.registry.read_engine.dispose()
+    online = store.provider.online_store
+    _close_aws(online)
+    if isinstance(online, PostgreSQLOnlineStore) and online._conn is not None:  # noqa: SLF001 -- Feast has no way to close it
+        online._conn.close()  # noqa: SLF001 -- as above
+
+
+def _close_aws(online: Any) -> None:  # noqa: ANN401 -- one of Feast's online stores
+    """The connections of Feast's DynamoDB store, which it has made by `apply`."""
+    resource = getattr(online, "_dynamodb_resource", None)
+    clients = (getattr(online, "_dynamodb_client", None), resource and resource.meta.client)
+    for client in clients:
+        if client is not None:
+            client.close()

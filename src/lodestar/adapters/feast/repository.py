@@ -22,6 +22,7 @@ from lodestar.adapters.feast.config import (
     secrets_of,
     table_template,
 )
+from lodestar.adapters.feast.online_stores import dynamodb_store, online_store_of, redis_store
 from lodestar.adapters.feast.project import FeastProject, FeastTables, imported_feast
 from lodestar.adapters.redis.connection import RedisConnection
 from lodestar.errors import UsageError
@@ -121,15 +122,15 @@ class FeastRepository(FeastProject):
     def forget(self, namespaces: Sequence[str]) -> None:
         """Drop the watermarks that stand beside the online rows."""
         if self.redis_connection is not None and namespaces:
-            self._redis(self.redis_connection).forget(namespaces)
+            redis_store(self.redis_connection, self.project).forget(namespaces)
         elif self.dynamodb is not None and namespaces:
-            with closing(self._dynamodb(self.dynamodb)) as store:
+            with closing(dynamodb_store(self.dynamodb, self.project)) as store:
                 store.forget(namespaces)
 
     def make_tables(self) -> None:
         """Make the tables that DynamoDB lacks as our config says; Feast keeps those that are there."""
         if self.dynamodb is not None:
-            with closing(self._dynamodb(self.dynamodb)) as store:
+            with closing(dynamodb_store(self.dynamodb, self.project)) as store:
                 for view in self.catalog.views.values():
                     store.tables.require(view)
 
@@ -204,7 +205,7 @@ class FeastOnlineStore:
 
     def __init__(self, repository: FeastProject) -> None:
         self._repository = repository
-        self._online = repository.online()
+        self._online = online_store_of(repository)
 
     def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
         """The values of n entities."""
