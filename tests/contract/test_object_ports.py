@@ -11,7 +11,8 @@ import pytest
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 
 from lodestar.adapters.files.formats import chunks, schema_of
-from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter
+from lodestar.adapters.objects.places import place_of
+from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter, _remove
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter
 from lodestar.errors import DataError, ExternalError, UsageError
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract, every_kind_of_value
@@ -158,6 +159,11 @@ class ClearsFolders(ObjectWriterContract):
         self.writer().clear(self.box.uri("a/b/"))
         self.writer().clear(self.box.uri("a/b/"))
         assert sorted(self.box.names()) == sorted(beside)
+
+    def test_what_somebody_else_removes_meanwhile_is_as_good_as_removed(self) -> None:
+        gone = place_of(self.box.uri("a/gone"))
+        with self.writer()._stores.opened(gone) as asking:
+            _remove(asking, [gone])
 
     def test_a_folder_of_no_bucket_cannot_be_cleared(self) -> None:
         elsewhere = self.box.uri("a/").replace(self.box.name, "lodestar-no-such-bucket")

@@ -49,6 +49,7 @@ def big(
     bigquery_server: EmulatedBigQuery, gcs_endpoint: str, tmp_path: Path, scoring: Scoring
 ) -> InBigQuery:
     made = bigquery_project(bigquery_server, gcs_endpoint, tmp_path / "other")
+    made.faults(file_rows=4_000, group_rows=100)
     made.put(pq.read_table(scoring.data(RECIPE)), RECIPE)
     return made
 

@@ -16,7 +16,14 @@ from tests.warehouse_projects import (
 )
 from tests.warehouses import EmulatedBigQuery, EmulatedSnowflake
 
-from lodestar.errors import DataError, ExternalError, LodestarError, NotAllowedError, SettingsError
+from lodestar.errors import (
+    DataError,
+    ExternalError,
+    LodestarError,
+    NotAllowedError,
+    SchemaError,
+    SettingsError,
+)
 from lodestar.interface.parts import Division, PartitionedReader
 from lodestar.pipelines.online_pieces import OnlinePieces, Said
 
@@ -245,6 +252,14 @@ def test_an_export_that_is_not_whole_is_not_taken_for_whole(big: InBigQuery, fil
         pass
 
 
+def test_an_export_of_other_columns_is_not_taken_for_the_querys(big: InBigQuery) -> None:
+    big.faults(names=["place", "id"])
+    with big.reader("SELECT id, place FROM spine").parts(division(big)) as divided:
+        assert divided.parts is not None
+        with pytest.raises(SchemaError, match="are not the query's"):
+            divided.parts[0].digest()
+
+
 def test_without_a_place_for_exports_one_session_reads(
     bigquery_server: EmulatedBigQuery, gcs_endpoint: str, tmp_path: Path
 ) -> None:
@@ -312,11 +327,10 @@ def test_a_result_that_is_gone_or_anothers_says_so(
 def test_a_result_that_is_not_whole_is_not_taken_for_whole(snow: InSnowflake) -> None:
     reader = snow.reader("SELECT id FROM spine")
     snow.schema.server.faults(chunk_rows=150, forgotten_chunk=2)
-    with (
-        pytest.raises(ExternalError, match="has 750 of 900 rows to give"),
-        reader.parts(division(snow)),
-    ):
-        pass
+    with reader.parts(division(snow)) as divided:
+        assert divided.parts is not None
+        with pytest.raises(ExternalError, match="150 of 300 rows came"):
+            divided.parts[0].digest()
     snow.schema.server.faults(chunk_rows=150)
     with reader.parts(division(snow)) as divided:
         assert divided.parts is not None

@@ -141,11 +141,15 @@ def export(rows: pa.Table, plan: Plan) -> dict[str, str]:
     if not client.bucket(bucket).exists():
         raise Refusal(404, "notFound", f"Not found: Cloud Storage bucket {bucket} does not exist")
     table = exported(rows, [one["type"] for one in plan.schema])
-    starts = range(0, max(table.num_rows, 1), FILE_ROWS)
+    if other := FAULTS.get("names"):
+        table = table.rename_columns(other)
+    most = FAULTS.get("file_rows", FILE_ROWS)
+    starts = range(0, max(table.num_rows, 1), most)
     for number, start in enumerate(starts):
         file = io.BytesIO()
-        written = table.slice(start, FILE_ROWS)
-        pq.write_table(written, file, row_group_size=GROUP_ROWS, store_schema=False)
+        written = table.slice(start, most)
+        size = FAULTS.get("group_rows", GROUP_ROWS)
+        pq.write_table(written, file, row_group_size=size, store_schema=False)
         blob = client.bucket(bucket).blob(name.replace("*", f"{number:012}"))
         if number != FAULTS.get("forgotten_file"):
             blob.upload_from_string(file.getvalue())

@@ -115,25 +115,15 @@ class Session:
             self._thread.call_later(cursor.close)
 
     def kept(self, sql: str, values: Sequence[str | None] = ()) -> KeptResult:
-        """Run a query whose rows are left where they are, for sessions of the same user to fetch.
+        """Run a query whose rows are left where they are, for sessions of the same user to fetch."""
 
-        Raises:
-            ExternalError: not all rows are in its batches.
-        """
-
-        def work() -> tuple[KeptResult, int]:
+        def work() -> KeptResult:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql, tuple(values) or None)
-                counts = tuple(batch.rowcount for batch in cursor.get_result_batches() or ())
-                return KeptResult(str(cursor.sfqid), counts), int(cursor.rowcount)
+                batches = cursor.get_result_batches() or ()
+                return KeptResult(str(cursor.sfqid), tuple(batch.rowcount for batch in batches))
 
-        result, wanted = self._call(work)
-        if sum(result.counts) != wanted:
-            raise ExternalError(
-                f"Snowflake has {sum(result.counts):,} of {wanted:,} rows to give",
-                hint="nothing was kept of them; try again",
-            )
-        return result
+        return self._call(work)
 
     def fetch(self, result: KeptResult, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
         """The rows of some of a result's batches, a batch at a time.
