@@ -1,6 +1,8 @@
 """Projects with something to score in many parts: a recipe that names a file, and one with SQL."""
 
+import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,7 @@ __all__ = [
     "copied",
     "scoring_project",
     "with_postgres",
+    "with_sections",
 ]
 
 COPIES, GROUP = 20, 250
@@ -52,9 +55,15 @@ class Scoring:
     runs: dict[str, str]
 
     def score(
-        self, recipe: str, output: str, *, resume: bool = False, env: str = "parts"
+        self,
+        recipe: str,
+        output: str,
+        *,
+        resume: bool = False,
+        env: str = "parts",
+        variables: Mapping[str, str] | None = None,
     ) -> ScoredBatch:
-        environment = load_config(self.project, env, variables={})
+        environment = load_config(self.project, env, variables=variables or {})
         place = str(self.project / "outbox" / output) + "/" * output.endswith("/")
         return batch_inference(environment, self.runs[recipe], {}, output=place, resume=resume)
 
@@ -106,8 +115,15 @@ def with_postgres(scoring: Scoring, database: Database) -> None:
     rows = pq.read_table(scoring.data("breast_cancer"))
     database.put(rows, "breast_cancer")
     database.run("ANALYZE breast_cancer")
-    data = f"data: {{adapter: postgres, postgres: {{uri: '{database.uri}'}}}}\n"
-    (scoring.project / "config/pg.yaml").write_text(data + SERVED, encoding="utf-8")
+    with_sections(scoring, "pg", {"adapter": "postgres", "postgres": {"uri": database.uri}})
+
+
+def with_sections(
+    scoring: Scoring, env: str, data: Mapping[str, object], others: str = SERVED
+) -> None:
+    """Lay these sections of `data`, and others, over the config, as an environment."""
+    text = f"data: {json.dumps(data)}\n{others}"
+    (scoring.project / f"config/{env}.yaml").write_text(text, encoding="utf-8")
 
 
 def copied(scoring: Scoring, target: Path) -> Scoring:

@@ -11,9 +11,10 @@ import pytest
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 
 from lodestar.adapters.files.formats import chunks, schema_of
-from lodestar.adapters.objects.rows import ObjectReader, ObjectSink, ObjectWriter
+from lodestar.adapters.objects.places import place_of
+from lodestar.adapters.objects.rows import ObjectReader, ObjectSink, ObjectWriter, _remove
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter
-from lodestar.errors import ExternalError
+from lodestar.errors import DataError, ExternalError, UsageError
 from lodestar.testing.data import FrameWriterContract, SpineReaderContract, every_kind_of_value
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
@@ -149,7 +150,35 @@ class ObjectWriterContract(InBucketOfItsOwn, FrameWriterContract):
         return [Path(key) for key in (*others, *self.box.unfinished())]
 
 
-class TestParquetToS3(InS3, ObjectWriterContract):
+class ClearsFolders(ObjectWriterContract):
+    def test_a_folder_is_cleared_of_all_that_is_below_it_and_of_nothing_else(self) -> None:
+        below = [f"a/b/{number:03}/x" for number in range(70)]
+        beside = ["a/bc", "a/c/b/x", "b/x"]
+        for key in (*below, *beside):
+            self.box.put(key, b"1")
+        self.writer().clear(self.box.uri("a/b/"))
+        self.writer().clear(self.box.uri("a/b/"))
+        assert sorted(self.box.names()) == sorted(beside)
+
+    def test_what_somebody_else_removes_meanwhile_is_as_good_as_removed(self) -> None:
+        gone = place_of(self.box.uri("a/gone"))
+        with self.writer()._stores.opened(gone) as asking:
+            _remove(asking, [gone])
+
+    def test_a_folder_of_no_bucket_cannot_be_cleared(self) -> None:
+        elsewhere = self.box.uri("a/").replace(self.box.name, "lodestar-no-such-bucket")
+        with pytest.raises(DataError, match="'lodestar-no-such-bucket'"):
+            self.writer().clear(elsewhere)
+
+    @pytest.mark.parametrize("key", ["", "a", "a/b", "*"])
+    def test_what_is_no_folder_is_not_cleared(self, key: str) -> None:
+        self.box.put("a/b", b"1")
+        with pytest.raises(UsageError, match="is no folder"):
+            self.writer().clear(self.box.uri(key))
+        assert self.box.names() == ["a/b"]
+
+
+class TestParquetToS3(InS3, ClearsFolders):
     suffix = ".parquet"
 
 
@@ -161,7 +190,7 @@ class TestArrowToS3(InS3, ObjectWriterContract):
     suffix = ".arrow"
 
 
-class TestParquetToGCS(InGCS, ObjectWriterContract):
+class TestParquetToGCS(InGCS, ClearsFolders):
     suffix = ".parquet"
 
 
@@ -180,7 +209,7 @@ class FirstComesFirst(ObjectWriterContract):
         pytest.skip("Azure: only the first of two publishes; see the test of that below")
 
 
-class TestParquetToAzure(InAzure, FirstComesFirst):
+class TestParquetToAzure(InAzure, FirstComesFirst, ClearsFolders):
     suffix = ".parquet"
 
     def test_of_two_writers_at_once_the_second_is_told_that_the_first_has_published(self) -> None:

@@ -13,11 +13,13 @@ import pytest
 from tests.databases import fresh_database
 from tests.object_stores import AzureBox, Box, GcsBox, S3Box
 from tests.parted import place_of_project
+from tests.warehouse_projects import bigquery_project, snowflake_project
+from tests.warehouses import EmulatedBigQuery, EmulatedSnowflake
 
 from lodestar.adapters.registry import URI_READERS, adapter
 from lodestar.interface.parts import Division, PartitionedReader
 from lodestar.settings.loading import ConfigPlace
-from lodestar.testing.parts import PartitionedReaderContract
+from lodestar.testing.parts import PartitionedReaderContract, numbered_rows
 
 GROUP = 50
 # A file of some three rows, one of two, a large one, and what is left.
@@ -126,3 +128,42 @@ class TestPostgresBlocks(InAProject):
 
 class TestPostgresKeys(TestPostgresBlocks):
     sql = "SELECT id, x, name FROM spine ORDER BY id"
+
+
+class TestSnowflake(InAProject):
+    @pytest.fixture(autouse=True)
+    def _schema(
+        self,
+        snowflake_server: EmulatedSnowflake,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[None]:
+        self.project = snowflake_project(snowflake_server, tmp_path / "project")
+        self.place = self.project.place
+        self.secrets = tuple(self.project.variables.values())
+        for name, value in self.project.variables.items():
+            monkeypatch.setenv(name, value)
+        snowflake_server.faults(chunk_rows=GROUP)
+        yield
+        snowflake_server.faults()
+
+    def reader(self, table: pa.Table) -> PartitionedReader:
+        self.project.put(table.cast(numbered_rows(2).schema), "spine")
+        return self.project.reader("SELECT id, x, name FROM spine ORDER BY id")
+
+
+class TestBigQuery(InAProject):
+    @pytest.fixture(autouse=True)
+    def _dataset(
+        self, bigquery_server: EmulatedBigQuery, gcs_endpoint: str, tmp_path: Path
+    ) -> Iterator[None]:
+        self.project = bigquery_project(bigquery_server, gcs_endpoint, tmp_path / "project")
+        self.place = self.project.place
+        self.secrets = (self.project.private_key,)
+        yield
+        bigquery_server.faults()
+        assert self.project.box.names() == []
+
+    def reader(self, table: pa.Table) -> PartitionedReader:
+        self.project.put(table.cast(numbered_rows(2).schema), "spine")
+        return self.project.reader("SELECT id, x, name FROM spine ORDER BY id")

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from tests.conftest import Lodestar, ended
 from tests.databases import Database, fresh_database
+from tests.ray_commands import HERE, RAY, family, gone, started, until_kept
 from tests.scoring_projects import SERVED, Scoring, copied, scoring_project, with_postgres
 
 pytestmark = pytest.mark.faults
 
-# Small parts, so that there is a middle of it.
-RAY = "execution: {engine: ray}\nbatch: {chunk_rows: 16, part_rows: 100}\n"
-HERE = "batch: {chunk_rows: 16, part_rows: 100}\n"
 OWN = ("raylet", "gcs_server", "ray::")
 
 
@@ -37,28 +33,6 @@ def template(
 @pytest.fixture
 def scoring(template: Scoring, tmp_path: Path) -> Scoring:
     return copied(template, tmp_path / "project")
-
-
-def started(lodestar: Lodestar, scoring: Scoring, env: str = "ray") -> "subprocess.Popen[str]":
-    words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", env)
-    place = str(scoring.written("ray.parquet"))
-    return lodestar.start(*words, "--output", place, cwd=scoring.project)
-
-
-def until_kept(scoring: Scoring, command: "subprocess.Popen[str]", count: int) -> None:
-    while len(scoring.kept()) < count:
-        assert command.poll() is None, ended(command)
-        time.sleep(0.02)
-
-
-def family(command: "subprocess.Popen[str]") -> list[psutil.Process]:
-    return psutil.Process(command.pid).children(recursive=True)
-
-
-def gone(processes: list[psutil.Process], within: float = 120) -> bool:
-    """Ray's agents look every now and then whether they are still needed."""
-    _, alive = psutil.wait_procs(processes, timeout=within)
-    return not alive
 
 
 @pytest.fixture

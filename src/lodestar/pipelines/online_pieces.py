@@ -7,7 +7,9 @@ from typing import Literal
 
 from lodestar.errors import ExternalError
 from lodestar.factory.environment import EnvironmentFactory
+from lodestar.interface.data import SpineReader
 from lodestar.interface.features import FeatureTables, OnlineStore
+from lodestar.interface.parts import Division, PartitionedReader
 from lodestar.interface.probing import ProbesNamespace, ProbesPlace
 from lodestar.pipelines.check import check
 from lodestar.pipelines.features import NEVER
@@ -57,6 +59,9 @@ class OnlinePieces:
         )
         yield Piece("artifacts", "mlflow.artifact_root", lambda: _fine(store.probe("artifacts")))
         yield Piece(f"data in {adapter}", "data.adapter", self._data)
+        bigquery = self._config.data.bigquery
+        if adapter == "bigquery" and bigquery is not None and bigquery.export_root is not None:
+            yield Piece("exports", "data.bigquery.export_root", self._exports)
         if (settings := self._settings) is not None:
             name = settings.loaded.name
             yield Piece(f"recipe {name}", f"recipes/{name}.yaml", partial(_recipe, settings))
@@ -84,9 +89,24 @@ class OnlinePieces:
         yield Piece("studies", "hyperparameter_tuning.storage", self._studies)
         yield Piece("serving", "serving", self._serving)
 
-    def _data(self) -> Said:
+    def _one_row(self) -> SpineReader:
         query = parse_query("SELECT 1 AS one", "postgres", where="check")
-        reader = self._factory.sql_reader(query, {})
+        return self._factory.sql_reader(query, {})
+
+    def _exports(self) -> Said:
+        """The same row, as workers read it."""
+        reader = self._one_row()
+        if not isinstance(reader, PartitionedReader):
+            return Said("cannot be checked", f"{type(reader).__name__} gives no parts")
+        with reader.parts(Division(chunk_rows=1, part_rows=1)) as divided:
+            batches = [batch for part in divided.parts or () for batch in part.read()]
+        rows = [list(row.values()) for batch in batches for row in batch.to_pylist()]
+        if rows != [[1]]:
+            raise ExternalError(f"SELECT 1 AS one, exported, gives {rows}")
+        return _fine("a row was exported, read and removed")
+
+    def _data(self) -> Said:
+        reader = self._one_row()
         with reader.read(chunk_rows=1) as batches:
             rows = batches.read_all().to_pylist()
         if [list(row.values()) for row in rows] != [[1]]:

@@ -1,5 +1,6 @@
 """The config's sections for data warehouses: who works there, how long, and what it may cost."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -8,6 +9,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from lodestar.settings.section import EnvText, Name, Section, Whole
 
 __all__ = ["BigQuery", "Snowflake", "SnowflakeWarehouse"]
+
+
+# It stands in SQL, between quotes.
+_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(/[\w.-]+)*/?", re.ASCII)
 
 
 def _of_a_variable(value: object) -> object:
@@ -23,6 +28,12 @@ def _address(value: str) -> str:
         raise ValueError("must be http://host:port or https://host:port")
     if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must hold no user, password, path or query")
+    return value.rstrip("/")
+
+
+def _folder_of_a_bucket(value: str) -> str:
+    if _FOLDER.fullmatch(value) is None:
+        raise ValueError("must be gs://bucket or gs://bucket/folder, of letters, digits and ._-")
     return value.rstrip("/")
 
 
@@ -85,7 +96,8 @@ class BigQuery(Section):
 
     Credentials are Google's default chain's, or those of a service account's `credentials_file`.
     `dataset` is what names of tables without one mean. Rows that ask for their features wait in
-    tables of `staging_dataset`, by default `dataset`. `maximum_bytes_billed` is the most that one query
+    tables of `staging_dataset`, by default `dataset`. Rows that workers read in parts are exported to
+    folders below `export_root`, `gs://bucket/folder`. `maximum_bytes_billed` is the most that one query
     may read. `retry_timeout` bounds a request with all its attempts, `job_timeout` a query or a load,
     `read_timeout` the reading of all its rows. `storage_api` reads them by the Storage API, which is
     faster, and needs the right `bigquery.readsessions.create`. `endpoint_url` and
@@ -95,6 +107,7 @@ class BigQuery(Section):
     project: Name
     dataset: Name | None = None
     staging_dataset: Name | None = None
+    export_root: Annotated[Name, AfterValidator(_folder_of_a_bucket)] | None = None
     location: Name | None = None
     credentials_file: Name | None = None
     maximum_bytes_billed: Whole | None = Field(default=None, ge=1)

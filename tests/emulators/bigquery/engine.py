@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
-__all__ = ["Engine", "Plan", "Refusal"]
+__all__ = ["Engine", "Plan", "Refusal", "exported"]
 
 _OURS = {
     "BOOLEAN": "BOOLEAN",
@@ -55,6 +55,16 @@ _PARAMETERS = {
     exp.DType.DOUBLE: "FLOAT64",
     exp.DType.BOOLEAN: "BOOL",
 }
+_IN_PARQUET = {
+    "BOOLEAN": pa.bool_(),
+    "INTEGER": pa.int64(),
+    "FLOAT": pa.float64(),
+    "STRING": pa.string(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "DATETIME": pa.timestamp("us"),
+    "NUMERIC": pa.decimal128(38, 9),
+}
 _COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 
 
@@ -75,6 +85,7 @@ class Plan:
     schema: list[dict[str, str]]
     parameters: dict[str, str]
     writes: bool
+    export: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,6 +156,9 @@ class Engine:
             tree = sqlglot.parse_one(sql, read="bigquery")
         except SqlglotError as error:
             raise Refusal(400, "invalidQuery", f"Syntax error: {str(error)[:60]}") from error
+        if isinstance(tree, exp.Export):
+            inner = self.plan(tree.this.sql("bigquery"), default, given)
+            return replace(inner, export=_export_options(tree))
         places = self._resolved(tree, default)
         wanted = self._parameters(tree, places)  # strict about times, as BigQuery is
         if given is not None:
@@ -272,6 +286,24 @@ class Engine:
             project, _, dataset = schema.partition(":")
             if (project, dataset) in self.datasets:
                 self.tables.setdefault((project, dataset, table), {})
+
+
+def exported(table: pa.Table, kinds: list[str]) -> pa.Table:
+    """Rows as BigQuery writes them to parquet: no time has a zone there."""
+    columns = [
+        column.cast(_IN_PARQUET[kind]) for column, kind in zip(table.columns, kinds, strict=True)
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
+def _export_options(tree: exp.Export) -> dict[str, str]:
+    found = {}
+    for one in tree.args["options"].expressions:
+        name = "format" if isinstance(one, exp.FileFormatProperty) else one.name
+        found[name.lower()] = (one.this if name == "format" else one.args["value"]).name
+    if found.get("uri", "").count("*") != 1:
+        raise Refusal(400, "invalidQuery", "Option 'uri' value must be a wildcard URI.")
+    return found
 
 
 def cells(table: pa.Table, kinds: list[str]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,9 @@ or several), results in pages, tables and datasets; tokens for a service account
 
 The Storage API reads a result or a table by one stream, without asking who it is.
 
+`EXPORT DATA` writes parquet objects to the emulated Cloud Storage whose address a test gives, in the
+query's order, with the types and names that Google documents; without asking whose bucket it is.
+
 Left out: everything about slots, locations, access rights, scripts, transactions, views, partitions,
 clustering, nested and repeated columns, jobs that take time; the Storage API's filters, other formats
 and further streams. What a query reads is made up: eight bytes for each value of its tables, whichever
@@ -13,6 +16,7 @@ throttling, broken pages, what was said.
 """
 
 import asyncio
+import io
 import json
 import os
 import secrets
@@ -24,10 +28,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import google.cloud.storage
 import grpc
 import jwt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import uvicorn
+from google.auth.credentials import AnonymousCredentials
 from google.cloud.bigquery_storage_v1.types import (
     ArrowRecordBatch,
     ArrowSchema,
@@ -42,7 +49,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from tests.emulators.bigquery.engine import Engine, Plan, Refusal, page
+from tests.emulators.bigquery.engine import Engine, Plan, Refusal, exported, page
 
 KNOWN = json.loads(os.environ["EMULATED_ACCOUNT"])
 PAGE_ROWS = 50_000
@@ -54,6 +61,7 @@ UPLOADS: dict[str, tuple[dict[str, Any], Path]] = {}
 SAID: list[dict[str, Any]] = []
 FAULTS: dict[str, Any] = {}
 STREAM_ROWS = 5_000
+FILE_ROWS, GROUP_ROWS = 400, 50  # of an export
 STREAMS: dict[str, pa.Table] = {}
 SERVERS: list[grpc.Server] = []
 STORAGE_PORT: list[int] = []
@@ -109,8 +117,45 @@ def queried(body: dict[str, Any]) -> dict[str, Any]:
         if FAULTS.get("fail") and FAULTS["fail"] in query["query"]:
             raise Refusal(400, "invalidQuery", "the test said so")
         values = {name: one["parameterValue"].get("value") for name, one in given.items()}
-        RESULTS[name] = (ENGINE.run(plan, values), plan.schema)
+        rows = ENGINE.run(plan, values)
+        if plan.export:
+            statistics = job["statistics"]["query"]
+            statistics |= {"statementType": "EXPORT_DATA", "schema": {"fields": []}}
+            statistics["exportDataStatistics"] = export(rows, plan)
+            RESULTS[name] = (pa.table({}), [])
+        else:
+            RESULTS[name] = (rows, plan.schema)
         return job
+
+
+def export(rows: pa.Table, plan: Plan) -> dict[str, str]:
+    """Write rows to a bucket of the emulator that the test names, a file at least; how many."""
+    if FAULTS.get("bucket_says"):
+        raise Refusal(*FAULTS["bucket_says"])
+    bucket, _, name = plan.export["uri"].removeprefix("gs://").partition("/")
+    client = google.cloud.storage.Client(
+        project="test",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": FAULTS["buckets"]},
+    )
+    if not client.bucket(bucket).exists():
+        raise Refusal(404, "notFound", f"Not found: Cloud Storage bucket {bucket} does not exist")
+    table = exported(rows, [one["type"] for one in plan.schema])
+    if other := FAULTS.get("names"):
+        table = table.rename_columns(other)
+    most = FAULTS.get("file_rows", FILE_ROWS)
+    starts = range(0, max(table.num_rows, 1), most)
+    for number, start in enumerate(starts):
+        file = io.BytesIO()
+        written = table.slice(start, most)
+        size = FAULTS.get("group_rows", GROUP_ROWS)
+        pq.write_table(written, file, row_group_size=size, store_schema=False)
+        blob = client.bucket(bucket).blob(name.replace("*", f"{number:012}"))
+        if number != FAULTS.get("forgotten_file"):
+            blob.upload_from_string(file.getvalue())
+    if FAULTS.get("breaks_off"):
+        raise Refusal(400, "invalid", "the test said so")
+    return {"fileCount": str(len(starts)), "rowCount": str(table.num_rows)}
 
 
 def job_of(body: dict[str, Any], plan: Plan) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 It runs in a process of its own, on packages of its own (`requirements.txt` beside it). SQL runs in
 DuckDB, as fakesnow translates it. Added here: passwords, keys and tokens are checked, larger results
-are handed out in chunks by links as Snowflake does it, unknown names are refused in Snowflake's words,
-warehouses can be resumed and sized, and a test can ask for throttling, broken links and what was said.
+are handed out in chunks by links as Snowflake does it, to later sessions too, unknown names are refused
+in Snowflake's words, warehouses can be resumed and sized, and a test can ask for throttling, broken
+links, results that are gone and what was said.
 
 Left out, beside all that fakesnow leaves out: access rights, warehouses that cost or queue anything,
 locks (DuckDB refuses a second writer where Snowflake lets it wait), time travel, TLS. A temporary
@@ -33,6 +34,7 @@ from starlette.routing import Route
 KNOWN = json.loads(os.environ["EMULATED_ACCOUNT"])
 CHUNK_ROWS = int(KNOWN.get("chunk_rows", 20_000))
 CHUNKS: dict[str, list[pa.Buffer]] = {}
+RESULTS: dict[str, dict[str, Any]] = {}  # query → its answer, without the links to its chunks
 SAID: list[dict[str, Any]] = []  # logins and statements, without their secrets
 FAULTS: dict[str, Any] = {}
 TEMPORARY: dict[str, list[str]] = {}  # session → its tables
@@ -115,9 +117,30 @@ async def query(request: Request) -> Response:
         data["overwrite"] = True  # the plain way of its stage cannot ask for less
         data["stageInfo"] |= {"region": "local", "endPoint": "", "isClientSideEncrypted": False}
         data["stageInfo"] |= {"storageAccount": None, "path": "", "ftp": None}
-    elif data.get("rowsetBase64") and data["total"] > CHUNK_ROWS:
-        in_chunks(data, str(request.base_url))
+    elif data.get("rowsetBase64"):
+        RESULTS[data["queryId"]] = said
+        return JSONResponse(with_links(said, str(request.base_url)))
     return JSONResponse(said)
+
+
+async def result(request: Request) -> Response:
+    """The answer to a query that ran in this or another session, with links of its own."""
+    fake.to_conn(fake.to_token(request))
+    query_id = request.path_params["query"]
+    SAID.append({"result": query_id})
+    if query_id not in RESULTS or FAULTS.get("forgotten_results"):
+        return failed("000709", f"Statement {query_id} not found")
+    if FAULTS.get("expired_results"):
+        return failed("000710", f"Result for query {query_id} has expired")
+    return JSONResponse(with_links(RESULTS[query_id], str(request.base_url)))
+
+
+def with_links(said: dict[str, Any], address: str) -> dict[str, Any]:
+    """An answer whose rows are in chunks where they are many."""
+    data = dict(said["data"])
+    if data["total"] > FAULTS.get("chunk_rows", CHUNK_ROWS):
+        in_chunks(data, address)
+    return {**said, "data": data}
 
 
 def saying(request: Request, body: dict[str, Any]) -> Request:
@@ -160,15 +183,16 @@ def in_chunks(data: dict[str, Any], address: str) -> None:
     """Keep the first rows inline, the others behind links."""
     with pa.ipc.open_stream(base64.b64decode(data["rowsetBase64"])) as reader:
         table = reader.read_all()
-    starts = range(CHUNK_ROWS, table.num_rows, CHUNK_ROWS)
-    pieces = [gzip.compress(ipc(table.slice(start, CHUNK_ROWS)), 1) for start in starts]
+    size = FAULTS.get("chunk_rows", CHUNK_ROWS)
+    starts = range(size, table.num_rows, size)
+    pieces = [gzip.compress(ipc(table.slice(start, size)), 1) for start in starts]
     name = secrets.token_hex(8)
     CHUNKS[name] = pieces
-    data["rowsetBase64"] = base64.b64encode(ipc(table.slice(0, CHUNK_ROWS))).decode()
+    data["rowsetBase64"] = base64.b64encode(ipc(table.slice(0, size))).decode()
     data["chunks"] = [
         {
             "url": f"{address}chunks/{name}/{number}",
-            "rowCount": min(CHUNK_ROWS, table.num_rows - start),
+            "rowCount": min(size, table.num_rows - start),
             "uncompressedSize": len(piece) * 3,
             "compressedSize": len(piece),
         }
@@ -274,6 +298,7 @@ def main() -> None:
     routes += [route for route in fake.routes if route.path not in ours]
     routes += [
         Route("/chunks/{name}/{number}", chunk),
+        Route("/queries/{query}/result", result),
         Route("/fs_bucket/{path:path}", absent, methods=["HEAD", "GET"]),
         Route("/control", control, methods=["GET", "POST"]),
         Route("/{rest:path}", nothing, methods=["GET", "POST", "PUT"]),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from lodestar.adapters.bigquery.exports import Exports
 from lodestar.adapters.bigquery.features import BigQueryWarehouse
 from lodestar.adapters.bigquery.reader import BigQueryReader, BigQueryTableReader
 from lodestar.adapters.bigquery.writer import BigQueryWriter, table_of
@@ -17,7 +18,10 @@ __all__ = ["feature_tables", "reader", "table_reader", "writer"]
 
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> BigQueryReader:
     """Runs the recipe's query in BigQuery."""
-    return BigQueryReader(_section(data), project, query, params)
+    section = _section(data)
+    root = section.export_root
+    exports = None if root is None else Exports(data, project, root)
+    return BigQueryReader(section, project, query, params, exports)
 
 
 def table_reader(data: Data, project: Path, uri: str) -> BigQueryTableReader:

@@ -19,6 +19,7 @@ __all__ = [
     "UnknownTableError",
     "call_failed",
     "credentials_failed",
+    "export_failed",
     "job_failed",
 ]
 
@@ -26,6 +27,9 @@ _COLUMN = re.compile(r"Unrecognized name: `?([\w.]+)`?")
 _TABLE = re.compile(r"Not found: (?:Table|Dataset) [\w.:-]*?[.:]([\w-]+)(?: |$)")
 _LIMIT = re.compile(r"(\d+) or higher required")
 _CONFLICT = re.compile(r"Could not serialize|due to concurrent update", re.IGNORECASE)
+_OF_THE_BUCKET = re.compile(
+    r"gs://|bucket|storage\.objects|writing data|different locations", re.IGNORECASE
+)
 _TOO_DEAR = "bytesBilledLimitExceeded"
 _OUTSIDE = {"rateLimitExceeded", "backendError", "internalError", "quotaExceeded", "badGateway"}
 # What the client puts before the words of the server: the request, and the server's code.
@@ -119,6 +123,17 @@ def job_failed(reason: str, said: str) -> LodestarError:
     if _COLUMN.search(said):
         return UnknownColumnError(said)
     return known[reason](said) if reason in known else DataError(f"BigQuery refuses: {said}")
+
+
+def export_failed(error: LodestarError, uri: str) -> LodestarError:
+    """What ended an export: of the query as it is, of the bucket with what it takes."""
+    if not _OF_THE_BUCKET.search(error.what):
+        return error
+    return ExternalError(
+        f"BigQuery cannot export rows to {uri}: {error.what.removeprefix('BigQuery refuses: ')}",
+        hint="see data.bigquery.export_root: the bucket must be there, in the location of the datasets "
+        "that are read, and the account needs the role Storage Object User of it",
+    )
 
 
 def _first_reason(error: Any) -> str:  # noqa: ANN401 -- as above

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from lodestar.adapters.bigquery.errors import UnknownColumnError, UnknownTableError
+from lodestar.adapters.bigquery.exports import Exports
 from lodestar.adapters.bigquery.names import canonical_types, quoted
 from lodestar.adapters.bigquery.session import Session
 from lodestar.adapters.bigquery.sql import in_bigquery
 from lodestar.errors import DataError, SchemaError, choices
+from lodestar.interface.parts import Divided, Division
 from lodestar.schema import canonical
 from lodestar.settings.warehouses import BigQuery
 from lodestar.sql import Query
@@ -25,12 +27,18 @@ class BigQueryReader:
     """One query, run anew by each read; its parameters have the types that BigQuery infers for them."""
 
     def __init__(
-        self, config: BigQuery, project: Path, query: Query, params: Mapping[str, str]
+        self,
+        config: BigQuery,
+        project: Path,
+        query: Query,
+        params: Mapping[str, str],
+        exports: Exports | None = None,
     ) -> None:
         self._config = config
         self._project = project
         self._query = query
         self._params = dict(params)
+        self._exports = exports
         self._sql = in_bigquery(query)
 
     def schema(self) -> pa.Schema:
@@ -45,10 +53,7 @@ class BigQueryReader:
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows in the query's order."""
-        with Session(self._config, self._project) as session, self._near_names(session):
-            job = session.dry_run(self._sql)
-            target = canonical_types(job.schema or ())
-            parameters = session.parameters(job, self._params)
+        target, parameters = self._described()
 
         def stream() -> Iterator[pa.RecordBatch]:
             with Session(self._config, self._project) as session:
@@ -56,6 +61,33 @@ class BigQueryReader:
                 yield from _chunks(rows, target, chunk_rows)
 
         return pa.RecordBatchReader.from_batches(target, stream())
+
+    @contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
+        """Run the query once, its rows to objects of a bucket, which go at the end.
+
+        Raises:
+            LodestarError: the query fails, or the bucket is not to be written, read or cleared.
+        """
+        if self._exports is None:
+            yield Divided(
+                None,
+                "the rows are read by one session: data.bigquery.export_root names no place in Cloud "
+                "Storage that BigQuery could export them to",
+            )
+            return
+        target, parameters = self._described()
+        with self._exports.folder() as folder:
+            with Session(self._config, self._project) as session:
+                rows = session.export(self._sql, parameters, f"{folder}part-*.parquet")
+            with self._exports.parts(folder, rows, target, division) as parts:
+                yield Divided(parts, moving=True)
+
+    def _described(self) -> tuple[pa.Schema, list[Any]]:
+        """The columns, and the parameters in the types that BigQuery infers; by a dry run."""
+        with Session(self._config, self._project) as session, self._near_names(session):
+            job = session.dry_run(self._sql)
+            return canonical_types(job.schema or ()), session.parameters(job, self._params)
 
     @contextmanager
     def _near_names(self, session: Session) -> Iterator[None]:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from lodestar.adapters.bigquery.driver import credentials_of, driver
-from lodestar.adapters.bigquery.errors import call_failed, credentials_failed
-from lodestar.errors import ExternalError, UsageError
+from lodestar.adapters.bigquery.errors import call_failed, credentials_failed, export_failed
+from lodestar.errors import ExternalError, LodestarError, UsageError
 from lodestar.settings.warehouses import BigQuery
 
 __all__ = ["Session"]
@@ -68,6 +68,23 @@ class Session:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Any:  # noqa: ANN401 -- the client's rows
         """Run a query to its end; its rows, not yet fetched."""
         return self._finished(self._started(sql, parameters))
+
+    def export(self, sql: str, parameters: Sequence[Any], uri: str) -> int:
+        """Run a query whose rows go to parquet objects `uri`, with a `*`, in its order; how many.
+
+        Raises:
+            ExternalError: BigQuery cannot write there.
+        """
+        options = f"uri = '{uri}', format = 'PARQUET', compression = 'SNAPPY'"
+        try:
+            job = self._started(f"EXPORT DATA OPTIONS ({options}) AS {sql}", parameters)
+            self._finished(job)
+        except LodestarError as error:
+            raise export_failed(error, uri) from None
+        with self._worded():
+            job.reload(retry=self._again, timeout=self._config.request_timeout)
+        statistics = job._properties["statistics"]["query"]  # noqa: SLF001 -- no public name
+        return int(statistics["exportDataStatistics"]["rowCount"])
 
     def stream(
         self, sql: str, parameters: Sequence[Any], *, page_rows: int

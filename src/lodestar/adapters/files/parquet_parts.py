@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from lodestar.adapters.files.errors import translated
 from lodestar.adapters.files.formats import parquet_chunks
+from lodestar.adapters.parts import grouped
 from lodestar.errors import ExternalError
 from lodestar.schema import canonical, canonical_schema
 
-__all__ = ["ParquetPart", "grouped", "parquet_parts"]
+__all__ = ["ParquetPart", "parquet_parts", "rows_of_groups"]
 
 HASH_BYTES = 1 << 20
 TAIL = 8  # bytes: how long the footer is, and the format's name
@@ -88,22 +89,16 @@ def parquet_parts(path: Path, *, chunk_rows: int, part_rows: int) -> list[Parque
         footer = _footer(path)
         described = pq.read_metadata(path)
     parts: list[ParquetPart] = []
-    for start, stop, rows in grouped(described, part_rows):
+    for start, stop, rows in grouped(rows_of_groups(described), part_rows):
         places = [_place(described.row_group(at)) for at in range(start, stop)]
         begin, end = min(place[0] for place in places), max(place[1] for place in places)
         parts.append(ParquetPart(path, start, stop, rows, begin, end, footer, chunk_rows))
     return parts
 
 
-def grouped(described: pq.FileMetaData, part_rows: int) -> Iterator[tuple[int, int, int]]:
-    """Row groups of about `part_rows` together: the first, the one after the last, their rows."""
-    rows, start = 0, 0
-    for group in range(described.num_row_groups):
-        rows += described.row_group(group).num_rows
-        last = group + 1 == described.num_row_groups
-        if rows and (last or rows + described.row_group(group + 1).num_rows > part_rows):
-            yield start, group + 1, rows
-            rows, start = 0, group + 1
+def rows_of_groups(described: pq.FileMetaData) -> list[int]:
+    """How many rows each row group has."""
+    return [described.row_group(at).num_rows for at in range(described.num_row_groups)]
 
 
 def _place(group: pq.RowGroupMetaData) -> tuple[int, int]:

@@ -127,10 +127,14 @@ class GCSStore:
 
     async def keys(self, place: Place) -> list[str]:
         """A list, page by page."""
+        path = f"b/{_part(place.bucket)}/o"
         found: list[str] = []
         more: dict[str, str] = {}
         while True:
-            answer = await self.call("GET", f"b/{_part(place.bucket)}/o", prefix=place.key, **more)
+            try:
+                answer = await self.call("GET", path, prefix=place.key, **more)
+            except FileNotFoundError as error:
+                raise StoreError(Trouble.NO_BUCKET, place.bucket) from error
             page = json.loads(answer.content)
             found += [str(one["name"]) for one in page.get("items", [])]
             if not page.get("nextPageToken"):

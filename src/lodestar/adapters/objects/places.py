@@ -1,12 +1,12 @@
 """Where an object lies: `s3://bucket/key` taken apart, without ever repeating what may be a secret."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from lodestar.errors import UsageError
 
-__all__ = ["Place", "place_of"]
+__all__ = ["Place", "folder_of", "place_of"]
 
 # What any of the stores takes as a bucket's or container's name, and more.
 _BUCKET = re.compile(r"^[A-Za-z0-9$][A-Za-z0-9._-]{1,221}$")
@@ -67,3 +67,15 @@ def place_of(uri: str) -> Place:
             hint=f"a name has at most {_MOST} bytes and no control characters",
         )
     return Place(scheme, bucket, key)
+
+
+def folder_of(uri: str) -> Place:
+    """What all keys below `scheme://bucket/folder/` begin with.
+
+    Raises:
+        UsageError: it is no folder, or a whole bucket.
+    """
+    place = place_of(f"{uri}*")
+    if not uri.endswith("/") or not place.folder:
+        raise UsageError(f"{uri} is no folder", hint=f"write {place.scheme}://bucket/folder/")
+    return replace(place, key=place.folder)

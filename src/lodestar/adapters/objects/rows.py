@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +19,11 @@ from lodestar.adapters.files.formats import (
     require_suffix,
     schema_of,
 )
-from lodestar.adapters.files.parquet_parts import grouped
-from lodestar.adapters.objects.errors import StoreError, Trouble
+from lodestar.adapters.files.parquet_parts import rows_of_groups
+from lodestar.adapters.objects.errors import MissingObjectError, StoreError, Trouble
 from lodestar.adapters.objects.files import PartsFile
 from lodestar.adapters.objects.parts import ObjectPart, RowGroups
-from lodestar.adapters.objects.places import Place, place_of
+from lodestar.adapters.objects.places import Place, folder_of, place_of
 from lodestar.adapters.objects.ranges import ObjectRanges
 from lodestar.adapters.objects.store import (
     Asking,
@@ -32,6 +32,7 @@ from lodestar.adapters.objects.store import (
     ObjectInfo,
     ObjectStore,
 )
+from lodestar.adapters.parts import grouped
 from lodestar.errors import DataError, ExternalError, LodestarError, first_line
 from lodestar.interface.parts import Divided, Division
 from lodestar.schema import canonical, canonical_schema
@@ -39,6 +40,7 @@ from lodestar.settings.stores import Transfer
 
 __all__ = ["ObjectReader", "ObjectWriter", "Stores"]
 
+REMOVED_AT_ONCE = 32
 _PROBE = b"lodestar check --online"
 
 
@@ -114,7 +116,7 @@ class ObjectReader:
             info = asking.ask(self._place, asking.store.info, self._place)
             with _translated(self._place), ObjectRanges(asking, self._place, info) as ranges:
                 footer = pq.read_metadata(pa.PythonFile(ranges, "r"))
-                groups = list(grouped(footer, division.part_rows))
+                groups = list(grouped(rows_of_groups(footer), division.part_rows))
         yield Divided(
             [ObjectPart(self, self._place.uri, info, RowGroups(*each), division) for each in groups]
         )
@@ -205,6 +207,19 @@ class ObjectWriter:
         with self._stores.opened(place) as asking:
             if _info(asking, place) is not None:
                 asking.ask(place, asking.store.remove, place)
+
+    def clear(self, folder: str) -> None:
+        """Remove all objects below a folder, whose URI ends with a slash.
+
+        Raises:
+            UsageError: it is no folder, or a whole bucket.
+        """
+        place = folder_of(folder)
+        with self._stores.opened(place) as asking:
+            keys = asking.ask(place, asking.store.keys, place)
+            for at in range(0, len(keys), REMOVED_AT_ONCE):
+                some = keys[at : at + REMOVED_AT_ONCE]
+                _remove(asking, [replace(place, key=key) for key in some])
 
     def probe(self, place: str) -> str:
         """Upload an object in a folder as results are uploaded, read it, remove it.
@@ -328,6 +343,17 @@ def _put(asking: Asking, place: Place, content: bytes) -> None:
     asking.ask(place, upload.begin)
     asking.ask(place, upload.add, 0, content, last=True)
     asking.ask(place, upload.complete)
+
+
+def _remove(asking: Asking, places: Sequence[Place]) -> None:
+    """Remove some objects side by side; one that is gone already is as it should be."""
+    begun = [asking.begin(asking.store.remove, place) for place in places]
+    try:
+        for place, removal in zip(places, begun, strict=True):
+            with suppress(MissingObjectError):
+                asking.awaited(place, removal)
+    finally:
+        asking.leave()
 
 
 @contextmanager

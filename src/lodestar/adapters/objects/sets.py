@@ -8,7 +8,7 @@ from lodestar.adapters.files.folder import MANIFEST, among, listed
 from lodestar.adapters.files.formats import SUFFIXES
 from lodestar.adapters.files.patterns import fixed_part, is_pattern, matching
 from lodestar.adapters.files.several import SeveralReader, members_of
-from lodestar.adapters.objects.places import Place, place_of
+from lodestar.adapters.objects.places import Place, folder_of, place_of
 from lodestar.adapters.objects.rows import ObjectReader, ObjectWriter, Stores
 from lodestar.errors import DataError
 from lodestar.interface.data import SpineReader
@@ -40,8 +40,7 @@ class ObjectAdapters:
 
 def _reader(stores: Stores, uri: str) -> SpineReader:
     if uri.endswith("/") and "/" in uri.partition("://")[2].rstrip("/"):
-        place = place_of(f"{uri}*")
-        return _several(stores, replace(place, key=place.key.removesuffix("*")))
+        return _several(stores, folder_of(uri))
     if not is_pattern(uri.partition("://")[2]):
         return ObjectReader(stores, uri)
     place = place_of(uri)

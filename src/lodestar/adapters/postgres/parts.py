@@ -4,8 +4,6 @@ The session of the command exports its snapshot and keeps its transaction open u
 scored; the others import it, so that together they read exactly what one session would have.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lodestar.adapters.parts import MovingPart
 from lodestar.adapters.postgres.plan import cost_of, unsure
 from lodestar.adapters.postgres.query import bound, rows_of
 from lodestar.adapters.postgres.ranges import (
@@ -24,8 +23,7 @@ from lodestar.adapters.postgres.ranges import (
     ordered_by,
 )
 from lodestar.adapters.postgres.session import PostgresConnection, Session, opened
-from lodestar.core.fingerprint import fingerprint
-from lodestar.errors import DataError, ExternalError, UsageError, first_line
+from lodestar.errors import DataError, ExternalError, first_line
 from lodestar.interface.parts import Divided, Division
 from lodestar.sql import Query
 
@@ -42,8 +40,8 @@ WHERE name = 'client_connection_check_interval' AND context = 'user'
 """
 
 
-class PostgresPart:
-    """One range of the rows of a snapshot. Pickled, it holds no secret: who reads it connects anew."""
+class PostgresPart(MovingPart):
+    """One range of the rows of a snapshot."""
 
     def __init__(
         self,
@@ -53,61 +51,30 @@ class PostgresPart:
         first_row: int,
         division: Division,
     ) -> None:
+        super().__init__(range_.rows, first_row, division)
         self._connection: PostgresConnection | None = connection
         self._application = connection.application
-        self._place = division.place
         self._snapshot = snapshot
         self._range = range_
-        self._first_row = first_row if division.numbered else 0
-        self._chunk_rows = division.chunk_rows
-        self._digest = ""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_connection": None, "_digest": ""}
+        return {**super().__getstate__(), "_connection": None}
 
-    @property
-    def rows(self) -> int:
-        """How many the server has counted."""
-        return self._range.rows
-
-    def digest(self) -> str:
-        """The digest of what was read, which is read for it where it was not yet.
-
-        It is of the rows in their order, and of how many come before them where that matters.
-        """
-        if not self._digest:
-            for _ in self.read():
-                pass
-        return self._digest
-
-    def read(self) -> Iterator[pa.RecordBatch]:
-        """The rows, a chunk at a time.
-
-        Raises:
-            ExternalError: no connection, or the command that keeps the snapshot is gone.
-            DataError: there are more or fewer rows than were counted.
-        """
-        digest = hashlib.sha256(f"{self._first_row}\0{self._chunk_rows}\0".encode())
-        count = 0
+    def _fetched(self) -> Iterator[pa.RecordBatch]:
         with _seeing(self._connected(), self._snapshot) as session:
             sql = bound(session, self._range.query, self._range.params)
-            for rows in rows_of(session, sql, None, self._chunk_rows):
-                digest.update(fingerprint(pa.Table.from_batches([rows])).encode())
-                count += rows.num_rows
-                yield rows
-        if count != self.rows:
-            raise DataError(
-                f"the SQL gives other rows each time: {count:,} where {self.rows:,} were counted",
-                hint="see which of its functions or views depend on more than the tables",
-            )
-        self._digest = digest.hexdigest()
+            yield from rows_of(session, sql, None, self._chunk_rows)
+
+    def _miscounted(self, count: int) -> DataError:
+        return DataError(
+            f"the SQL gives other rows each time: {count:,} where {self.rows:,} were counted",
+            hint="see which of its functions or views depend on more than the tables",
+        )
 
     def _connected(self) -> PostgresConnection:
         """The server as this process's own config and variables have it."""
         if self._connection is None:
-            if self._place is None:
-                raise UsageError("a part of a query can only be read where its config is known")
-            data = self._place.read(os.environ).config.data
+            data = self._environment().config.data
             self._connection = PostgresConnection.from_config(data, application=self._application)
         return self._connection
 

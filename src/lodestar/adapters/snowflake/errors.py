@@ -21,6 +21,7 @@ _NO_WAREHOUSE = 606
 _NO_CREDITS = 90073
 _NO_RIGHT = 3001
 _CANCELLED = {604, 630}
+_NO_RESULT = {709, 710}
 _EXPIRED = {390195, 390318}
 _REFUSED = range(390_000, 391_000)
 _OF_THE_KEY = 251_007
@@ -98,6 +99,11 @@ def driver_failed(error: Any, *, timeout: int) -> LodestarError:  # noqa: ANN401
         _NO_WAREHOUSE: "set data.snowflake.warehouse.name, and warehouse.resume if it sleeps",
         _NO_CREDITS: "its resource monitor lets it run no more: raise the quota, wait until it begins "
         "anew, or name another in data.snowflake.warehouse.name",
+        **dict.fromkeys(
+            _NO_RESULT,
+            "a result is there for a day, for the user who ran the query: all nodes must log in as "
+            "the same one. --resume runs it anew",
+        ),
         _NO_RIGHT: "grant the right to data.snowflake's role, or name another role",
         **dict.fromkeys(_REFUSED, "the session ended; try again"),
     }

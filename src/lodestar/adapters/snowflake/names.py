@@ -5,7 +5,7 @@ have it in lower case. A name with small letters in it was written in quotes, an
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from lodestar.schema import TIMESTAMP, canonical
 
 __all__ = [
     "COLUMN_TYPES",
+    "canonical_chunks",
     "canonical_rows",
     "canonical_types",
     "folded",
@@ -112,6 +113,25 @@ def canonical_rows(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
         else:
             columns.append(column)
     return canonical(pa.record_batch(columns, names=target.names), target)
+
+
+def canonical_chunks(
+    batches: Iterable[pa.RecordBatch], target: pa.Schema, chunk_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """All rows as `canonical_rows` gives them, at most so many at a time.
+
+    Raises:
+        SchemaError: there are more or fewer columns than were described.
+    """
+    for batch in batches:
+        if batch.num_columns != len(target):
+            raise SchemaError(
+                "the columns changed while they were being read",
+                hint="nothing was used; try again",
+            )
+        rows = canonical_rows(batch, target)
+        for start in range(0, rows.num_rows, chunk_rows):
+            yield rows.slice(start, chunk_rows)
 
 
 def _whole(column: pa.Array, name: str) -> pa.Array:

@@ -11,14 +11,16 @@ from sqlglot import exp
 from lodestar.adapters.snowflake.catalog import columns_of, databases, tables
 from lodestar.adapters.snowflake.errors import UnknownColumnError, UnknownObjectError
 from lodestar.adapters.snowflake.names import (
-    canonical_rows,
+    canonical_chunks,
     canonical_types,
     folded,
     given_name,
     stored_name,
 )
+from lodestar.adapters.snowflake.parts import snowflake_parts
 from lodestar.adapters.snowflake.session import Session, opened
 from lodestar.errors import DataError, SchemaError, choices
+from lodestar.interface.parts import Divided, Division
 from lodestar.settings.warehouses import Snowflake
 from lodestar.sql import Query
 
@@ -54,17 +56,20 @@ class SnowflakeReader:
 
         def stream() -> Iterator[pa.RecordBatch]:
             with opened(self._config, self._project, works=True) as session:
-                for batch in session.stream(self._sql, self._values):
-                    if batch.num_columns != len(target):
-                        raise SchemaError(
-                            "the columns changed while they were being read",
-                            hint="nothing was used; try again",
-                        )
-                    rows = canonical_rows(batch, target)
-                    for start in range(0, rows.num_rows, chunk_rows):
-                        yield rows.slice(start, chunk_rows)
+                batches = session.stream(self._sql, self._values)
+                yield from canonical_chunks(batches, target, chunk_rows)
 
         return pa.RecordBatchReader.from_batches(target, stream())
+
+    @contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
+        """Run the query once; its result stays in Snowflake, in batches that several can fetch."""
+        target = self.schema()
+        with opened(self._config, self._project, works=True) as session:
+            result = session.kept(self._sql, self._values)
+        yield Divided(
+            snowflake_parts(self._config, self._project, result, target, division), moving=True
+        )
 
     @contextmanager
     def _near_names(self, session: Session) -> Iterator[None]:

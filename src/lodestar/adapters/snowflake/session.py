@@ -1,7 +1,8 @@
 """One session with Snowflake: logged in within a time, tagged with its work, its errors ours."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -15,12 +16,20 @@ from lodestar.adapters.threads.driver import DriverThread
 from lodestar.errors import ExternalError, UsageError
 from lodestar.settings.warehouses import Snowflake
 
-__all__ = ["Session", "opened"]
+__all__ = ["KeptResult", "Session", "opened"]
 
 T = TypeVar("T")
 # The client waits this much longer than the server lets a statement run.
 GRACE = 5
 GOODBYE = 5  # seconds that a logout may take
+
+
+@dataclass(frozen=True)
+class KeptResult:
+    """A result that Snowflake keeps for a day: the query's id, and how many rows each batch has."""
+
+    query_id: str
+    counts: tuple[int, ...]
 
 
 class Session:
@@ -107,6 +116,38 @@ class Session:
                     f"Snowflake sent {came:,} of {wanted:,} rows",
                     hint="nothing was kept of them; try again",
                 )
+        finally:
+            self._thread.call_later(cursor.close)
+
+    def kept(self, sql: str, values: Sequence[str | None] = ()) -> KeptResult:
+        """Run a query whose rows are left where they are, for sessions of the same user to fetch."""
+
+        def work() -> KeptResult:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, tuple(values) or None)
+                batches = cursor.get_result_batches() or ()
+                return KeptResult(str(cursor.sfqid), tuple(batch.rowcount for batch in batches))
+
+        return self._call(work)
+
+    def fetch(self, result: KeptResult, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        """The rows of some of a result's batches, a batch at a time.
+
+        Raises:
+            ExternalError: the result is gone, or another user's, or its batches are others.
+        """
+        cursor = self._call(self._connection.cursor)
+        try:
+            self._call(partial(cursor.query_result, result.query_id))
+            batches = self._call(cursor.get_result_batches) or []
+            if tuple(batch.rowcount for batch in batches) != result.counts:
+                raise ExternalError(
+                    "Snowflake gives the result in other batches than before",
+                    hint="nothing was kept of it; run the command again",
+                )
+            for number in numbers:
+                read = partial(batches[number].to_arrow, force_microsecond_precision=True)
+                yield from self._call(read).to_batches()
         finally:
             self._thread.call_later(cursor.close)
 
