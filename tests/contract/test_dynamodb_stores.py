@@ -89,12 +89,6 @@ class TestFeastOverDynamoDB(OnlineStoreContract):
         others = [one for one in self.opened if one is not store]
         return others[randrange(4)] if len(others) >= 4 else self.store()  # noqa: S311 -- any of them
 
-    @pytest.mark.parametrize("count", [0, 1, 1_000, 2_500])
-    def test_any_number_of_entities_is_read_and_written(self, count: int) -> None:
-        # In batches, of which this is the one test: item by item moto takes a dozen seconds more.
-        self.config = self.config.model_copy(update={"writes": "batch"})
-        super().test_any_number_of_entities_is_read_and_written(count)
-
 
 @pytest.mark.faults  # the reader is the same, the layout is under the contract above
 class TestFeastOverDynamoDBReader(OnlineReaderContract):

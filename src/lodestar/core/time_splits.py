@@ -59,7 +59,7 @@ def windows(
     ordered = np.sort(times[judges])
     starts = np.unique(ordered[np.arange(count) * len(ordered) // count])
     kept = _with_all_strata(starts, times[judges], None if strata is None else strata[judges])
-    ends = [*kept[1:], np.iinfo(np.int64).max]
+    ends = [*kept[1:], np.int64(np.iinfo(np.int64).max)]
     return [
         (_before(times, start, gap_seconds), (times >= start) & (times < end))
         for start, end in zip(kept, ends, strict=True)
