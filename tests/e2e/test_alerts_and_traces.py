@@ -150,7 +150,7 @@ def test_without_rules_nothing_is_said_and_nothing_is_kept(
     assert "alerts" not in lodestar(*words, cwd=fresh.project).succeeded().json
     assert not (fresh.project / ".lodestar/alerts").exists()
     shown = lodestar("alerts", "list", cwd=fresh.project).succeeded()
-    assert "no rules: see docs/alerts.md" in shown.stderr
+    assert "no rules: the config has none in alerts.rules" in shown.stderr
 
 
 def test_a_commands_stages_are_spans_of_the_schedulers_trace(

@@ -2,12 +2,15 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import SMALL, Lodestar, Trained, digests, edited
+from tests.served_projects import write_served_config
 
 
 @pytest.mark.parametrize("recipe", ["breast_cancer", "diabetes"])
@@ -124,6 +127,7 @@ def test_init_makes_a_project_that_trains_at_once_without_a_network(
         *("train", "-r", "breast_cancer", *SMALL, "--json"), cwd=project, under=offline
     ).succeeded()
     assert (project / run.json["report"]).is_file()
+    assert "mlflow" not in run.stderr  # which tells of its tables when it makes them
     before = digests(project)
     lodestar("init", "mine", cwd=tmp_path).refused(2, "exist")
     assert digests(project) == before
@@ -154,6 +158,49 @@ def test_serving_is_refused_where_the_environment_blocks_it(
     lodestar("serve-api", "--run-id", run.run_id, cwd=run.project).refused(
         5, "serving is blocked", "batch-inference"
     )
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "words"),
+    [
+        ("local", 5, ("serving is blocked", "batch-inference")),
+        ("served", 2, ("msgspec is not installed", "pip install 'lodestar-ml[serving]'")),
+    ],
+)
+def test_serving_without_its_extra_is_refused_in_words(
+    project: Path, environment: str, code: int, words: tuple[str, ...]
+) -> None:
+    write_served_config(project, "served")
+    without = (
+        "import sys\n"
+        "sys.modules['msgspec'] = None\n"
+        f"sys.argv = ['lodestar', 'serve-api', '--run-id', 'abcd', '--env', '{environment}']\n"
+        "from lodestar.cli.app import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", without]
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert all(word in done.stderr for word in words)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "group", [(), ("runs",), ("features",), ("infra",), ("deploy",), ("alerts",)]
+)
+def test_help_says_what_each_command_does_without_cutting_it_off(
+    lodestar: Lodestar, tmp_path: Path, group: tuple[str, ...]
+) -> None:
+    done = lodestar(*group, "--help", cwd=tmp_path).succeeded()
+    (_, listed) = done.stdout.split("Commands:\n")
+    assert "..." not in listed
+
+
+def test_the_version_is_that_of_the_package(lodestar: Lodestar, tmp_path: Path) -> None:
+    done = lodestar("--version", cwd=tmp_path).succeeded()
+    assert done.stdout == f"lodestar {version('lodestar-ml')}\n"
 
 
 def test_an_error_with_json_is_one_object_too(lodestar: Lodestar, project: Path) -> None:

@@ -328,6 +328,14 @@ def test_a_wrong_override_is_blamed_on_the_command_line(project: Path) -> None:
     ]
 
 
+def test_a_section_that_only_an_override_names_is_blamed_on_the_command_line_too(
+    project: Path,
+) -> None:
+    (problem,) = problems(project, "modell.hyperparameters.max_depth=4")
+    assert problem.where == "--set:modell"
+    assert problem.hint == "did you mean 'model'?"
+
+
 @pytest.mark.parametrize("item", ["split.seed", "=3", ".seed=3", "split..seed=3", "config.=1"])
 def test_an_override_that_is_no_assignment_is_refused(project: Path, item: str) -> None:
     with pytest.raises(UsageError, match="is not key=value"):

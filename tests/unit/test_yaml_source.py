@@ -165,6 +165,18 @@ def test_a_variable_without_value_or_default_is_named(
     assert "${NAME:default}" in str(problem.hint)
 
 
+def test_a_variable_of_the_servers_here_names_the_command_that_sets_it(file: Path) -> None:
+    (problem,) = read(file, "a: ${LODESTAR_POSTGRES_URI}\n").problems
+    assert "lodestar infra up" in str(problem.hint)
+    assert "export LODESTAR_POSTGRES_URI=…" in str(problem.hint)
+
+
+def test_a_tab_is_told_to_be_spaces(file: Path) -> None:
+    (problem,) = read(file, "a:\n\tb: 1\n").problems
+    assert problem.where == "config/base.yaml:2"
+    assert problem.hint == "indent with spaces"
+
+
 def test_without_variables_a_dollar_is_only_a_letter(file: Path) -> None:
     file.write_text("a: ${NAME}\n")
     source = read_yaml(file, "recipes/x.yaml")

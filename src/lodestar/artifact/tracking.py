@@ -124,12 +124,12 @@ class Tracking:
         return self._plain
 
     def _opened(self) -> Connection:
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         for name, value in _MLFLOW.items():
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
+        for noisy in ("mlflow", "alembic"):  # its import sets their levels
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         _require_readable(self.uri)
         with translated(), self._only_one():
             if self.local:

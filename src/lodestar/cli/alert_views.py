@@ -93,7 +93,7 @@ class AlertsView:
         """A table; then the channels whose last message failed."""
         alerts = self._ordered()
         if not self._rules:
-            console.print("no rules: see docs/alerts.md")
+            console.print("no rules: the config has none in alerts.rules")
         elif not alerts:
             console.print(f"[green]✓[/] nothing fires ({self._rules} rules)")
         else:
@@ -135,7 +135,7 @@ class TriedView:
     def print(self, console: Console) -> None:
         """A line each."""
         if not self._deliveries:
-            console.print("no channels: see docs/alerts.md")
+            console.print("no channels: the config has none in alerts.channels")
         for one in self._deliveries:
             mark = Text("✗ ", style="red") if one.problem else Text("✓ ", style="green")
             words = one.problem or one.remark or "took the message"

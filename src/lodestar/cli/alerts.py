@@ -14,7 +14,7 @@ UNDELIVERED = 4
 alerts_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at the alerts of an environment, and try out its channels.",
+    help="Look at alerts, and try out the channels.",
 )
 
 

@@ -39,7 +39,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="One recipe, one config per environment, one artifact that batch and API both run.",
 )
 runs_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look at the runs of this project."
@@ -49,11 +48,6 @@ app.add_typer(infra_app, name="infra")
 app.add_typer(deploy_app, name="deploy")
 app.add_typer(alerts_app, name="alerts")
 add_init_command(app)
-add_check_command(app)
-add_feature_commands(app)
-add_serving_commands(app)
-add_promotion_commands(app, runs_app)
-add_monitoring_commands(app)
 
 FailOnDegradation = Annotated[
     bool,
@@ -62,6 +56,26 @@ FailOnDegradation = Annotated[
         help=f"Exit with {WORSE} where it is worse than baseline or champion.",
     ),
 ]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from lodestar import __version__
+
+        typer.echo(f"lodestar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """One recipe, one config per environment, one artifact that batch and API both run."""
 
 
 @app.command()
@@ -171,7 +185,7 @@ def verify(run_id: RunId, env: Env = None, as_json: Json = False) -> None:
 def schema(
     which: Annotated[str, typer.Argument(help="recipe, config or features")],
 ) -> None:
-    """Print the JSON Schema of recipe, config or feature declarations."""
+    """Print the JSON Schema of recipe, config or features."""
     with guarded(as_json=False):
         import json
 
@@ -229,7 +243,7 @@ def runs_compare(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two runs: metrics side by side, and the parameters that differ."""
+    """Compare two runs: metrics, and the parameters that differ."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.present import CompareView
@@ -244,6 +258,14 @@ def _exit_if_worse(performance: "tuple[Comparison, ...]", *, asked: bool) -> Non
 
     if asked and degraded(performance):
         raise typer.Exit(WORSE)
+
+
+# `--help` lists commands in the order in which they are added.
+add_monitoring_commands(app)
+add_check_command(app)
+add_serving_commands(app)
+add_promotion_commands(app, runs_app)
+add_feature_commands(app)
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def check(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Check recipes before any training, or with --online what the environment takes from outside."""
+    """Check recipes, or with --online the stores and servers."""
     with guarded(as_json=as_json) as out:
         if online:
             _check_online(out, recipe_file, overrides, env, within)

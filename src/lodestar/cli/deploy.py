@@ -83,7 +83,7 @@ def render(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Write a Dockerfile with all that its image holds, and what the target takes.
+    """Write a Dockerfile and its files, and what the target takes.
 
     The run's artifact goes into the image, so that it starts without a tracking server. An alias is
     looked up now: the files name the run that it means. Nothing is built and no cloud is called; the
@@ -124,7 +124,7 @@ def monitoring(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write Prometheus alert rules and a Grafana dashboard for served models."""
+    """Write rules for Prometheus and a dashboard for Grafana."""
     with guarded(as_json=as_json) as out:
         from lodestar.cli.deploy_views import MonitoringView
         from lodestar.deploy.folder import write_files

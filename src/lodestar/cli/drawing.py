@@ -141,7 +141,7 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def few_metrics(metrics: Mapping[str, float], most: int = 3) -> str:
+def few_metrics(metrics: Mapping[str, float], *, most: int) -> str:
     """The best known of the metrics, in one line."""
     preferred = ("roc_auc", "accuracy", "log_loss", "rmse", "mae", "r2", "qini", "auuc")
     names: Iterable[str] = [name for name in preferred if name in metrics][:most]

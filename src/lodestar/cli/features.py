@@ -44,7 +44,7 @@ def add_feature_commands(app: typer.Typer) -> None:
 
 @features_app.command("list")
 def features_list(env: Env = None, as_json: Json = False) -> None:
-    """List the declared namespaces, and until when the online store has them."""
+    """List namespaces, and until when the online store has them."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.feature_views import ListView
@@ -80,7 +80,7 @@ def features_status(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Tell how old features are: materialised until when, what waits, what holds no longer."""
+    """Tell how old features are, what waits, what has expired."""
     with guarded(as_json=as_json) as out:
         from lodestar.cli.alerting import show_with_alerts
         from lodestar.cli.staleness_views import StatusView
@@ -119,7 +119,7 @@ def features_apply(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Bring Feast's registry, or DynamoDB's tables, to what is declared, after showing the changes."""
+    """Make Feast's registry or DynamoDB's tables as declared."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.feature_views import AppliedView, PlanView
@@ -196,7 +196,7 @@ def snapshot(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Write a recipe's spine and features to data/snapshots/, for LOCAL."""
+    """Write a recipe's rows and features to data/snapshots/."""
     with guarded(as_json=as_json) as out:
         from lodestar.settings.loading import parse_context_params
 
@@ -221,7 +221,7 @@ def parity(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the batch path with the online path, every feature and prediction bit by bit."""
+    """Compare the batch with the online path, bit by bit."""
     with guarded(as_json=as_json) as out:
         from lodestar.settings.loading import parse_context_params
 

@@ -75,7 +75,7 @@ def monitor(
     env: Env = None,
     as_json: Json = False,
 ) -> None:
-    """Compare later rows with what a run was trained on, and judge it by labels that came later."""
+    """Compare later rows with training; judge by later labels."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.alerting import show_with_alerts

@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 SHORT = 12
+# Columns of a terminal that a run's line fits into, with its model's class and a second metric.
+WIDE = 110
 
 
 class TrainView:
@@ -183,9 +185,12 @@ class VerifyView:
         """One line a check."""
         run = self._verified
         console.print(f"[green]✓[/] manifest   {run.files} files, digest {run.digest[:SHORT]}")
-        console.print("[green]✓[/] lock       versions as recorded" if not run.warnings else "")
+        if not run.warnings:
+            console.print("[green]✓[/] lock       versions as recorded")
         for warning in run.warnings:
-            console.print(f"[yellow]![/] lock       {warning}")
+            console.print(
+                Text("! ", style="yellow") + Text(f"lock       {warning}"), soft_wrap=True
+            )
         console.print(f"[green]✓[/] probe      {run.probe_rows} rows predict what they did")
         for note in run.notes:
             console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
@@ -236,16 +241,19 @@ class RunsView:
         if not self._runs:
             console.print("no runs yet; try: lodestar train --recipe-file breast_cancer")
             return
-        table = table_of("run", "recipe", "model", "started", "status", "metrics")
+        wide = console.width >= WIDE
+        table = table_of(
+            "run", "recipe", *(["model"] if wide else []), "started (UTC)", "status", "metrics"
+        )
         for run in self._runs:
             add_row(
                 table,
                 run.run_id[:8],
                 run.recipe,
-                run.class_path.rpartition(".")[2],
+                *([run.class_path.rpartition(".")[2]] if wide else []),
                 f"{run.started:%Y-%m-%d %H:%M}",
                 run.status.lower(),
-                few_metrics(run.metrics),
+                few_metrics(run.metrics, most=2 if wide else 1),
             )
         console.print(table)
 

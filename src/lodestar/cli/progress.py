@@ -13,6 +13,8 @@ from lodestar.interface.tracing import Span
 
 __all__ = ["ConsoleProgress"]
 
+SPINNER = 2  # columns
+
 
 class ConsoleProgress:
     """Shows the stage, its rows and its speed; leaves a line with its time when it is over."""
@@ -44,7 +46,7 @@ class ConsoleProgress:
         self._close(finished=True)
         self._stage, self._began, self._detail = what, time.monotonic(), ""
         if self._console.is_terminal:
-            self._status = self._console.status(what)
+            self._status = self._console.status(self._line(what))
             self._status.start()
 
     def done(self) -> None:
@@ -58,13 +60,14 @@ class ConsoleProgress:
         left = f", {(total - count) / (count / spent):.0f} s left" if total and count else ""
         self._detail = f"{count:,}{of} rows"
         if self._status is not None:
-            self._status.update(f"{self._stage}  {self._detail}, {count / spent:,.0f} rows/s{left}")
+            speed = f"{count / spent:,.0f} rows/s{left}"
+            self._status.update(self._line(f"{self._stage}  {self._detail}, {speed}"))
 
     def detail(self, what: str) -> None:
         """Show how the stage goes."""
         self._detail = what
         if self._status is not None:
-            self._status.update(f"{self._stage}  {what}")
+            self._status.update(self._line(f"{self._stage}  {what}"))
 
     def note(self, message: str) -> None:
         """Print what the user should know."""
@@ -80,4 +83,13 @@ class ConsoleProgress:
         if finished:
             spent = time.monotonic() - self._began
             detail = f"  {self._detail}" if self._detail else ""
-            self._console.print(f"[green]✓[/] {self._stage}{detail}  [dim]{spent:.1f} s[/]")
+            line = Text(escape_control(f"{self._stage}{detail}"))
+            time_taken = Text(f"  {spent:.1f} s", style="dim")
+            done = Text("✓ ", style="green") + line + time_taken
+            self._console.print(done, soft_wrap=True)
+
+    def _line(self, words: str) -> Text:
+        """One line of the terminal: names in it are no markup, and what does not fit is cut off."""
+        line = Text(escape_control(words))
+        line.truncate(self._console.width - SPINNER, overflow="ellipsis")
+        return line

@@ -70,7 +70,7 @@ def rollback(
 
 
 def runs_upload(env: Env = None, as_json: Json = False) -> None:
-    """Upload the finished trainings that were kept while the MLflow server did not answer."""
+    """Upload trainings that were kept while MLflow was down."""
     with guarded(as_json=as_json) as out:
         environment = the_environment(env)
         from lodestar.cli.promotion_views import UploadView

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_serving_commands", "prove_ahead", "prove_loaded"]
 
+SERVING_PACKAGE = "msgspec"  # nothing but lodestar-ml[serving] brings it
+
 
 def add_serving_commands(app: typer.Typer) -> None:
     """Put it into the application."""
@@ -54,7 +56,12 @@ def serve_api(
     """Serve a run's artifact as a REST API."""
     with guarded(as_json=False) as out:
         environment = the_environment(env)
-        from lodestar.serving.launch import Asked, launch
+        from lodestar.adapters.drivers import from_extra
+        from lodestar.settings.permissions import check_serving_allowed
+
+        check_serving_allowed(environment, run_id)
+        with from_extra("serving", SERVING_PACKAGE):
+            from lodestar.serving.launch import Asked, launch
 
         asked = Asked(
             run=run_id,
@@ -100,5 +107,5 @@ def prove_loaded(
 
 def _may_prove(environment: Environment) -> bool:
     config = environment.config
-    extra = find_spec("msgspec")  # of lodestar-ml[serving]
+    extra = find_spec(SERVING_PACKAGE)
     return config.environment.serving == "allowed" and config.serving.native and extra is not None

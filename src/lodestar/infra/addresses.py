@@ -11,12 +11,10 @@ from pydantic import SecretStr
 
 from lodestar.errors import ExternalError, SettingsError
 from lodestar.infra.endpoint import HOST, Endpoint, free_port
-from lodestar.settings.env_file import ENV_FILE, with_env_file
+from lodestar.settings.env_file import ENV_FILE, FEAST, MLFLOW, POSTGRES, REDIS, with_env_file
 
 __all__ = ["AddressFile", "Addresses", "write_private"]
 
-POSTGRES, REDIS, MLFLOW = "LODESTAR_POSTGRES_URI", "LODESTAR_REDIS_URI", "LODESTAR_MLFLOW_URI"
-FEAST = "LODESTAR_FEAST_URI"
 SERVERS = 3
 _PLAIN = re.compile(r"^[A-Za-z0-9_-]+$")
 HEAD = """\

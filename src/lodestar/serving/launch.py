@@ -16,7 +16,6 @@ from lodestar.serving.order import ORDER, ServeOrder
 from lodestar.serving.references import in_use, resolve
 from lodestar.serving.state import ServedRun, SharedState
 from lodestar.settings.loading import Environment
-from lodestar.settings.permissions import check_serving_allowed
 from lodestar.settings.serving import Serving
 
 __all__ = ["Asked", "launch"]
@@ -51,11 +50,10 @@ def launch(
     """Serve until told to end; returns the exit code. `started` is called with the address.
 
     Raises:
-        NotAllowedError: the environment serves nothing, or others could ask without saying who they are.
+        NotAllowedError: others could ask without saying who they are.
         UsageError: no such run, or traffic without a challenger.
         ArtifactError: a run's artifact is rejected.
     """
-    check_serving_allowed(environment, asked.run)
     _check_traffic(asked)
     settings = _settings(environment.config.serving, asked)
     tell.stage("Looking up the runs")

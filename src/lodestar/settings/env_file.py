@@ -6,9 +6,12 @@ from pathlib import Path
 
 from lodestar.errors import SettingsError
 
-__all__ = ["ENV_FILE", "with_env_file"]
+__all__ = ["ENV_FILE", "FEAST", "MLFLOW", "POSTGRES", "REDIS", "URIS", "with_env_file"]
 
 ENV_FILE = ".lodestar/infra.env"
+POSTGRES, REDIS, MLFLOW = "LODESTAR_POSTGRES_URI", "LODESTAR_REDIS_URI", "LODESTAR_MLFLOW_URI"
+FEAST = "LODESTAR_FEAST_URI"
+URIS = (POSTGRES, FEAST, REDIS, MLFLOW)
 _LINE = re.compile(r"^(?:export )?([A-Za-z_]\w*)=(.*)$")
 
 

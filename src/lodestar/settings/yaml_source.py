@@ -16,6 +16,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from lodestar.errors import Problem, SettingsError
+from lodestar.settings.env_file import URIS
 from lodestar.settings.section import EnvText
 
 __all__ = ["VARIABLE", "KeyPath", "Source", "parse_value", "read_yaml"]
@@ -63,10 +64,11 @@ class Source:
     def put(self, path: tuple[str, ...], value: object, mark: str) -> None:
         """Set one key, as `--set` does; missing mappings on the way are made."""
         place = self.value
-        for part in path[:-1]:
+        for length, part in enumerate(path[:-1], start=1):
             inner = place.get(part)
             if not isinstance(inner, dict):
                 inner = place[part] = {}
+                self.marks[path[:length]] = mark
             place = inner
         place[path[-1]] = value
         for known in [known for known in self.marks if known[: len(path)] == path]:
@@ -123,7 +125,8 @@ def _compose(text: str, source: Source) -> Node | None:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         what = error.problem or error.context or "not valid YAML"
-        source.problems.append(Problem(f"not valid YAML: {what}", f"{source.name}{line}"))
+        hint = "indent with spaces" if "'\\t'" in what else None
+        source.problems.append(Problem(f"not valid YAML: {what}", f"{source.name}{line}", hint))
     except (ReaderError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a control character"
         source.problems.append(Problem(f"not valid YAML: {reason}", f"{source.name}:1"))
@@ -238,7 +241,7 @@ class _Reader:
                 f"the environment variable {name} is {state}",
                 path,
                 node,
-                hint=f"export {name}=… or write a default: ${{{name}:default}}",
+                hint=_how_to_set(name),
             )
             return ""
 
@@ -251,6 +254,12 @@ class _Reader:
         dotted = ".".join(str(part) for part in path)
         where = f"{self._source.name}:{node.start_mark.line + 1}" + (f":{dotted}" if dotted else "")
         self._source.problems.append(Problem(what, where, hint))
+
+
+def _how_to_set(name: str) -> str:
+    if name in URIS:
+        return f"`lodestar infra up` sets it; for a server of your own: export {name}=…"
+    return f"export {name}=… or write a default: ${{{name}:default}}"
 
 
 def environment_variables() -> Mapping[str, str]:
