@@ -94,7 +94,7 @@ def elsewhere(reader: PartitionedReader, size: Division) -> pa.Table:
 
 
 def by_one_session(reader: PartitionedReader) -> pa.Table:
-    return reader.read(chunk_rows=64).read_all()  # type: ignore[attr-defined,no-any-return]
+    return reader.read(chunk_rows=64).read_all()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -343,13 +343,14 @@ def test_a_result_that_is_not_whole_is_not_taken_for_whole(snow: InSnowflake) ->
 
 
 def test_parts_of_snowflake_log_in_as_their_work(snow: InSnowflake) -> None:
-    with snow.reader("SELECT id FROM spine").parts(division(snow)) as divided:
+    reader = snow.schema.reader("SELECT id FROM spine", application_name="lodestar batch 1234")
+    with reader.parts(division(snow)) as divided:
         assert divided.parts is not None
         sent = pickle.dumps(divided.parts[0])
     snow.schema.server.faults(chunk_rows=150)
     pickle.loads(sent).digest()
     (login,) = [one for one in snow.schema.server.said() if "login" in one]
-    assert login["parameters"]["QUERY_TAG"] == "lodestar test"
+    assert login["parameters"]["QUERY_TAG"] == "lodestar batch 1234"
 
 
 def test_check_online_exports_a_row_and_removes_it(big: InBigQuery) -> None:
