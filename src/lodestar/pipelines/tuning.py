@@ -108,6 +108,7 @@ def _search(
                 raise
             tell.note("no trial ended in time: the recipe trains with its defaults")
             return None
+    tell.detail(f"{len(result.history)} trials, {result.count('pruned')} pruned")
     if recipe.split.method == "time" and limits.windows is None:
         result = replace(result, notes=(*result.notes, ONE_SPLIT))
     for note in result.notes:
