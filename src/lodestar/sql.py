@@ -84,12 +84,6 @@ class Query:
         Raises:
             UsageError: one is missing, or one is given that the SQL does not have.
         """
-        missing = [name for name in self.parameters if name not in given]
-        if missing:
-            raise UsageError(
-                f"the SQL needs a value for {', '.join(':' + name for name in missing)}",
-                hint=f'give --context-params "{",".join(name + "=…" for name in missing)}"',
-            )
         for name in given:
             if name not in self.parameters:
                 raise UsageError(
@@ -98,6 +92,12 @@ class Query:
                     if self.parameters
                     else "it has none at all",
                 )
+        missing = [name for name in self.parameters if name not in given]
+        if missing:
+            raise UsageError(
+                f"the SQL needs a value for {', '.join(':' + name for name in missing)}",
+                hint=f'give --context-params "{",".join(name + "=…" for name in missing)}"',
+            )
         return dict(given)
 
 

@@ -166,6 +166,13 @@ def test_bind_wants_exactly_the_parameters_there_are() -> None:
     assert "did you mean 'end_date'" in str(caught.value)
 
 
+def test_a_misspelt_parameter_is_named_before_the_one_that_is_missing_for_it() -> None:
+    found = query("SELECT a FROM t WHERE b >= :start_date AND b < :end_date")
+    with pytest.raises(UsageError, match="no parameter :ende_date") as caught:
+        found.bind({"start_date": "x", "ende_date": "y"})
+    assert "did you mean 'end_date'" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("sql", "tables"),
     [
