@@ -31,6 +31,7 @@ __all__ = [
     "make_tables",
     "one_dynamodb",
     "section",
+    "tables_of",
 ]
 
 REGION = "eu-central-1"
@@ -92,6 +93,12 @@ def client_of(url: str) -> Any:  # noqa: ANN401 -- boto3's own
         aws_access_key_id=KEY,
         aws_secret_access_key=SECRET,
     )
+
+
+def tables_of(client: Any) -> set[str]:  # noqa: ANN401 -- boto3's own
+    """The names of all tables that there are, page by page: other tests have theirs too."""
+    pages = client.get_paginator("list_tables").paginate()
+    return {name for page in pages for name in page["TableNames"]}
 
 
 def make_tables(

@@ -27,6 +27,7 @@ from tests.dynamodb_places import (
     refusal,
     scripted,
     section,
+    tables_of,
 )
 from tests.feast_places import NAMES, NOON, ROWS, catalog_of, changed
 
@@ -185,7 +186,7 @@ def test_a_changed_declaration_drops_the_watermark_and_a_gone_one_its_table(
     again = repository_of(server, tmp_path, wider, project=repository.project)
     lines = again.apply().lines
     assert any("of_words" in line and line.startswith("-") for line in lines), lines
-    tables = client_of(dynamodb_url).list_tables()["TableNames"]
+    tables = tables_of(client_of(dynamodb_url))
     assert f"t.{repository.project}.every_kind" in tables
     assert f"t.{repository.project}.of_words" not in tables
     with closing(FeastOnlineStore(again)) as store:
