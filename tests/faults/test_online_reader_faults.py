@@ -458,7 +458,7 @@ class Hanging(MemoryOnlineStore):
         super().__init__()
         self.go = threading.Event()
 
-    def ask(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
+    def read(self, keys: pa.RecordBatch, selection: Sequence[SelectedFeatures]) -> OnlineRows:
         self.go.wait(20)
         return super().read(keys, selection)
 
