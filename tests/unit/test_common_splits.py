@@ -19,6 +19,10 @@ def test_the_recipe_may_have_fewer_rows_judge_and_few_splits_more() -> None:
     assert by_share(40_000, 2, 0.6).validation_size == 0.5
 
 
+def test_each_of_many_classes_has_a_row_to_judge() -> None:
+    assert by_share(10_000, 10, 0.25, classes=2_000).validation_size == 0.2
+
+
 @pytest.mark.parametrize(("rows", "windows"), [(7_999, None), (8_000, 2), (400_000, 10)])
 def test_windows_of_time_have_enough_rows_each(rows: int, windows: int | None) -> None:
     found = by_windows(rows, 10, 0.25, lambda count: count)

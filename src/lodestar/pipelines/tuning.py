@@ -161,7 +161,7 @@ def _common_splits(recipe: Recipe, problem: TrialProblem) -> CommonSplits:
         return by_windows(rows, splits, own, lambda count: len(problem.windows(count)))
     if recipe.split.method == "group":  # shares are of groups, and may be few
         return CommonSplits(splits, own, 1 - own)
-    return by_share(rows, splits, own)
+    return by_share(rows, splits, own, classes=len(problem.truth.classes))
 
 
 def _study_name(settings: Settings, data_digest: str) -> str:

@@ -56,14 +56,7 @@ class Session:
     def dry_run(self, sql: str) -> Any:  # noqa: ANN401 -- the client's job
         """A job that does not run: it knows the columns, the bytes and the types of the parameters."""
         settings = self._settings(dry_run=True, use_query_cache=False)
-        with self._worded():
-            return self._client.query(
-                sql,
-                job_config=settings,
-                retry=self._again,
-                timeout=self._config.request_timeout,
-                job_retry=None,
-            )
+        return self._asked(sql, settings)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Any:  # noqa: ANN401 -- the client's rows
         """Run a query to its end; its rows, not yet fetched."""
@@ -184,6 +177,9 @@ class Session:
         settings = self._settings(query_parameters=list(parameters))
         if self._config.maximum_bytes_billed is not None:
             settings.maximum_bytes_billed = self._config.maximum_bytes_billed
+        return self._asked(sql, settings)
+
+    def _asked(self, sql: str, settings: Any) -> Any:  # noqa: ANN401 -- the client's settings and job
         with self._worded():
             return self._client.query(
                 sql,

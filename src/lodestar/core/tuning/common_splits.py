@@ -28,12 +28,13 @@ def common_split_seed(position: int) -> int:
     return FIRST_COMMON_SEED + position
 
 
-def by_share(rows: int, splits: int, validation_size: float) -> CommonSplits:
+def by_share(rows: int, splits: int, validation_size: float, *, classes: int = 0) -> CommonSplits:
     """No more rows judge on a split than are needed, so that nearly the model of all rows is judged.
 
     On `splits` splits every row judges about once, as in cross-validation with as many folds.
     """
-    share = min(validation_size, max(1 / splits, ENOUGH_JUDGES / rows))
+    enough = max(ENOUGH_JUDGES, classes)  # a stratified split has one row of each
+    share = min(validation_size, max(1 / splits, enough / rows))
     return CommonSplits(splits, share, 1 - share)
 
 

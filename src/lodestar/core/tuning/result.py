@@ -12,14 +12,14 @@ __all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described
 class SearchLimits:
     """What the recipe thinks the search is worth, and what the config allows.
 
-    `validation_size` is the share of the rows that judges on a common split, `finalist_rows` how many
-    times a trial's train rows a finalist is fitted on; `windows`: into how many windows of time those
-    rows were to be cut, by time. `seconds` bounds exploration and
-    finalists together. Pruning looks at no trial before `startup_trials` are complete, and at none
-    before `warmup_percent` of its own rounds. With `patience` a trial ends after so many rounds
-    without a better metric. `draft` is the share of their rows that trials are fitted on where whole
-    ones would not fit into the time; None: they are whole in any case. `corrected`: a trial's
-    values are corrected for how hard its validation rows are.
+    `validation_size` is the share of the rows that judges on a common split, `finalist_rows` how
+    many times a trial's train rows a finalist is fitted on, `windows` into how many windows of time
+    those that judge were to be cut. `seconds` bounds exploration and finalists together. Pruning
+    looks at no trial before `startup_trials` are complete, and at none before `warmup_percent` of
+    its own rounds. With `patience` a trial ends after so many rounds without a better metric.
+    `draft` is the share of their rows that trials are fitted on where whole ones would not fit into
+    the time; None: they are whole in any case. `corrected`: a trial's values are corrected for how
+    hard its validation rows are.
     """
 
     n_trials: int
