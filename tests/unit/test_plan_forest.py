@@ -9,9 +9,9 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from lodestar.serving.plan.c_library import math_function
-from lodestar.serving.plan.forest import LANES, Forest, NotPlannedError, Tree, forest_of
-from lodestar.serving.plan.ubjson import read_ubjson
+from lodestar.core.trees.c_library import math_function
+from lodestar.core.trees.forest import LANES, Forest, NotPlannedError, Tree, forest_of
+from lodestar.core.trees.ubjson import read_ubjson
 
 
 def booster() -> xgboost.Booster:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
+from lodestar.core.trees.forest import NotPlannedError
+from lodestar.core.trees.libraries.base import Ask, NativeModel, reader
 from lodestar.interface.learning import FeatureMatrix
-from lodestar.serving.plan.forest import NotPlannedError
-from lodestar.serving.plan.models.base import Ask, NativeModel, reader
 
 __all__ = ["Ask", "NativeModel", "is_planned", "matrix_model", "native_model", "reader"]
 
@@ -46,7 +46,7 @@ def native_model(fitted: FittedModel, width: int) -> NativeModel:
 
 
 def _library(fitted: FittedModel) -> ModuleType | None:
-    from lodestar.serving.plan.models import causal, lightgbm, xgboost
+    from lodestar.core.trees.libraries import causal, lightgbm, xgboost
 
     known = {"xgboost": xgboost, "lightgbm": lightgbm, "causal": causal}
     return known.get(fitted.family.name)
