@@ -18,6 +18,7 @@ from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
 from lodestar.core.drift.sketches import Reference
 from lodestar.core.drift.watched import WatchedRows
+from lodestar.core.trees.compiled import CompiledModel
 from lodestar.errors import ExternalError
 from lodestar.interface.parts import Batches, PartTask, ScoredPart
 
@@ -129,13 +130,15 @@ class RowScoring:
 class ArtifactSource:
     """An artifact to be loaded by whoever scores: from its folder, where that is there, or as packed.
 
-    Either way every file is verified against `digest` before anything is loaded.
+    Either way every file is verified against `digest` before anything is loaded. `native`: trees may be
+    compiled.
     """
 
     folder: Path
     digest: str
     plan: FramePlan
     archive: bytes = b""
+    native: bool = True
     loaded: PyfuncWrapper | None = field(default=None, compare=False)
 
     def open(self) -> RowScoring:
@@ -145,9 +148,14 @@ class ArtifactSource:
             ArtifactError: it is not what it was, or cannot be loaded here.
         """
         if self.loaded is not None:
-            return RowScoring(self.loaded, self.plan, self._reference(self.folder))
+            return self._scoring(self.loaded, self.folder)
         folder = self.folder if self.folder.is_dir() or not self.archive else self._unpacked()
         wrapper, _ = load_wrapper(folder, digest=self.digest)
+        return self._scoring(wrapper, folder)
+
+    def _scoring(self, wrapper: PyfuncWrapper, folder: Path) -> RowScoring:
+        if self.native:
+            wrapper = PyfuncWrapper(wrapper.contents, CompiledModel.of(wrapper.fitted))
         return RowScoring(wrapper, self.plan, self._reference(folder))
 
     def _reference(self, folder: Path) -> Reference | None:
