@@ -1,15 +1,14 @@
 """Models whose trees are compiled: when they are asked, what they say, and when the library is."""
 
 import importlib
+import re
 import sys
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
-from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 from tests.forests import random_forest, walked
 from xgboost import XGBClassifier, XGBRegressor
@@ -18,10 +17,11 @@ from lodestar.core.fitted import FittedModel
 from lodestar.core.models import family_of
 from lodestar.core.preprocessor import SimpleScaler
 from lodestar.core.results import Predictions, Task, Truth
+from lodestar.core.trees.bins import binned
 from lodestar.core.trees.compiled import LEAST_ROWS, CompiledModel
-from lodestar.core.trees.complete import complete
 from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
-from lodestar.core.trees.many_rows import ManyRows
+from lodestar.core.trees.libraries import NativeModel, native_model
+from lodestar.core.trees.many_rows import many_rows
 from lodestar.errors import ArtifactError
 
 Model: TypeAlias = tuple[type, Task, dict[str, Any], int]
@@ -38,6 +38,8 @@ MODELS: list[Model] = [
     (LGBMClassifier, "classification", SHALLOW, 2),
     (LGBMClassifier, "classification", SHALLOW, 3),
     (LGBMRegressor, "regression", SHALLOW, 0),
+    # By leaves, and so deeper than trees are filled up.
+    (LGBMRegressor, "regression", {**ROUNDS, "num_leaves": 40}, 0),
 ]
 
 
@@ -94,12 +96,12 @@ def test_few_rows_are_not_worth_compiling() -> None:
     ("model", "words"),
     [
         (
-            (XGBRegressor, "regression", {**ROUNDS, "max_depth": 9}, 0),
-            "trees of depth 9; up to 8 are filled up",
+            (XGBRegressor, "regression", {**ROUNDS, "max_depth": 12, "min_child_weight": 0}, 0),
+            r"a tree with [0-9,]{3,5} leaves; up to 256 are compiled",
         ),
         (
             (DecisionTreeRegressor, "regression", {}, 0),
-            "sklearn.tree._classes.DecisionTreeRegressor has no trees that are known",
+            r"sklearn\.tree\._classes\.DecisionTreeRegressor has no trees that are known",
         ),
     ],
 )
@@ -109,7 +111,7 @@ def test_other_models_are_asked_through_their_library(model: Model, words: str) 
     for _ in range(2):
         assert bits(compiled.score(rows).predictions) == bits(plain.score(rows).predictions)
     assert compiled.trees.ask is None
-    assert compiled.reason == words
+    assert re.fullmatch(words, compiled.reason)
 
 
 def test_without_llvmlite_the_library_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,23 +121,15 @@ def test_without_llvmlite_the_library_predicts(monkeypatch: pytest.MonkeyPatch) 
     assert compiled.reason == "llvmlite is not installed"
 
 
-def spoiled(change: Callable[[NDArray[Any]], None]) -> Callable[..., Any]:
-    """As `complete`, with other leaves."""
-
-    def make(forest: Any) -> Any:  # noqa: ANN401 -- handed on
-        made = complete(forest)
-        change(made.leaves)
-        return made
-
-    return make
-
-
 def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def a_thousandth(leaves: NDArray[Any]) -> None:
-        leaves[3] *= 1.001
+    def with_other_leaves(model: FittedModel, width: int) -> NativeModel:
+        native = native_model(model, width)
+        nodes = native.forest.nodes
+        nodes["threshold"][nodes["feature"] == width] *= 1.001
+        return native
 
     module = importlib.import_module("lodestar.core.trees.compiled")
-    monkeypatch.setattr(module, "complete", spoiled(a_thousandth))
+    monkeypatch.setattr(module, "native_model", with_other_leaves)
     plain = fitted(*XGB_BINARY)
     compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
     for _ in range(2):
@@ -143,13 +137,11 @@ def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.Monke
     assert compiled.reason == "the compiled trees predict something else"
 
 
-def test_trees_that_disagree_later_end_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[NDArray[Any]] = []
-    module = importlib.import_module("lodestar.core.trees.compiled")
-    monkeypatch.setattr(module, "complete", spoiled(kept.append))
-    compiled, rows = CompiledModel.of(fitted(*XGB_BINARY)), rows_of(LEAST_ROWS)
+def test_trees_that_disagree_later_end_the_batch() -> None:
+    plain, rows = fitted(*XGB_BINARY), rows_of(LEAST_ROWS)
+    compiled = CompiledModel.of(plain)
     compiled.score(rows)
-    kept[0] += 1
+    plain.estimator.fit(np.zeros((2, 9)), [0, 1])
     with pytest.raises(ArtifactError, match="XGBClassifier predict different values") as caught:
         compiled.score(rows)
     assert "batch.native" in (caught.value.hint or "")
@@ -168,10 +160,9 @@ def test_a_column_with_more_thresholds_than_a_byte_has_values() -> None:
     draw = np.random.default_rng(1)
     thresholds = draw.normal(size=2_000)
     forest = random_forest(draw, trees=60, depth=5, width=2, thresholds=thresholds)
-    trees = complete(forest)
-    assert trees.cut.dtype == np.uint16
+    assert binned(forest).cut.dtype == np.uint16
     matrix = draw.choice(thresholds.astype(np.float32), size=(100, 2))
-    found = ManyRows(trees, threads=2)(matrix)
+    found = many_rows(forest, threads=2)(matrix)
     assert found is not None
     assert found.tolist() == [walked(forest, row).tolist() for row in matrix]
 
@@ -188,4 +179,4 @@ def test_more_thresholds_than_two_bytes_have_values_are_refused() -> None:
     base = np.zeros(1)
     forest = forest_of(trees, base=base, width=1, strict=True, link="identity")
     with pytest.raises(NotPlannedError, match="a feature with 65,790 thresholds"):
-        complete(forest)
+        binned(forest)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
-from lodestar.core.trees.complete import complete
 from lodestar.core.trees.forest import NotPlannedError
 from lodestar.core.trees.libraries import native_model, reader
-from lodestar.core.trees.many_rows import ManyRows
+from lodestar.core.trees.many_rows import many_rows
 from lodestar.errors import ArtifactError
 from lodestar.interface.learning import FeatureMatrix
 
@@ -105,7 +104,7 @@ class CompiledModel(FittedModel):
 
 def _compiled(model: FittedModel, width: int) -> Ask:
     native = native_model(model, width)
-    trees = ManyRows(complete(native.forest), threads=_threads())
+    trees = many_rows(native.forest, threads=_threads())
     read = reader(native.says, model.classes)
 
     def ask(matrix: NDArray[Any]) -> Predictions | None:

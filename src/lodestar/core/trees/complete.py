@@ -1,90 +1,79 @@
-"""A forest whose trees are filled up to one depth, over small whole numbers: for many rows at once."""
-
-from dataclasses import dataclass
-from typing import Any
+"""Trees that are filled up to one depth: every place is compared, whether a tree has it or not."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lodestar.core.trees.forest import Forest, NotPlannedError
+from lodestar.core.trees.bins import BinnedForest
+from lodestar.core.trees.block_writer import WORD, BlockWriter
+from lodestar.core.trees.machine_code import Compiled, Value
 
-__all__ = ["MOST_DEPTH", "CompleteForest", "complete"]
-
-# A tree that is filled up has 2^depth leaves; below it, most of them would be copies.
-MOST_DEPTH = 8
+__all__ = ["CompleteTrees"]
 
 
-@dataclass(frozen=True)
-class CompleteForest:
-    """Every tree with all 2^depth leaves, level after level: the children of place i are 2i+1 and 2i+2.
+class CompleteTrees(Compiled):
+    """The compiled function over trees with all 2^depth leaves.
 
-    What is compared are bins and not values: the bin of a value is the number of its column's cuts that
-    it has passed, which is as exact, as only cuts decide. A row goes right at an inner place where
-    the bin of `slot` is above `cut`. `slots`: the matrix column of each slot. `cuts`: one slot's after
-    another's, ascending, filled up with infinity to 2^`steps` - 1 of them, from `starts` on.
-
-    `slot` and `cut` (trees, 2^depth - 1), `leaves` (trees, 2^depth), `slots`, `starts` and `steps`
-    (slots,).
+    The words of a level are reduced to one by what the levels above say, and those of all levels are the
+    bits of the leaves' numbers.
     """
 
-    forest: Forest
-    depth: int
-    slot: NDArray[np.int32]
-    cut: NDArray[np.unsignedinteger[Any]]
-    leaves: NDArray[np.floating[Any]]
-    slots: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    steps: NDArray[np.int64]
-    cuts: NDArray[np.floating[Any]]
+    def __init__(self, binned: BinnedForest) -> None:
+        super().__init__(_Writer(binned))
 
 
-def complete(forest: Forest) -> CompleteForest:
-    """Fill up the trees.
+class _Writer(BlockWriter):
+    def __init__(self, binned: BinnedForest) -> None:
+        """`slot` and `cut` (trees, 2^depth - 1), level after level; `leaves` (trees, 2^depth)."""
+        super().__init__(binned)
+        self.depth = int(self.forest.depths.max())
+        places, first_leaf = _places(binned, self.depth), 2**self.depth - 1
+        self.slot = np.ascontiguousarray(binned.slot[places[:, :first_leaf]])
+        self.cut = np.ascontiguousarray(binned.cut[places[:, :first_leaf]])
+        leaves = self.forest.nodes["threshold"][places[:, first_leaf:]]
+        self.leaves = np.ascontiguousarray(leaves)
+        self.write()
 
-    Raises:
-        NotPlannedError: they are too deep, or have too many thresholds.
+    def leaf_values(self, tree: Value) -> Value:
+        at = self.code.mul(tree, self.whole(2**self.depth))
+        return self.place(self.address(self.leaves), at, self.real)
+
+    def leaf_numbers(self, tree: Value, first: Value) -> Value:
+        at = self.code.mul(tree, self.whole(2**self.depth - 1))
+        slots = self.place(self.address(self.slot), at, self.int32)
+        cuts = self.place(self.address(self.cut), at, self.small)
+
+        def compared(place: int) -> Value:
+            slot = self.load(self.int32, slots, self.whole(place))
+            return self.compared(slot, self.load(self.small, cuts, self.whole(place)), first)
+
+        def turn(place: int, above: list[Value]) -> Value:
+            """Where the rows turn as many levels below `place` as there are words above."""
+            if not above:
+                return compared(place)
+            left, right = (turn(child, above[1:]) for child in (2 * place + 1, 2 * place + 2))
+            differ = self.code.and_(self.code.xor(left, right), above[0])
+            return self.code.xor(left, differ)
+
+        turns: list[Value] = []
+        none = self.ir.Constant(self.numbers, None)
+        numbers: Value = none
+        for level in range(self.depth):
+            turns.append(turn(0, turns))
+            bit = self.ir.Constant(self.numbers, [self.byte(2 ** (self.depth - 1 - level))] * WORD)
+            numbers = self.code.or_(numbers, self.chosen(turns[-1], bit, none))
+        return numbers
+
+
+def _places(binned: BinnedForest, depth: int) -> NDArray[np.int64]:
+    """The node at each place of each tree (trees, 2^(depth + 1) - 1); below a leaf, that leaf.
+
+    The children of place i are 2i + 1 and 2i + 2.
     """
-    depth = int(forest.depths.max())
-    if depth > MOST_DEPTH:
-        raise NotPlannedError(f"trees of depth {depth}; up to {MOST_DEPTH} are filled up")
-    nodes = forest.nodes
-    inner = nodes["feature"] < forest.width
-    slots = np.unique(nodes["feature"][inner]).astype(np.int64)
-    found = [np.unique(nodes["threshold"][inner & (nodes["feature"] == slot)]) for slot in slots]
-    most = max(map(len, found), default=0)
-    if most > np.iinfo(np.uint16).max:
-        raise NotPlannedError(f"a feature with {most:,} thresholds")
-    steps = np.array([len(cuts).bit_length() for cuts in found], np.int64)
-    filled = [
-        np.concatenate([cuts, np.full(2**step - 1 - len(cuts), np.inf, cuts.dtype)])
-        for cuts, step in zip(found, steps, strict=True)
-    ]
-    slot = np.zeros(len(nodes), np.int32)
-    cut = np.zeros(len(nodes), np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
-    for at, (column, cuts) in enumerate(zip(slots, found, strict=True)):
-        here = inner & (nodes["feature"] == column)
-        slot[here] = at
-        cut[here] = np.searchsorted(cuts, nodes["threshold"][here])
-    places = _places(forest, inner, depth)
-    return CompleteForest(
-        forest=forest,
-        depth=depth,
-        slot=np.ascontiguousarray(slot[places[:, : 2**depth - 1]]),
-        cut=np.ascontiguousarray(cut[places[:, : 2**depth - 1]]),
-        leaves=np.ascontiguousarray(nodes["threshold"][places[:, 2**depth - 1 :]]),
-        slots=slots,
-        starts=np.cumsum([0, *map(len, filled)], dtype=np.int64)[:-1],
-        steps=steps,
-        cuts=np.concatenate([np.zeros(0, forest.base.dtype), *filled]),
-    )
-
-
-def _places(forest: Forest, inner: NDArray[np.bool_], depth: int) -> NDArray[np.int64]:
-    """The node at each place of each tree (trees, 2^(depth + 1) - 1); below a leaf, that leaf."""
-    levels = [forest.roots.reshape(-1, 1)]
+    levels = [binned.forest.roots.reshape(-1, 1)]
     for _ in range(depth):
         above = levels[-1]
-        left = above + np.where(inner[above], forest.nodes["delta"][above], 0)
-        right = np.where(inner[above], left + 1, left)
+        inner = binned.inner[above]
+        left = above + np.where(inner, binned.forest.nodes["delta"][above], 0)
+        right = np.where(inner, left + 1, left)
         levels.append(np.stack([left, right], axis=2).reshape(len(above), -1))
     return np.concatenate(levels, axis=1)

@@ -21,12 +21,9 @@ Kind: TypeAlias = Any
 
 
 class Compiled:
-    """A function of this machine's own instructions; `call` takes whole numbers and addresses.
+    """A function of this machine's own instructions; `call` takes whole numbers and addresses."""
 
-    `kept` are the objects whose addresses stand in its code.
-    """
-
-    def __init__(self, writer: "Writer", *kept: object) -> None:
+    def __init__(self, writer: "Writer") -> None:
         llvm = _llvm("binding")
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
@@ -35,7 +32,7 @@ class Compiled:
         )
         module = llvm.parse_assembly(str(writer.module))
         module.verify()
-        self._kept = kept
+        self._kept = writer.kept
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
         arguments = [ctypes.c_int64] * len(writer.arguments)
@@ -61,6 +58,7 @@ class Writer:
         function = ir.Function(self.module, ir.FunctionType(self.int64, kinds), self.name)
         self.arguments = function.args
         self.code = ir.IRBuilder(function.append_basic_block())
+        self.kept: list[NDArray[Any]] = []
 
     @contextmanager
     def loop(self, stop: Value, carried: Sequence[Value] | None = None) -> Iterator[Any]:
@@ -99,7 +97,8 @@ class Writer:
         self.code.store(value, self.place(base, index, value.type))
 
     def address(self, array: NDArray[Any]) -> Value:
-        """A constant; whoever calls keeps the array."""
+        """A constant; the array is kept as long as the function."""
+        self.kept.append(array)
         return self.whole(array.ctypes.data).inttoptr(self.pointer)
 
     def whole(self, value: int) -> Value:

@@ -25,7 +25,7 @@ class Kernel(Compiled):
     """
 
     def __init__(self, forest: Forest, numbers: Numbers, *, encoded: int) -> None:
-        super().__init__(_Writer(forest, numbers, encoded), forest, numbers)
+        super().__init__(_Writer(forest, numbers, encoded))
 
 
 class _Writer(Writer):
