@@ -25,7 +25,7 @@ from lodestar.interface.parts import Batches, PartTask, ScoredPart
 if TYPE_CHECKING:
     from lodestar.artifact.register import OpenedRun
 
-__all__ = ["ArtifactSource", "FramePlan", "RowScoring", "packed"]
+__all__ = ["ArtifactSource", "FramePlan", "RowScoring", "compiled", "packed"]
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class ArtifactSource:
         return self._scoring(wrapper, folder)
 
     def _scoring(self, wrapper: PyfuncWrapper, folder: Path) -> RowScoring:
-        if self.native:
-            wrapper = PyfuncWrapper(wrapper.contents, CompiledModel.of(wrapper.fitted))
-        return RowScoring(wrapper, self.plan, self._reference(folder))
+        return RowScoring(
+            compiled(wrapper) if self.native else wrapper, self.plan, self._reference(folder)
+        )
 
     def _reference(self, folder: Path) -> Reference | None:
         return read_sketches(folder) if self.plan.watches else None
@@ -180,6 +180,11 @@ class ArtifactSource:
                     if not folder.is_dir():
                         raise ExternalError(f"{folder}: {error.strerror}") from error
         return folder
+
+
+def compiled(wrapper: PyfuncWrapper) -> PyfuncWrapper:
+    """The same, whose trees are compiled as soon as there are rows enough."""
+    return PyfuncWrapper(wrapper.contents, CompiledModel.of(wrapper.fitted))
 
 
 def packed(opened: "OpenedRun") -> bytes:
