@@ -20,7 +20,7 @@ from lodestar.core.results import Predictions, Task, Truth
 from lodestar.core.trees.bins import binned
 from lodestar.core.trees.compiled import LEAST_ROWS, CompiledModel
 from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
-from lodestar.core.trees.libraries import NativeModel, native_model
+from lodestar.core.trees.libraries import NativeModel, matrix_model, native_model
 from lodestar.core.trees.many_rows import many_rows
 from lodestar.errors import ArtifactError
 
@@ -138,10 +138,10 @@ def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.Monke
 
 
 def test_trees_that_disagree_later_end_the_batch() -> None:
-    plain, rows = fitted(*XGB_BINARY), rows_of(LEAST_ROWS)
-    compiled = CompiledModel.of(plain)
+    compiled, rows = CompiledModel.of(fitted(*XGB_BINARY)), rows_of(LEAST_ROWS)
     compiled.score(rows)
-    plain.estimator.fit(np.zeros((2, 9)), [0, 1])
+    other = fitted(XGBClassifier, "classification", SHALLOW, 2)
+    compiled.trees.library = matrix_model(other, ())
     with pytest.raises(ArtifactError, match="XGBClassifier predict different values") as caught:
         compiled.score(rows)
     assert "batch.native" in (caught.value.hint or "")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
 from lodestar.core.trees.forest import NotPlannedError
-from lodestar.core.trees.libraries import native_model, reader
+from lodestar.core.trees.libraries import Ask, matrix_model, native_model, reader
 from lodestar.core.trees.many_rows import many_rows
 from lodestar.errors import ArtifactError
 from lodestar.interface.learning import FeatureMatrix
@@ -23,14 +23,16 @@ LEAST_ROWS = 16_384
 # Of every later chunk so many rows are asked of the library as well.
 COMPARED = 64
 
-Ask: TypeAlias = Callable[[NDArray[Any]], Predictions | None]
-
 
 @dataclass
 class _Trees:
-    """Whether and how the trees are asked: unknown at first, then compiled or not for a reason."""
+    """Whether and how the trees are asked: unknown at first, then compiled or not for a reason.
 
-    ask: Ask | None = None
+    `library` predicts a few rows: in one thread, as two would take longer to begin.
+    """
+
+    ask: Callable[[NDArray[Any]], Predictions | None] | None = None
+    library: Ask = field(init=False)
     reason: str = ""
 
     def are_asked(self, features: FeatureMatrix) -> bool:
@@ -38,8 +40,9 @@ class _Trees:
             return False
         return self.ask is not None or len(features) >= LEAST_ROWS
 
-    def prove(self, model: FittedModel, matrix: NDArray[Any], said: Predictions) -> None:
+    def prove(self, model: FittedModel, features: FeatureMatrix, said: Predictions) -> None:
         """Compile, and compare every bit."""
+        matrix = features.array()
         try:
             ask = _compiled(model, matrix.shape[1])
         except NotPlannedError as why:
@@ -49,7 +52,7 @@ class _Trees:
         if predicted is None:
             self.reason = "the features are not finite"
         elif _same(said, predicted):
-            self.ask = ask
+            self.ask, self.library = ask, matrix_model(model, features.names)
         else:
             self.reason = "the compiled trees predict something else"
 
@@ -87,14 +90,14 @@ class CompiledModel(FittedModel):
         matrix = features.array()
         if self.trees.ask is None:
             said = super().predict(features)
-            self.trees.prove(self, matrix, said)
+            plain = FittedModel(self.preprocessor, self.estimator, self.family, self.classes)
+            self.trees.prove(plain, features, said)
             return said
         predicted = self.trees.ask(matrix)
         if predicted is None:  # what to do with a value that is not finite, the library knows
             return super().predict(features)
         some = np.linspace(0, len(matrix) - 1, min(COMPARED, len(matrix))).astype(np.int64)
-        said = super().predict(FeatureMatrix(matrix[some], features.names))
-        if not _same(said, _rows(predicted, some)):
+        if not _same(self.trees.library(matrix[some]), _rows(predicted, some)):
             raise ArtifactError(
                 f"the compiled trees and {self.family.cls.__name__} predict different values",
                 hint="set batch.native to false, and report this with the artifact",
@@ -102,7 +105,7 @@ class CompiledModel(FittedModel):
         return predicted
 
 
-def _compiled(model: FittedModel, width: int) -> Ask:
+def _compiled(model: FittedModel, width: int) -> Callable[[NDArray[Any]], Predictions | None]:
     native = native_model(model, width)
     trees = many_rows(native.forest, threads=_threads())
     read = reader(native.says, model.classes)
