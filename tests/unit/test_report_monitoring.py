@@ -13,19 +13,18 @@ from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport
 from lodestar.report.monitoring import MonitoringReport, TimeSlice, render_monitoring
 
-DRAW = np.random.default_rng(5)
-
 
 def compared(name: str, *, by: float, rows: int = 1_000, answers_by: float = 0.0) -> DriftReport:
     """A number that has moved, text that has a new value, and predictions as they were."""
-    trained = pa.table({name: DRAW.normal(size=2_000), "colour": ["red", "blue"] * 1_000})
-    said = {"prediction": pa.array(DRAW.normal(size=500))}
+    draw = np.random.default_rng(5)
+    trained = pa.table({name: draw.normal(size=2_000), "colour": ["red", "blue"] * 1_000})
+    said = {"prediction": pa.array(draw.normal(size=500))}
     reference = Reference.of(trained, said, labels=False, importances={name: 3.0, "colour": 1.0})
     window = Window(reference)
     colours = pa.array([name if by and at < rows // 2 else "blue" for at in range(rows)])
     if not by:
         colours = pa.array(["red", "blue"] * (rows // 2))
-    numbers, answers = DRAW.normal(by, size=rows), DRAW.normal(answers_by, size=rows)
+    numbers, answers = draw.normal(by, size=rows), draw.normal(answers_by, size=rows)
     window.add({name: pa.array(numbers), "colour": colours, "prediction": pa.array(answers)}, rows)
     return judge(window)
 
