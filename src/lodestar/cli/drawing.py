@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "add_row",
     "difference",
     "few_metrics",
+    "fitting_table",
     "intervals",
     "number",
     "print_evaluation",
@@ -30,6 +31,10 @@ __all__ = [
     "table_of",
     "tuning_json",
 ]
+
+
+ALIGNED = 50  # columns
+UNBOUNDED = 10_000
 
 
 def tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
@@ -101,6 +106,22 @@ def table_of(*titles: str) -> Table:
     return table
 
 
+def fitting_table(
+    console: Console, rows: Sequence[Mapping[str, Text]], spare: Sequence[str]
+) -> Table:
+    """Rows by title, at least one; where the terminal is too narrow, without the first of `spare`."""
+    titles = list(rows[0])
+    for left_out in (*spare, None):
+        table = table_of(*titles)
+        for row in rows:
+            table.add_row(*(row[title] for title in titles))
+        unbounded = console.options.update(max_width=UNBOUNDED)
+        if left_out is None or console.measure(table, options=unbounded).maximum <= console.width:
+            break
+        titles.remove(left_out)
+    return table
+
+
 def add_row(table: Table, *cells: str) -> None:
     """Cells as they are: names and values of the data are no markup."""
     table.add_row(*map(Text, cells))
@@ -114,11 +135,12 @@ def print_facts(console: Console, *facts: tuple[str, str]) -> None:
 
 
 def print_next(console: Console, *commands: tuple[str, str]) -> None:
-    """Commands to try, each with what it does."""
-    width = max(len(command) for command, _ in commands) + 2
+    """Commands to try, each with what it does; those that fit half a line are aligned."""
+    width = max(len(command) for command, _ in commands if len(command) <= ALIGNED) + 2
     console.print("next:", style="dim")
     for command, what in commands:
-        console.print(Text(f"  {command.ljust(width)}") + Text(what, style="dim"), soft_wrap=True)
+        line = Text(f"  {command}  ".ljust(width + 2)) + Text(what, style="dim")
+        console.print(line, soft_wrap=True)
 
 
 def intervals(evaluation: Evaluation) -> dict[str, list[float]]:

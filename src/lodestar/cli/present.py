@@ -32,7 +32,7 @@ from lodestar.cli.verdicts import drift_json, performance_json, print_drift, pri
 
 if TYPE_CHECKING:
     from lodestar.artifact.store import StoredRun
-    from lodestar.errors import LodestarError
+    from lodestar.errors import LodestarError, SettingsError
     from lodestar.pipelines.batch_inference import ScoredBatch
     from lodestar.pipelines.check import CheckedRecipe
     from lodestar.pipelines.evaluate import EvaluatedRun
@@ -197,19 +197,26 @@ class VerifyView:
 
 
 class CheckView:
-    """Recipes would train, or would not."""
+    """Recipes would train, or would not, or need extras that are not installed."""
 
     def __init__(
-        self, checked: Sequence[CheckedRecipe], failed: Mapping[str, LodestarError]
+        self,
+        checked: Sequence[CheckedRecipe],
+        failed: Mapping[str, LodestarError],
+        lacking: Mapping[str, SettingsError],
     ) -> None:
         self._checked = checked
         self._failed = failed
+        self._lacking = lacking
 
     def json(self) -> dict[str, Any]:
         """Each recipe."""
         return {
             "recipes": [asdict(item) for item in self._checked],
             "errors": {name: described(error) for name, error in self._failed.items()},
+            "missing_extras": {
+                name: list(error.missing_extras) for name, error in self._lacking.items()
+            },
         }
 
     def print(self, console: Console) -> None:
@@ -221,6 +228,11 @@ class CheckView:
             console.print(Text("✓ ", style="green") + Text(words), soft_wrap=True)
             for note in item.notes:
                 console.print(Text(f"    {note}", style="dim"), soft_wrap=True)
+        for name, error in self._lacking.items():
+            words = f"{name}  checked in part, as an extra is not installed"
+            console.print(Text("- ", style="yellow") + Text(words), soft_wrap=True)
+            for hint in dict.fromkeys(problem.hint for problem in error.problems):
+                console.print(Text(f"    {hint}", style="dim"), soft_wrap=True)
         for name, error in self._failed.items():
             console.print(Text("✗ ", style="red") + Text(name))
             console.print(Text(escape_control(str(error))), soft_wrap=True)
