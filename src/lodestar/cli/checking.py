@@ -90,7 +90,7 @@ def _check_recipes(
 
 
 def _lacking(failed: "Mapping[str, LodestarError]") -> "dict[str, SettingsError]":
-    """The recipes with nothing wrong but extras that are not installed: samples that nobody asked for."""
+    """The recipes with nothing wrong but extras that are not installed, as samples may have."""
     from lodestar.errors import SettingsError
 
     return {

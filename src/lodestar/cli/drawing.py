@@ -23,6 +23,7 @@ __all__ = [
     "fitting_table",
     "intervals",
     "number",
+    "plain_cells",
     "print_evaluation",
     "print_facts",
     "print_next",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-ALIGNED = 50  # columns
+ALIGNED = 60  # columns
 UNBOUNDED = 10_000
 
 
@@ -122,6 +123,11 @@ def fitting_table(
     return table
 
 
+def plain_cells(row: Mapping[str, str]) -> dict[str, Text]:
+    """A row for `fitting_table`, without markup or colour."""
+    return {title: Text(cell) for title, cell in row.items()}
+
+
 def add_row(table: Table, *cells: str) -> None:
     """Cells as they are: names and values of the data are no markup."""
     table.add_row(*map(Text, cells))
@@ -135,8 +141,9 @@ def print_facts(console: Console, *facts: tuple[str, str]) -> None:
 
 
 def print_next(console: Console, *commands: tuple[str, str]) -> None:
-    """Commands to try, each with what it does; those that fit half a line are aligned."""
-    width = max(len(command) for command, _ in commands if len(command) <= ALIGNED) + 2
+    """Commands to try, each with what it does; all but the longest are aligned."""
+    lengths = [len(command) for command, _ in commands]
+    width = max((length for length in lengths if length <= ALIGNED), default=0) + 2
     console.print("next:", style="dim")
     for command, what in commands:
         line = Text(f"  {command}  ".ljust(width + 2)) + Text(what, style="dim")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, fitting_table, print_facts, print_next, table_of
+from lodestar.cli.drawing import (
+    add_row,
+    fitting_table,
+    plain_cells,
+    print_facts,
+    print_next,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,8 +79,7 @@ class ListView:
         if not rows:
             console.print("no features are declared")
         else:
-            cells = [{title: Text(cell) for title, cell in row.items()} for row in rows]
-            console.print(fitting_table(console, cells, spare=("owner",)))
+            console.print(fitting_table(console, list(map(plain_cells, rows)), spare=("owner",)))
         if self._left_out:
             print_facts(
                 console, *((f"left out: {name}", why) for name, why in self._left_out.items())

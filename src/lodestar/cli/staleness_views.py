@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import fitting_table
+from lodestar.cli.drawing import fitting_table, plain_cells
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class StatusView:
 def _cells(view: ViewStatus) -> dict[str, Text]:
     ages = view.ages
     cells = {
-        "online until": "never" if view.materialised_until is None else _at(view.materialised_until),
+        "online until": "never"
+        if view.materialised_until is None
+        else _at(view.materialised_until),
         "newest offline": "-" if view.newest_event is None else _at(view.newest_event),
         "waiting": f"{view.waiting:,}",
         "lag": _span(view.lag),
@@ -68,7 +70,7 @@ def _cells(view: ViewStatus) -> dict[str, Text]:
     return {
         "namespace": Text(view.namespace),
         "state": Text(view.state, "green" if view.state == "fresh" else "red"),
-        **{title: Text(cell) for title, cell in cells.items()},
+        **plain_cells(cells),
     }
 
 

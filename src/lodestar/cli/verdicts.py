@@ -72,9 +72,9 @@ def print_drift(console: Console, report: DriftReport) -> None:
     said, words = {
         "drift": (
             "found",
-            f"{len(drifted)} of {len(report.columns)} columns changed since training",
+            f"{len(drifted)} of {len(report.judged)} columns changed since training",
         ),
-        "steady": ("none", f"{len(report.columns)} columns are as in training"),
+        "steady": ("none", f"{len(report.judged)} columns are as in training"),
         "too few rows": ("unknown", f"{report.rows:,} rows are too few to tell"),
     }[report.verdict]
     line = Text("drift   ", style="dim") + Text(said, STYLES.get(report.verdict, ""))
