@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from lodestar.cli.drawing import fitting_table, plain_cells
+from lodestar.cli.drawing import fitting_table, plain_cells, styled
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def print_outcome(console: Console, outcome: AlertOutcome | None) -> None:
         for one in alerts[:MOST_ALERTS]:
             style = STYLES.get(one.severity, "") if words == "alert " else "green"
             said = f"{one.rule}: {one.series} {verb} {one.value:.6g}, {one.condition}"
-            line = Text(words, style=style) + Text(escape_control(said))
+            line = styled(words, style) + Text(escape_control(said))
             console.print(line, soft_wrap=True)
         if len(alerts) > MOST_ALERTS:
             console.print(f"  and {len(alerts) - MOST_ALERTS} more", style="dim")
@@ -65,7 +65,7 @@ def print_outcome(console: Console, outcome: AlertOutcome | None) -> None:
         *(f"channel {one.channel}: {one.remark}" for one in outcome.deliveries if one.remark),
     ]
     for note in notes:
-        console.print(Text("note: ", style="yellow") + Text(escape_control(note)), soft_wrap=True)
+        console.print(styled("note: ", "yellow") + Text(escape_control(note)), soft_wrap=True)
 
 
 class AlertsView:
@@ -107,7 +107,7 @@ class AlertsView:
             failure = self._state.of(name).failure
             if failure:
                 words = f"channel {name}: {failure}"
-                line = Text("note: ", style="yellow") + Text(escape_control(words))
+                line = styled("note: ", "yellow") + Text(escape_control(words))
                 console.print(line, soft_wrap=True)
 
     def _ordered(self) -> list[Alert]:
@@ -130,7 +130,7 @@ class TriedView:
         if not self._deliveries:
             console.print("no channels: the config has none in alerts.channels")
         for one in self._deliveries:
-            mark = Text("✗ ", style="red") if one.problem else Text("✓ ", style="green")
+            mark = styled("✗ ", "red") if one.problem else styled("✓ ", "green")
             words = one.problem or one.remark or "took the message"
             console.print(mark + Text(escape_control(f"{one.channel}: {words}")), soft_wrap=True)
 

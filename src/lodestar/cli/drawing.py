@@ -29,6 +29,7 @@ __all__ = [
     "print_next",
     "print_tuning",
     "run_json",
+    "styled",
     "table_of",
     "tuning_json",
 ]
@@ -128,6 +129,11 @@ def plain_cells(row: Mapping[str, str]) -> dict[str, Text]:
     return {title: Text(cell) for title, cell in row.items()}
 
 
+def styled(words: str, style: str) -> Text:
+    """A part of a line: what is added to it does not get its style."""
+    return Text.assemble((words, style))
+
+
 def add_row(table: Table, *cells: str) -> None:
     """Cells as they are: names and values of the data are no markup."""
     table.add_row(*map(Text, cells))
@@ -137,7 +143,7 @@ def print_facts(console: Console, *facts: tuple[str, str]) -> None:
     """Name and value, line by line."""
     width = max(len(name) for name, _ in facts) + 2
     for name, value in facts:
-        console.print(Text(name.ljust(width), style="dim") + Text(value), soft_wrap=True)
+        console.print(styled(name.ljust(width), "dim") + Text(value), soft_wrap=True)
 
 
 def print_next(console: Console, *commands: tuple[str, str]) -> None:

@@ -14,6 +14,7 @@ from lodestar.cli.drawing import (
     plain_cells,
     print_facts,
     print_next,
+    styled,
     table_of,
 )
 
@@ -116,7 +117,7 @@ class PlanView:
         """For people: one line per change, then how many."""
         changes = self._plan.changes.items
         for change in changes:
-            mark = Text(change.sign.ljust(4), style=COLOURS[change.sign])
+            mark = styled(change.sign.ljust(4), COLOURS[change.sign])
             console.print(mark + Text(f"{change.name}: {change.what}"), soft_wrap=True)
         counted = [
             f"{count} to {action}"

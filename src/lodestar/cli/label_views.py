@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import fitting_table, plain_cells
+from lodestar.cli.drawing import fitting_table, plain_cells, styled
 from lodestar.cli.escaping import escape_control
 from lodestar.cli.verdicts import STYLES, performance_json, print_performance
 
@@ -103,7 +103,7 @@ def print_labels(console: Console, report: LabelReport) -> None:
     if covered.delay_median is not None and covered.delay_p95 is not None:
         half, most = _span(covered.delay_median), _span(covered.delay_p95)
         words += f", half of them after {half}, 95 % after {most}"
-    line = Text("labels  ", style="dim") + Text(report.verdict, STYLES.get(report.verdict, ""))
+    line = styled("labels  ", "dim") + Text(report.verdict, STYLES.get(report.verdict, ""))
     console.print(line + Text(words), soft_wrap=True)
     if report.whole is None:
         console.print(Text(f"  {report.why}"), soft_wrap=True)

@@ -23,6 +23,7 @@ from lodestar.cli.drawing import (
     print_next,
     print_tuning,
     run_json,
+    styled,
     table_of,
     tuning_json,
 )
@@ -188,9 +189,7 @@ class VerifyView:
         if not run.warnings:
             console.print("[green]✓[/] lock       versions as recorded")
         for warning in run.warnings:
-            console.print(
-                Text("! ", style="yellow") + Text(f"lock       {warning}"), soft_wrap=True
-            )
+            console.print(styled("! ", "yellow") + Text(f"lock       {warning}"), soft_wrap=True)
         console.print(f"[green]✓[/] probe      {run.probe_rows} rows predict what they did")
         for note in run.notes:
             console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
@@ -225,16 +224,16 @@ class CheckView:
             words = f"{item.recipe}  {item.task}, {item.class_path}, {item.features} features"
             if item.parameters:
                 words += f", parameters {', '.join(item.parameters)}"
-            console.print(Text("✓ ", style="green") + Text(words), soft_wrap=True)
+            console.print(styled("✓ ", "green") + Text(words), soft_wrap=True)
             for note in item.notes:
                 console.print(Text(f"    {note}", style="dim"), soft_wrap=True)
         for name, error in self._lacking.items():
             words = f"{name}  checked in part, as an extra is not installed"
-            console.print(Text("- ", style="yellow") + Text(words), soft_wrap=True)
+            console.print(styled("- ", "yellow") + Text(words), soft_wrap=True)
             for hint in dict.fromkeys(problem.hint for problem in error.problems):
                 console.print(Text(f"    {hint}", style="dim"), soft_wrap=True)
         for name, error in self._failed.items():
-            console.print(Text("✗ ", style="red") + Text(name))
+            console.print(styled("✗ ", "red") + Text(name))
             console.print(Text(escape_control(str(error))), soft_wrap=True)
 
 
