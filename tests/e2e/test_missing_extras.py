@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from tests.conftest import edited
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lodestar.cli.app import app
 

@@ -142,7 +142,7 @@ def test_a_problem_names_the_fields(server: Served) -> None:
 
 
 def test_who_asks_for_a_path_that_there_is_not_is_shown_to_the_docs(server: Served) -> None:
-    assert "/docs" in problem(server.get("/"), 404)["detail"]
+    assert "/docs" in str(problem(server.get("/"), 404)["detail"])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -116,9 +115,10 @@ def test_an_error_is_red_where_colours_are_seen(
     monkeypatch.setenv("TERM", "xterm-256color")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.stderr", stderr())
+    terminal = stderr()
+    monkeypatch.setattr("sys.stderr", terminal)
     wrong = UsageError("no [b] " + "x" * 300, hint="another")
     Out(as_json=False, stdout=io.StringIO()).error(wrong)
-    said = sys.stderr.getvalue()  # type: ignore[attr-defined]  # as it was set
+    said = terminal.getvalue()
     assert said.startswith(begins)
     assert said.endswith("x" * 300 + "\n  hint: another\n")

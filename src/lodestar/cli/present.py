@@ -227,10 +227,10 @@ class CheckView:
             console.print(styled("✓ ", "green") + Text(words), soft_wrap=True)
             for note in item.notes:
                 console.print(Text(f"    {note}", style="dim"), soft_wrap=True)
-        for name, error in self._lacking.items():
+        for name, lacks in self._lacking.items():
             words = f"{name}  checked in part, as an extra is not installed"
             console.print(styled("- ", "yellow") + Text(words), soft_wrap=True)
-            for hint in dict.fromkeys(problem.hint for problem in error.problems):
+            for hint in dict.fromkeys(problem.hint for problem in lacks.problems):
                 console.print(Text(f"    {hint}", style="dim"), soft_wrap=True)
         for name, error in self._failed.items():
             console.print(styled("✗ ", "red") + Text(name))
