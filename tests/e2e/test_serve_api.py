@@ -96,6 +96,7 @@ def test_openapi_shows_the_fields_of_the_sql_without_the_target(server: Served) 
     assert {"/predict", "/predict/batch", "/explain", "/metadata", "/invocations"} <= set(
         document["paths"]
     )
+    assert list(document["paths"])[:2] == ["/predict", "/predict/batch"]
     page = server.get("/docs")
     assert page.status_code == 200
     assert (

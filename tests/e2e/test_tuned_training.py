@@ -50,6 +50,12 @@ def test_the_run_is_named_by_its_best_score(tuned: Trained) -> None:
     assert name.endswith(f"_{score:.3f}")
 
 
+def test_the_reports_command_searches_again_where_the_config_has_it_off(tuned: Trained) -> None:
+    page = (tuned.project / tuned.json["report"]).read_text("utf-8")
+    enabled = "--set config.hyperparameter_tuning.enabled=true"
+    assert f"lodestar train --recipe-file breast_cancer {enabled}" in page
+
+
 def test_the_final_model_has_the_best_parameters_and_the_recipes_fixed_ones(tuned: Trained) -> None:
     given, best = tuned.json["hyperparameters"], tuned.json["tuning"]["best_params"]
     assert list(best) == ["max_depth"]

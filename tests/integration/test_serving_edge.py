@@ -141,6 +141,10 @@ def test_a_problem_names_the_fields(server: Served) -> None:
     assert said["errors"] == [{"field": "age", "reason": "must be a number", "row": 3}]
 
 
+def test_who_asks_for_a_path_that_there_is_not_is_shown_to_the_docs(server: Served) -> None:
+    assert "/docs" in str(problem(server.get("/"), 404)["detail"])
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

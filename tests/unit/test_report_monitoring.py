@@ -91,6 +91,16 @@ def test_too_few_rows_are_no_all_clear() -> None:
     assert "too few rows to tell" in words(render_monitoring(few))
 
 
+def test_columns_without_rows_are_not_counted_among_those_compared() -> None:
+    drift = compared("age", by=2.0)
+    unseen = [
+        replace(each, verdict="too few rows", findings=()) if each.role == "prediction" else each
+        for each in drift.columns
+    ]
+    page = render_monitoring(replace(drifted("age"), drift=replace(drift, columns=tuple(unseen))))
+    assert "2 columns of 2 changed" in words(page)
+
+
 def test_what_has_only_begun_is_said_so() -> None:
     begun = replace(drifted("age"), drift=compared("age", by=0.0), lately=("age",))
     page = words(render_monitoring(begun))

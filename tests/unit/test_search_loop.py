@@ -1,5 +1,6 @@
 """The search's loop: budget, seeds, pruning, deadlines, failures, and going on after a kill."""
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.core.tuning.search import NoTrialInTimeError, SearchProgress
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialExecutor, TrialTask
+from lodestar.interface.progress import Silent
+from lodestar.pipelines.tuning import _interruptible as interruptible
 from lodestar.settings.recipe import HyperparameterRange
 
 LIMITS = SearchLimits(n_trials=40, seconds=60.0, candidates=3, splits=3)
@@ -339,3 +342,11 @@ def test_a_real_search_prunes(pruner: str, path: str, rounds: str) -> None:
     for record in result.history:
         if record.state == "pruned":
             assert 0 < len(record.curve) <= len(CHECKPOINTS)
+
+
+def test_ctrl_c_twice_says_how_to_go_on() -> None:
+    with interruptible(Silent()) as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt, match="train --resume goes on"):
+            signal.raise_signal(signal.SIGINT)
