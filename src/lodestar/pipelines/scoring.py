@@ -69,7 +69,7 @@ class RowScoring:
         for batch in self._settled(task, filled):
             scored = self._wrapper.score(batch, first_row=first)
             if watched is not None:
-                watched.add(scored.augmented, scored.predictions)
+                watched.add(scored.augmented, scored.predictions, first_row=first)
             for column, count in scored.features.unknown.items():
                 unknown[column] = unknown.get(column, 0) + count
             for name, made in self._frames(batch, scored, first).items():
