@@ -20,9 +20,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "XGBoost, depth 3": ("XGBClassifier", {**XGBOOST, "max_depth": 3}, 2),
     "XGBoost, depth 6": ("XGBClassifier", {**XGBOOST, "max_depth": 6}, 2),
     "XGBoost, depth 8": ("XGBClassifier", {**XGBOOST, "max_depth": 8}, 2),
+    "XGBoost, depth 12": ("XGBClassifier", {**XGBOOST, "max_depth": 12}, 2),
     "XGBoost, 4 classes, depth 6": ("XGBClassifier", {**XGBOOST, "n_estimators": 75}, 4),
     "LightGBM, 31 leaves": ("LGBMClassifier", LIGHTGBM, 2),
     "LightGBM, 127 leaves": ("LGBMClassifier", {**LIGHTGBM, "num_leaves": 127}, 2),
+    "LightGBM, 511 leaves": ("LGBMClassifier", {**LIGHTGBM, "num_leaves": 511}, 2),
 }
 
 

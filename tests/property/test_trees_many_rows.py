@@ -1,5 +1,7 @@
 """Any forest over any rows: to the same bits as walked node by node."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,12 +10,23 @@ from tests.examples import examples
 from tests.forests import random_forest, walked
 
 from lodestar.core.trees.bins import binned
-from lodestar.core.trees.branching import BranchingTrees
-from lodestar.core.trees.complete import CompleteTrees
+from lodestar.core.trees.block_writer import BlockWriter
+from lodestar.core.trees.branching import BranchingWriter
+from lodestar.core.trees.complete import CompleteWriter
+from lodestar.core.trees.forest import Forest
 from lodestar.core.trees.many_rows import ManyRows
+from lodestar.core.trees.walking import WalkingWriter
 
 
-@pytest.mark.parametrize("form", [CompleteTrees, BranchingTrees])
+def filled_up(forest: Forest) -> BlockWriter:
+    return CompleteWriter(binned(forest))
+
+
+def as_they_are(forest: Forest) -> BlockWriter:
+    return BranchingWriter(binned(forest))
+
+
+@pytest.mark.parametrize("form", [filled_up, as_they_are, WalkingWriter])
 @given(
     seed=st.integers(0, 2**32),
     trees=st.integers(1, 20),
@@ -24,9 +37,9 @@ from lodestar.core.trees.many_rows import ManyRows
     single=st.booleans(),
     strict=st.booleans(),
 )
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(24), deadline=None)
 def test_every_row_ends_in_the_leaves_that_its_values_lead_to(
-    form: type[CompleteTrees] | type[BranchingTrees],
+    form: Callable[[Forest], BlockWriter],
     seed: int,
     trees: int,
     depth: int,
@@ -52,8 +65,7 @@ def test_every_row_ends_in_the_leaves_that_its_values_lead_to(
     largest = np.finfo(kind).max
     values = np.concatenate([known, *beside, np.array([largest, -largest], kind)])
     matrix = draw.choice(values, size=(rows, forest.width))
-    small = binned(forest)
-    found = ManyRows(small, form(small), threads=threads)(matrix)
+    found = ManyRows(form(forest), threads=threads)(matrix)
     assert found is not None
     some = range(0, rows, max(1, rows // 40))
     assert found[some].tolist() == [walked(forest, matrix[at]).tolist() for at in some]

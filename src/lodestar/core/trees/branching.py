@@ -3,21 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lodestar.core.trees.bin_writer import BinWriter
 from lodestar.core.trees.bins import BinnedForest
-from lodestar.core.trees.block_writer import BlockWriter
-from lodestar.core.trees.machine_code import Compiled, Value
+from lodestar.core.trees.machine_code import Value
 
-__all__ = ["BranchingTrees"]
-
-
-class BranchingTrees(Compiled):
-    """The compiled function; its time grows with the number of leaves, not with 2^depth."""
-
-    def __init__(self, binned: BinnedForest) -> None:
-        super().__init__(_Writer(binned))
+__all__ = ["BranchingWriter"]
 
 
-class _Writer(BlockWriter):
+class BranchingWriter(BinWriter):
+    """Writes a function whose time grows with the number of leaves, not with 2^depth."""
+
     def __init__(self, binned: BinnedForest) -> None:
         """Inner nodes and leaves apart, a tree's from its start on; parents before their children."""
         super().__init__(binned)
@@ -36,10 +31,12 @@ class _Writer(BlockWriter):
         self.write()
 
     def leaf_values(self, tree: Value) -> Value:
+        """The leaves of all trees stand one after another."""
         start = self.load(self.int64, self.address(self.leaf_starts), tree)
         return self.place(self.address(self.leaves), start, self.real)
 
     def leaf_numbers(self, tree: Value, first: Value) -> Value:
+        """Divide the rows from the root on, then number those that reached each leaf."""
         self.store(self.whole(-1), self.reached, self.whole(0))
         start, count = self._span(self.inner_starts, tree)
         with self.loop(count) as number:

@@ -3,25 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lodestar.core.trees.bin_writer import WORD, BinWriter
 from lodestar.core.trees.bins import BinnedForest
-from lodestar.core.trees.block_writer import WORD, BlockWriter
-from lodestar.core.trees.machine_code import Compiled, Value
+from lodestar.core.trees.machine_code import Value
 
-__all__ = ["CompleteTrees"]
+__all__ = ["CompleteWriter"]
 
 
-class CompleteTrees(Compiled):
-    """The compiled function over trees with all 2^depth leaves.
+class CompleteWriter(BinWriter):
+    """Writes the function over trees with all 2^depth leaves.
 
     The words of a level are reduced to one by what the levels above say, and those of all levels are the
     bits of the leaves' numbers.
     """
 
-    def __init__(self, binned: BinnedForest) -> None:
-        super().__init__(_Writer(binned))
-
-
-class _Writer(BlockWriter):
     def __init__(self, binned: BinnedForest) -> None:
         """`slot` and `cut` (trees, 2^depth - 1), level after level; `leaves` (trees, 2^depth)."""
         super().__init__(binned)
@@ -34,10 +29,12 @@ class _Writer(BlockWriter):
         self.write()
 
     def leaf_values(self, tree: Value) -> Value:
+        """The leaves of all trees stand one after another."""
         at = self.code.mul(tree, self.whole(2**self.depth))
         return self.place(self.address(self.leaves), at, self.real)
 
     def leaf_numbers(self, tree: Value, first: Value) -> Value:
+        """The turns of all levels are a leaf's number, the root's its first bit."""
         at = self.code.mul(tree, self.whole(2**self.depth - 1))
         slots = self.place(self.address(self.slot), at, self.int32)
         cuts = self.place(self.address(self.cut), at, self.small)

@@ -21,7 +21,7 @@ Kind: TypeAlias = Any
 
 
 class Compiled:
-    """A function of this machine's own instructions; `call` takes whole numbers and addresses."""
+    """A function in this machine's own instructions; `call` takes whole numbers and addresses."""
 
     def __init__(self, writer: "Writer") -> None:
         llvm = _llvm("binding")

@@ -4,13 +4,12 @@ It is a few loops over the forest's arrays and no code per tree: compiling takes
 the model's size.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from lodestar.core.trees.forest import LANES, Forest
+from lodestar.core.trees.forest import Forest
 from lodestar.core.trees.links import Margins
-from lodestar.core.trees.machine_code import Compiled, Kind, Value, Writer
+from lodestar.core.trees.machine_code import Compiled, Value, Writer
+from lodestar.core.trees.walk import Walk
 from lodestar.serving.plan.encoding import Numbers
 
 __all__ = ["Kernel"]
@@ -42,7 +41,7 @@ class _Writer(Writer):
         self._encode(encoded)
         margins = Margins(self, forest, self.out, self._output)
         margins.start(self.rows)
-        self._walk()
+        Walk(self, forest, self.matrix).sum_leaves(self.rows, margins)
         margins.link(self.rows)
         self.code.ret(self.whole(0))
 
@@ -83,67 +82,8 @@ class _Writer(Writer):
                 place = self.load(self.int64, self.ones, self.code.add(first, row))
                 self.store(self.real(1.0), self.matrix, self._cell(row, place))
 
-    def _walk(self) -> None:
-        """Some trees side by side through all rows, then the next ones; sums are in the trees' order."""
-        whole = self.ir.IntType(16 if self.forest.single else 32)
-        node = self.ir.LiteralStructType([whole, whole, self.real])
-        nodes = self.address(self.forest.nodes)
-        with self.loop(len(self.forest.depths)) as block:
-            depth = self.load(self.int64, self.address(self.forest.depths), block)
-            trees = [
-                self.code.add(self.code.mul(block, self.whole(LANES)), self.whole(lane))
-                for lane in range(LANES)
-            ]
-            roots = [
-                self.code.gep(
-                    nodes,
-                    [self.load(self.int64, self.address(self.forest.roots), tree)],
-                    source_etype=node,
-                )
-                for tree in trees
-            ]
-            targets = [
-                self.load(self.int64, self.address(self.forest.targets), tree) for tree in trees
-            ]
-            with self.loop(self.rows) as row:
-                features = self.code.gep(
-                    self.matrix, [self._cell(row, self.whole(0))], source_etype=self.real
-                )
-                leaves = self._descend(depth, roots, features, node)
-                for leaf, target in zip(leaves, targets, strict=True):
-                    at = self._output(row, target)
-                    so_far = self.load(self.real, self.out, at)
-                    value = self.code.load(self._member(leaf, node, 2), typ=self.real)
-                    self.store(self.code.fadd(so_far, value), self.out, at)
-
-    def _descend(
-        self, depth: Value, roots: Sequence[Value], features: Value, node: Kind
-    ) -> list[Value]:
-        """Where `depth` steps from each root lead."""
-        with self.loop(depth, carried=roots) as (step, places):
-            del step
-            for lane, place in enumerate(places):
-                short = [
-                    self.code.load(self._member(place, node, member), typ=node.elements[member])
-                    for member in (0, 1)
-                ]
-                feature = self.code.zext(short[0], self.int64)
-                delta = self.code.sext(short[1], self.int64)
-                threshold = self.code.load(self._member(place, node, 2), typ=self.real)
-                value = self.load(self.real, features, feature)
-                right = self.code.fcmp_unordered(
-                    ">=" if self.forest.strict else ">", value, threshold
-                )
-                further = self.code.add(delta, self.code.zext(right, self.int64))
-                places[lane] = self.code.gep(place, [further], source_etype=node)
-        return self.carried
-
     def _cell(self, row: Value, column: Value) -> Value:
         return self.code.add(self.code.mul(row, self.whole(self.row_width)), column)
 
     def _output(self, row: Value, output: Value) -> Value:
         return self.code.add(self.code.mul(row, self.whole(len(self.forest.base))), output)
-
-    def _member(self, place: Value, node: Kind, member: int) -> Value:
-        indices = [self.whole(0), self.ir.IntType(32)(member)]
-        return self.code.gep(place, indices, source_etype=node)
