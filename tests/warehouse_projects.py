@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pytest
@@ -15,6 +15,7 @@ from tests.parted import place_of_project
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, adapter
+from lodestar.interface.data import SpineReader
 from lodestar.interface.parts import PartitionedReader
 from lodestar.settings.loading import ConfigPlace
 from lodestar.sql import parse_query
@@ -23,12 +24,17 @@ __all__ = [
     "InAWarehouse",
     "InBigQuery",
     "InSnowflake",
+    "WarehouseReader",
     "bigquery_project",
     "filled",
     "snowflake_project",
 ]
 
 PASSWORD = "LODESTAR_TEST_PASSWORD"  # noqa: S105 -- a variable's name
+
+
+class WarehouseReader(SpineReader, PartitionedReader, Protocol):
+    """Reads all rows by one session, or in parts."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,12 @@ class InAWarehouse(ABC):
 
     kind = ""
 
-    def reader(self, sql: str, **params: str) -> PartitionedReader:
+    def reader(self, sql: str, **params: str) -> WarehouseReader:
         """Read by a query, as the factory makes the reader."""
         data = self.place.read(self.variables).config.data
         make = adapter(SQL_READERS, self.kind, what="data.adapter")
         query = parse_query(sql, "postgres", where="x.sql")
-        found: PartitionedReader = make(data, self.place.project, query, params)
+        found: WarehouseReader = make(data, self.place.project, query, params)
         return found
 
     @abstractmethod
@@ -116,12 +122,12 @@ class InBigQuery(InAWarehouse):
         """Set what goes wrong from now on; the bucket's server stays known."""
         self.dataset.server.faults(buckets=self.box.endpoint, **faults)
 
-    def table_reader(self, name: str) -> PartitionedReader:
+    def table_reader(self, name: str) -> WarehouseReader:
         """Read a whole table, as the factory makes the reader."""
         data = self.place.read(self.variables).config.data
         make = adapter(URI_READERS, "bq", what="the URI scheme")
         uri = f"bq://{self.dataset.server.project}.{self.dataset.name}.{name}"
-        found: PartitionedReader = make(data, self.place.project, uri)
+        found: WarehouseReader = make(data, self.place.project, uri)
         return found
 
     @property

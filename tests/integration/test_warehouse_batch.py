@@ -7,9 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.scoring_projects import Scoring, copied, with_sections
-from tests.warehouse_projects import InAWarehouse, filled
+from tests.warehouse_projects import InAWarehouse, InBigQuery, filled
 
+from lodestar.artifact.wrapper import load_wrapper
 from lodestar.errors import IncompleteError
+from lodestar.factory.environment import EnvironmentFactory
+from lodestar.pipelines.batch_rows import rows_in_parts
+from lodestar.settings.loading import load_config
 
 RECIPE = "breast_cancer"
 ROWS, AT = 1_500, 700
@@ -69,6 +73,21 @@ def test_parts_whose_rows_are_the_same_at_the_next_go_are_not_scored_again(
     assert scored == {"part-00000.json", "part-00002.json"}
     scoring.score(RECIPE, "fresh.parquet", env="far", variables=warehouse.variables)
     assert rows(scoring.written("it.parquet")).equals(rows(scoring.written("fresh.parquet")))
+
+
+@pytest.mark.parametrize("warehouse", ["bigquery"], indirect=True)
+def test_a_table_by_name_is_divided_and_what_that_costs_is_said(
+    warehouse: InAWarehouse, scoring: Scoring
+) -> None:
+    assert isinstance(warehouse, InBigQuery)
+    environment = load_config(scoring.project, "far", variables=warehouse.variables)
+    factory, size = EnvironmentFactory(environment), environment.config.batch
+    reader = warehouse.table_reader(RECIPE)
+    with factory.store().opened(scoring.runs[RECIPE]) as opened:
+        wrapper, _ = load_wrapper(opened.folder, digest=opened.digest)
+        with rows_in_parts(reader, factory, wrapper, size, kept=True) as batch:
+            assert (batch.rows, batch.parts, batch.moving) == (ROWS, 6, True)
+            assert "BigQuery bills" in batch.note
 
 
 def with_another_value(table: pa.Table, *, row: int) -> pa.Table:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from google.cloud import bigquery
-from tests.warehouse_projects import InAWarehouse, InBigQuery, InSnowflake, bigquery_project, filled
+from tests.warehouse_projects import (
+    InAWarehouse,
+    InBigQuery,
+    InSnowflake,
+    WarehouseReader,
+    bigquery_project,
+    filled,
+)
 from tests.warehouses import EmulatedBigQuery
 
 from lodestar.errors import (
@@ -85,8 +92,8 @@ def elsewhere(reader: PartitionedReader, size: Division) -> pa.Table:
         return pa.Table.from_batches([batch for part in there for batch in part.read()])
 
 
-def by_one_session(reader: PartitionedReader) -> pa.Table:
-    return reader.read(chunk_rows=64).read_all()  # type: ignore[attr-defined]
+def by_one_session(reader: WarehouseReader) -> pa.Table:
+    return reader.read(chunk_rows=64).read_all()
 
 
 @pytest.mark.parametrize(
