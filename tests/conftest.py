@@ -13,6 +13,7 @@ from typing import Any
 
 import prometheus_client  # noqa: F401 -- before Feast has it count in files that all tests share
 import pytest
+from tests.examples import without_chance
 from tests.warm import WarmCommands, warm_commands
 
 from lodestar.adapters.feast.project import METRICS_FOLDERS
@@ -20,6 +21,7 @@ from lodestar.samples.project import create_project
 
 pytest_plugins = ("tests.servers", "tests.object_stores", "tests.warehouse_servers")
 
+without_chance()
 # Before any library loads OpenMP, whose threads else spin on cores that the suite's others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

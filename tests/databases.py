@@ -1,6 +1,7 @@
 """A schema of its own for each test in the suite's PostgreSQL, and how to fill and read it plainly."""
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,6 +89,14 @@ class Database:
                 for row in rows:
                     copy.write_row(row)
 
+    def is_left(self, names: str) -> bool:
+        """Whether sessions of such names end: the server takes a moment after their client has gone."""
+        open_ = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
+        ends = time.monotonic() + TIMEOUT
+        while (sessions := self.run(open_, names)) != [(0,)] and time.monotonic() < ends:
+            time.sleep(0.05)
+        return sessions == [(0,)]
+
     def tables(self) -> list[str]:
         """The names of the schema's tables."""
         rows = self.run(
@@ -105,5 +114,5 @@ def fresh_database(uri: str) -> Iterator[Database]:
         name = psycopg.sql.Identifier(database.schema)
         connection.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(name))
         yield database
-        connection.execute("SET lock_timeout = '10s'")
+        connection.execute("SET lock_timeout = '60s'")
         connection.execute(psycopg.sql.SQL("DROP SCHEMA {} CASCADE").format(name))

@@ -62,7 +62,7 @@ def feast_redis(folder: Path) -> Iterator[Redis]:
 
 
 def connection_to(server: Redis) -> RedisConnection:
-    return RedisConnection(SecretStr(f"redis://:1e5%2Cx@127.0.0.1:{server.port}/0"))
+    return RedisConnection(SecretStr(f"redis://:1e5%2Cx@127.0.0.1:{server.port}/0"), timeout=20.0)
 
 
 def stores_of(server: Redis, folder: Path, **values: Any) -> FeastStores:  # noqa: ANN401 -- of FeastStores

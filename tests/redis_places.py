@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from lodestar.infra.endpoint import HOST, PORTS, free_port, port_taken
 from lodestar.infra.programs import redis_program
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SLOTS = 16_384
 BUS = 10_000  # a node talks to the others on its port plus this
 
@@ -108,9 +108,9 @@ def one_redis(folder: Path, *options: str) -> Iterator[Redis]:
 
 
 @contextmanager
-def redis_cluster(folder: Path) -> Iterator[list[Redis]]:
-    """Three nodes with a third of the slots each."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+def redis_cluster(folder: Path, *, given_up: int = 2_000) -> Iterator[list[Redis]]:
+    """Three nodes with a third of the slots each; one that is silent for `given_up` (ms) is gone."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(given_up))
     with contextlib.ExitStack() as stack:
         password = secrets.token_hex(8)
         nodes = []
@@ -166,8 +166,11 @@ def _sentinel_client(sentinel: Redis) -> Any:  # noqa: ANN401 -- the driver's ow
 
 
 @contextmanager
-def watched_redis(folder: Path) -> Iterator[Watched]:
-    """A master with a replica, and two Sentinels that move to it when the master is gone."""
+def watched_redis(folder: Path, *, given_up: int = 500) -> Iterator[Watched]:
+    """A master with a replica, and two Sentinels that move to it when the master is gone.
+
+    It is when it has been silent for `given_up` (ms).
+    """
     with contextlib.ExitStack() as stack:
         master = stack.enter_context(one_redis(folder / "master"))
         replica = Redis(
@@ -180,7 +183,7 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
         for number in range(2):
             sentinel = Redis(folder / f"sentinel{number}")
             stack.callback(sentinel.kill)
-            _start_sentinel(sentinel, master)
+            _start_sentinel(sentinel, master, given_up)
             sentinels.append(sentinel)
         watched = Watched(master, replica, sentinels)
         for sentinel in sentinels:
@@ -188,7 +191,7 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
         yield watched
 
 
-def _start_sentinel(sentinel: Redis, master: Redis) -> None:
+def _start_sentinel(sentinel: Redis, master: Redis, given_up: int) -> None:
     sentinel.folder.mkdir(parents=True)
     config = sentinel.folder / "sentinel.conf"
     lines = [
@@ -197,7 +200,7 @@ def _start_sentinel(sentinel: Redis, master: Redis) -> None:
         f"dir {sentinel.folder}",
         f"sentinel monitor shop {HOST} {master.port} 1",
         f"sentinel auth-pass shop {master.password}",
-        "sentinel down-after-milliseconds shop 500",
+        f"sentinel down-after-milliseconds shop {given_up}",
         "sentinel failover-timeout shop 3000",
     ]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ __all__ = ["SERVED", "served_run", "write_served_config"]
 ADDRESS = re.compile(r"answers on (http://\S+)")
 # Serving is allowed and there is no feature store: clients send all that the model takes.
 SERVED = "environment: {serving: allowed}\n"
-STARTS_WITHIN = 60.0
+STARTS_WITHIN = 120.0
 
 
 def write_served_config(project: Path, name: str, text: str = SERVED) -> Mapping[str, str]:

@@ -57,6 +57,7 @@ async def predict(request: http.Request) -> http.Answer:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProblemError(400, "not-json", "The body is no JSON.") from None
     does, seconds = asked.get("do"), float(str(asked.get("seconds", 0)))
+    _tell(asked.get("begun"))
     if does in ERRORS:
         raise failure(str(does))
     if does == "problem":
@@ -72,6 +73,8 @@ async def predict(request: http.Request) -> http.Answer:
         return http.Answer(json.dumps(_threads()).encode())
     if does == "block":
         time.sleep(seconds)  # noqa: ASYNC251 -- a handler that blocks the loop is the test
+    while does == "wait" and not _told(asked["until"]):  # noqa: ASYNC110 -- by another process
+        await asyncio.sleep(0.02)
     await asyncio.sleep(seconds if does == "sleep" else 0)
     told: dict[str, object] = {
         "pid": os.getpid(),
@@ -80,6 +83,16 @@ async def predict(request: http.Request) -> http.Answer:
     }
     told["headers"] = [name.decode() for name, _ in request.headers]
     return http.Answer(json.dumps(told).encode(), versions=("run-1",))
+
+
+def _tell(path: object) -> None:
+    """Leave a file for the test to see that this request is worked on."""
+    if path is not None:
+        Path(str(path)).touch()
+
+
+def _told(path: object) -> bool:
+    return Path(str(path)).exists()
 
 
 def _threads() -> list[int]:

@@ -21,7 +21,7 @@ import httpx
 __all__ = ["DEADLINE", "Line", "Served", "head", "served", "until"]
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE = 20.0
+DEADLINE = 60.0
 Found = TypeVar("Found")
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
@@ -72,8 +72,8 @@ class Served:
         return self.errors.read()
 
     def log(self) -> list[dict[str, Any]]:
-        """The log, every line of which is one JSON object."""
-        return [json.loads(line) for line in self.says().splitlines()]
+        """The log, every line of which is one JSON object; what is half written is not read yet."""
+        return [json.loads(line) for line in self.says().rpartition("\n")[0].splitlines()]
 
     def logged(self, **wanted: object) -> dict[str, Any]:
         """Wait for the line with these values."""

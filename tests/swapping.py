@@ -33,15 +33,16 @@ serving:
     watch_seconds: {watch}
     window_seconds: 1
     requests: {requests}
-    latency_p99_seconds: 2.0
+    latency_p99_seconds: {latency}
     prediction_psi: {psi}
 """
 # Environments by what they hold against a new champion. So few requests as here tell drift from chance
 # only where it is large, and a busy machine breaks the limit on latency by itself.
-JUDGED = {"answer": 20, "watch": 60, "requests": 20, "psi": 0.5}
+JUDGED = {"answer": 20, "watch": 60, "requests": 20, "psi": 0.5, "latency": 2.0}
 ENVIRONMENTS: Mapping[str, Mapping[str, float]] = {
     "judged": JUDGED,
-    "judged_but_for_drift": {**JUDGED, "psi": 1000},
+    "judged_for_errors": {**JUDGED, "psi": 1000, "latency": 1000},
+    "judged_for_latency": {**JUDGED, "psi": 1000},
     "never_judged": {**JUDGED, "requests": 1_000_000},
     "unwatched": {**JUDGED, "answer": 2, "watch": 0.001},
 }

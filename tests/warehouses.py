@@ -147,11 +147,11 @@ class EmulatedSnowflake:
 
     def faults(self, **faults: object) -> None:
         """Set what goes wrong from now on, and forget what was said."""
-        httpx.post(f"{self.address}/control", json=faults).raise_for_status()
+        httpx.post(f"{self.address}/control", json=faults, timeout=PATIENCE).raise_for_status()
 
     def said(self) -> list[dict[str, Any]]:
         """Logins and statements since then."""
-        found: list[dict[str, Any]] = httpx.get(f"{self.address}/control").json()
+        found: list[dict[str, Any]] = httpx.get(f"{self.address}/control", timeout=PATIENCE).json()
         return found
 
     def statements(self) -> list[str]:
@@ -285,11 +285,11 @@ class EmulatedBigQuery:
 
     def faults(self, **faults: object) -> None:
         """Set what goes wrong from now on, and forget what was said."""
-        httpx.post(f"{self.address}/control", json=faults).raise_for_status()
+        httpx.post(f"{self.address}/control", json=faults, timeout=PATIENCE).raise_for_status()
 
     def said(self) -> list[dict[str, Any]]:
         """Queries and loads since then."""
-        found: list[dict[str, Any]] = httpx.get(f"{self.address}/control").json()
+        found: list[dict[str, Any]] = httpx.get(f"{self.address}/control", timeout=PATIENCE).json()
         return found
 
 
@@ -305,7 +305,7 @@ def bigquery_emulator(folder: Path) -> Iterator[EmulatedBigQuery]:
     with served(script, variables, folder / "bigquery.log") as address:
         path = folder / "service-account.json"
         path.write_text(json.dumps(account_file(key, address)))
-        storage = httpx.get(f"{address}/place").json()["storage"]
+        storage = httpx.get(f"{address}/place", timeout=PATIENCE).json()["storage"]
         yield EmulatedBigQuery(address, path, storage)
 
 

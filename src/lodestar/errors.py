@@ -62,11 +62,12 @@ class UsageError(LodestarError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a recipe or config file."""
+    """One thing wrong in a recipe or config file; `extra` is what to install where nothing else is."""
 
     what: str
     where: str
     hint: str | None = None
+    extra: str | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" + (f"\n  hint: {self.hint}" if self.hint else "")
@@ -86,6 +87,12 @@ class SettingsError(LodestarError):
     def one(cls, what: str, *, where: str, hint: str | None = None) -> "SettingsError":
         """Say a single problem."""
         return cls([Problem(what, where, hint)])
+
+    @property
+    def missing_extras(self) -> tuple[str, ...]:
+        """The extras that would put everything right; none where something else is wrong too."""
+        extras = [problem.extra for problem in self.problems if problem.extra]
+        return tuple(sorted(set(extras))) if len(extras) == len(self.problems) else ()
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)

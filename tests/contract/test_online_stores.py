@@ -86,7 +86,9 @@ def test_keys_and_values_are_text_that_a_person_can_read(
     tmp_path: Path,
 ) -> None:
     with one_redis(tmp_path) as server:
-        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri), prefix="dev:"))
+        store = RedisOnlineStore(
+            RedisConnection(SecretStr(server.uri), prefix="dev:", timeout=20.0)
+        )
         row = {"user_id": "a:b", "at": NOON, "created": NOON, "age": 34, "ltv": 0.1, "active": True}
         store.write(USERS, iter([stored_rows(USERS, [{**row, "country": ""}])]))
         store.set_watermark(USERS, NOON)
@@ -106,7 +108,7 @@ def test_keys_and_values_are_text_that_a_person_can_read(
 
 def test_an_entity_with_a_value_gone_is_unknown_and_no_half_row(tmp_path: Path) -> None:
     with one_redis(tmp_path) as server:
-        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri), timeout=20.0))
         store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
         assert server.client().delete("users:ltv:u") == 1
         rows = store.read(pa.record_batch({"user_id": ["u"]}), every_feature_of(USERS))
@@ -116,7 +118,7 @@ def test_an_entity_with_a_value_gone_is_unknown_and_no_half_row(tmp_path: Path) 
 
 def test_an_emptied_redis_knows_nobody_and_has_no_watermark(tmp_path: Path) -> None:
     with one_redis(tmp_path) as server:
-        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri), timeout=20.0))
         store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
         store.set_watermark(USERS, NOON)
         server.client().flushall()
@@ -131,7 +133,7 @@ def test_a_value_of_another_type_is_an_error_that_names_the_namespace(
     tmp_path: Path, text: str
 ) -> None:
     with one_redis(tmp_path) as server:
-        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri)))
+        store = RedisOnlineStore(RedisConnection(SecretStr(server.uri), timeout=20.0))
         store.write(USERS, iter([stored_rows(USERS, [{"user_id": "u", "at": NOON, "age": 34}])]))
         server.client().set("users:age:u", text)
         with pytest.raises(DataError, match="users"):
@@ -146,7 +148,8 @@ def test_a_user_and_a_password_of_any_characters_log_in(tmp_path: Path) -> None:
         )
         login = f"shop:{quote(password, safe='')}"
         uri = f"redis://{login}@127.0.0.1:{server.port}"
-        assert RedisOnlineStore(RedisConnection(SecretStr(uri))).watermark(USERS) is None
+        connection = RedisConnection(SecretStr(uri), timeout=20.0)
+        assert RedisOnlineStore(connection).watermark(USERS) is None
 
 
 @pytest.mark.parametrize(

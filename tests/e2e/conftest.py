@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from tests.conftest import Lodestar
+from tests.conftest import Lodestar, edited
 
 from lodestar.infra.loading import ShopSize, load_tables
 from lodestar.infra.postgres import PostgresServer
@@ -26,6 +26,8 @@ def dev_project(
     """A project whose servers are named in its env file, its shop loaded into PostgreSQL."""
     project = tmp_path_factory.mktemp("dev") / "project"
     shutil.copytree(sample_project, project, ignore=shutil.ignore_patterns("mlruns", "outputs"))
+    # A busy machine takes longer than whoever waits for an answer would.
+    edited(project / "config/dev.yaml", "    timeout: 1.0 ", "    timeout: 20.0 ")
     views = sorted(path.stem for path in (project / "features").glob("*.yaml"))
     tables = ["users", "products", "sessions", "purchases", *views]
     files = [project / "data" / f"{name}.parquet" for name in tables]

@@ -24,9 +24,9 @@ alerts:
   - {name: not held, metric: performance.degraded, above: 0, where: {against: baseline}}
   - {name: too poor, metric: performance.accuracy, below: 0.999999}
   channels:
-    team: {kind: webhook, url: "${TEAM_HOOK}", attempt_seconds: 0.5}
+    team: {kind: webhook, url: "${TEAM_HOOK}", attempt_seconds: 3}
     log: {kind: log}
-  timeout: 2
+  timeout: 3
 """
 
 

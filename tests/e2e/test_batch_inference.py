@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from tests.conftest import SMALL, Lodestar, Trained, copy_of, edited, outbox
 
 from lodestar.artifact.wrapper import load_wrapper
+from lodestar.core.trees.compiled import LEAST_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,30 @@ def test_predictions_are_bitwise_those_of_the_wrapper_on_one_frame(
     at_once = wrapper.predict(rows)
     assert isinstance(at_once, pd.DataFrame)
     pd.testing.assert_frame_equal(streamed[list(at_once.columns)], at_once, check_exact=True)
+
+
+def test_compiled_trees_write_the_same_file_as_the_library(
+    lodestar: Lodestar, studio: Trained, tmp_path: Path
+) -> None:
+    project, draw = studio.project, np.random.default_rng(3)
+    rows = pq.read_table(project / "data/breast_cancer.parquet")
+    many = rows.take(draw.integers(0, len(rows), 3 * LEAST_ROWS))
+    for at, column in enumerate(rows.schema):
+        if pa.types.is_floating(column.type):
+            values = many.column(at).to_numpy() * draw.uniform(0.9, 1.1, len(many))
+            many = many.set_column(at, column, pa.array(values))
+    (project / "data/many").mkdir()
+    pq.write_table(many, project / "data/many/breast_cancer.parquet")
+    written = []
+    for native in ("true", "false"):
+        text = f"data: {{root: data/many}}\nbatch: {{chunk_rows: {LEAST_ROWS}, native: {native}}}\n"
+        (project / f"config/{native}.yaml").write_text(text, encoding="utf-8")
+        output = outbox(project, tmp_path) / f"{native}.parquet"
+        command = ("batch-inference", "--run-id", studio.run_id, "--output", output)
+        done = lodestar(*command, "--env", native, "--json", cwd=project).succeeded()
+        assert done.json["rows"] == 3 * LEAST_ROWS
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_the_snapshot_sql_runs_not_the_file_on_disk(

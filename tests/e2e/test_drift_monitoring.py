@@ -170,8 +170,20 @@ def test_what_was_written_by_batch_inference_can_be_compared_alone(
     done = lodestar("batch-inference", "--run-id", studio.run_id, "--json", cwd=studio.project)
     run = monitored(studio, data=done.succeeded().json["outputs"]["predictions"])
     judged = {each.name for each in run.report.columns if each.verdict != "too few rows"}
+    assert judged == {each.name for each in run.report.judged}
     assert judged == {"prediction", "probability_benign", "probability_malignant"}
     assert not run.notes
+
+
+def test_columns_that_a_table_of_predictions_has_are_no_news(
+    lodestar: Lodestar, studio: Trained
+) -> None:
+    done = lodestar("batch-inference", "--run-id", studio.run_id, "--json", cwd=studio.project)
+    written = pq.read_table(studio.project / done.succeeded().json["outputs"]["predictions"])
+    marks = pa.array(["start_date=2025-01-01"] * written.num_rows)
+    table = studio.project / "data/marked.parquet"
+    pq.write_table(written.append_column("context_params", marks), table)
+    assert not monitored(studio, data="data/marked.parquet").notes
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ batch: {chunk_rows: 256}
 DEV_CONFIG = """\
 environment: {augmenter: feature_store, serving: allowed}
 data: {adapter: postgres, postgres: {uri: "${POSTGRES}"}}
-feature_store: {provider: redis, offline: postgres, redis: {uri: "${REDIS}", timeout: 5.0}}
+feature_store: {provider: redis, offline: postgres, redis: {uri: "${REDIS}", timeout: 20.0}}
 """
 FACTS = """\
 namespace: facts

@@ -150,6 +150,30 @@ def test_a_browser_shows_what_monitor_found(chromium: str, tmp_path: Path) -> No
     )
 
 
+def test_a_narrow_window_is_never_scrolled_sideways(chromium: str, tmp_path: Path) -> None:
+    searched = replace(report(curves("classification")), tuning=search(), recipe_name="narrow")
+    measure = "document.documentElement.dataset.wide = document.documentElement.scrollWidth"
+    # The policy would refuse the measuring script as well.
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render(searched))
+    measuring = f"<script>onload = () => {{ {measure} }}</script></body>"
+    page = tmp_path / "report.html"
+    page.write_text(free.replace("</body>", measuring), encoding="utf-8")
+    options = [option for option in OPTIONS if not option.startswith("--window-size")]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+
+    opened = subprocess.run(
+        [chromium, *options, "--window-size=500,900", profile, page.as_uri()],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
+    )
+
+    wide = re.search(r'data-wide="(\d+)"', opened.stdout)
+    assert wide is not None
+    assert int(wide.group(1)) <= 500
+
+
 def opened_without_error(chromium: str, tmp_path: Path, made: str, figures: int) -> None:
     page = tmp_path / "report.html"
     page.write_text(made, encoding="utf-8")

@@ -70,7 +70,8 @@ def test_the_training_run_is_what_it_is_without_them(lodestar: Lodestar, logged:
     assert parent.data.metrics["tuning.trials"] == 8
     assert not any("trial" in tag for tag in parent.data.tags)
     lodestar("verify", "--run-id", logged.run_id, cwd=logged.project).succeeded()
-    listed = lodestar("runs", "list", "--json", cwd=logged.project).succeeded().json
+    command = ("runs", "list", "--most", "1000", "--json")
+    listed = lodestar(*command, cwd=logged.project).succeeded().json
     names = {run["run_name"] for run in listed["runs"]}
     assert logged.json["run_name"] in names
     assert not any(name.startswith("trial ") for name in names)

@@ -27,6 +27,8 @@ DEPTH = (
     *("--set", "model.hyperparameters.learning_rate=0.1"),
 )
 ROUNDS = ("--set", "model.hyperparameters.n_estimators=30")
+# Trials so short are pruned or not, as the machine is busy or not; these take long enough on any.
+LONG = ("--set", "model.hyperparameters.n_estimators=500")
 
 
 def contents(run: Trained) -> dict[str, Any]:
@@ -46,6 +48,12 @@ def test_the_run_is_named_by_its_best_score(tuned: Trained) -> None:
         r"XGBClassifier_breast_cancer_\d{8}_\d{6}_optuna_best_score_\d\.\d{3}", name
     )
     assert name.endswith(f"_{score:.3f}")
+
+
+def test_the_reports_command_searches_again_where_the_config_has_it_off(tuned: Trained) -> None:
+    page = (tuned.project / tuned.json["report"]).read_text("utf-8")
+    enabled = "--set config.hyperparameter_tuning.enabled=true"
+    assert f"lodestar train --recipe-file breast_cancer {enabled}" in page
 
 
 def test_the_final_model_has_the_best_parameters_and_the_recipes_fixed_ones(tuned: Trained) -> None:
@@ -88,16 +96,18 @@ def test_the_tuned_artifact_verifies_and_its_method_is_told(
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_the_same_seed_finds_bitwise_the_same(
-    lodestar: Lodestar, tuned: Trained, project: Path, workers: int
+    lodestar: Lodestar, trained: Callable[..., Trained], project: Path, workers: int
 ) -> None:
     jobs = ("--set", f"config.hyperparameter_tuning.parallelization.n_jobs={workers}")
     again = lodestar(
-        *("train", "-r", "breast_cancer", *QUICK, *DEPTH, *ROUNDS, *jobs, "--json"), cwd=project
+        *("train", "-r", "breast_cancer", *QUICK, *DEPTH, *LONG, *jobs, "--json"), cwd=project
     ).succeeded()
     if workers == 1:
-        assert again.json["tuning"]["best_params"] == tuned.json["tuning"]["best_params"]
-        assert again.json["tuning"]["best_score"] == tuned.json["tuning"]["best_score"]
-        assert again.json["metrics"] == tuned.json["metrics"]
+        once = trained("breast_cancer", *QUICK, *DEPTH, *LONG)
+        assert again.json["tuning"]["pruned"] == once.json["tuning"]["pruned"] > 0
+        assert again.json["tuning"]["best_params"] == once.json["tuning"]["best_params"]
+        assert again.json["tuning"]["best_score"] == once.json["tuning"]["best_score"]
+        assert again.json["metrics"] == once.json["metrics"]
     else:
         assert again.json["tuning"]["completed"] + again.json["tuning"]["pruned"] == 8
 

@@ -16,16 +16,24 @@ from lodestar.interface.alerting import AlertChannel, UndeliveredError
 from lodestar.testing.alerting import example_message
 
 QUICK = Pace(attempt_seconds=0.3, first=0.02)
+PATIENT = Pace(attempt_seconds=30.0, first=0.02)
 USER, PASSWORD = "robot", "P4SS-CANARY"
 
 
-def delivered(channel: AlertChannel, *, seconds: float = 10.0, pace: Pace = QUICK) -> str:
+def delivered(channel: AlertChannel, *, seconds: float = 30.0, pace: Pace = PATIENT) -> str:
     return deliver(channel, example_message(), until=time.monotonic() + seconds, pace=pace)
 
 
-def refused(channel: AlertChannel, *, seconds: float = 0.4) -> str:
+def refused(channel: AlertChannel) -> str:
     with pytest.raises(UndeliveredError) as caught:
-        delivered(channel, seconds=seconds)
+        delivered(channel)
+    return str(caught.value)
+
+
+def given_up(channel: AlertChannel) -> str:
+    """What is said of a channel that is waited for in vain."""
+    with pytest.raises(UndeliveredError) as caught:
+        delivered(channel, seconds=0.4, pace=QUICK)
     return str(caught.value)
 
 
@@ -39,7 +47,7 @@ def test_a_server_error_is_tried_again_until_it_is_over() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 302])
 def test_what_would_be_refused_again_is_not_tried_again(status: int) -> None:
     with hook([status]) as at:
-        assert f"HTTP status {status}" in refused(Webhook(at.url), seconds=10)
+        assert f"HTTP status {status}" in refused(Webhook(at.url))
         assert len(at.posted) == 1
 
 
@@ -52,7 +60,7 @@ def test_too_many_requests_waits_as_long_as_it_is_told() -> None:
         assert slept == [1.0]
     with hook([429]) as at:
         at.answer_headers["Retry-After"] = "3600"
-        assert "HTTP status 429" in refused(Webhook(at.url), seconds=10)
+        assert "HTTP status 429" in refused(Webhook(at.url))
         assert len(at.posted) == 1
 
 
@@ -89,16 +97,16 @@ class AlertLinesThatFail:
 
 
 def test_nobody_there_a_slow_one_and_one_that_drips_end_in_time() -> None:
-    assert "refused" in refused(Webhook(f"http://127.0.0.1:{nobody_there()}/x"))
+    assert "refused" in given_up(Webhook(f"http://127.0.0.1:{nobody_there()}/x"))
     with hook(slow=30) as at:
-        assert "no answer within" in refused(Webhook(at.url))
+        assert "no answer within" in given_up(Webhook(at.url))
     with hook(drip=True) as at:
-        assert "no answer within" in refused(Webhook(at.url))
+        assert "no answer within" in given_up(Webhook(at.url))
     with post_office(silent=True) as office:
         mail = Mail(MailServer("127.0.0.1", office.port, "none"), "a@b.c", ["d@e.f"])
-        assert "no answer within" in refused(mail)
+        assert "no answer within" in given_up(mail)
     gone = Mail(MailServer("127.0.0.1", nobody_there(), "none"), "a@b.c", ["d@e.f"])
-    assert "refused" in refused(gone)
+    assert "refused" in given_up(gone)
 
 
 def test_a_mail_goes_encrypted_and_logged_in(tmp_path: Path) -> None:
@@ -106,14 +114,14 @@ def test_a_mail_goes_encrypted_and_logged_in(tmp_path: Path) -> None:
     trusted = _trusted("chain.pem", tmp_path)
     with post_office(tls=made, login=(USER, PASSWORD)) as office:
         server = MailServer("127.0.0.1", office.port, "starttls", (USER, PASSWORD), trusted)
-        assert delivered(Mail(server, "a@b.c", ["d@e.f"]), pace=Pace()) == ""
+        assert delivered(Mail(server, "a@b.c", ["d@e.f"])) == ""
         assert office.encrypted == [True]
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_password(tmp_path: Path) -> None:
     with post_office(tls=certificate(tmp_path), login=(USER, PASSWORD)) as office:
         server = MailServer("127.0.0.1", office.port, "starttls", (USER, PASSWORD))
-        assert "certificate is not trusted" in refused(Mail(server, "a@b.c", ["d@e.f"]), seconds=10)
+        assert "certificate is not trusted" in refused(Mail(server, "a@b.c", ["d@e.f"]))
         assert not office.mails
         assert office.connections == 1
 
@@ -121,7 +129,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_password(tmp_path: Path) 
 def test_without_encryption_there_is_no_mail_where_the_config_asks_for_it() -> None:
     with post_office() as office:
         server = MailServer("127.0.0.1", office.port, "starttls")
-        said = refused(Mail(server, "a@b.c", ["d@e.f"]), seconds=10)
+        said = refused(Mail(server, "a@b.c", ["d@e.f"]))
         assert "does not offer" in said
         assert not office.mails
 
@@ -130,7 +138,7 @@ def test_a_refused_login_is_said_without_it_and_not_tried_again(tmp_path: Path) 
     with post_office(tls=certificate(tmp_path), login=(USER, "another")) as office:
         trusted = _trusted("chain.pem", tmp_path)
         server = MailServer("127.0.0.1", office.port, "starttls", (USER, PASSWORD), trusted)
-        said = refused(Mail(server, "a@b.c", ["d@e.f"]), seconds=10)
+        said = refused(Mail(server, "a@b.c", ["d@e.f"]))
         assert "the login was refused (SMTP 535)" in said
         assert PASSWORD not in said
         assert office.connections == 1
@@ -139,7 +147,7 @@ def test_a_refused_login_is_said_without_it_and_not_tried_again(tmp_path: Path) 
 def test_a_mail_server_that_is_busy_is_asked_again() -> None:
     with post_office(greetings=["421 busy", "220 here"]) as office:
         server = MailServer("127.0.0.1", office.port, "none")
-        assert delivered(Mail(server, "a@b.c", ["d@e.f"]), pace=Pace(first=0.02)) == ""
+        assert delivered(Mail(server, "a@b.c", ["d@e.f"])) == ""
         assert len(office.mails) == 1
 
 
@@ -150,11 +158,11 @@ def test_recipients_that_are_refused_are_told_of() -> None:
             "1 of 2 recipients were refused"
         )
         assert len(office.mails) == 1
-        said = refused(Mail(server, "a@b.c", ["no@e.f"]), seconds=10)
+        said = refused(Mail(server, "a@b.c", ["no@e.f"]))
         assert "all recipients were refused (SMTP 550)" in said
 
 
 def test_a_file_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = refused(AlertLines(tmp_path / "file" / "alerts.jsonl"), seconds=10)
+    said = refused(AlertLines(tmp_path / "file" / "alerts.jsonl"))
     assert "cannot be written" in said

@@ -42,14 +42,14 @@ CONFIG = """\
 environment: {augmenter: feature_store, serving: allowed}
 data:
   adapter: postgres
-  postgres: {uri: "${PG}", connect_timeout: 2}
+  postgres: {uri: "${PG}", connect_timeout: 15}
   s3: {endpoint_url: "${S3}", region: us-east-1, access_key_id: any, secret_access_key: "${SECRET}",
-       attempts: 1, connect_timeout: 2}
+       attempts: 1, connect_timeout: 20}
   snapshots: s3://${BUCKET}/snapshots
 feature_store:
   offline: postgres
   provider: ${PROVIDER:redis}
-  redis: {uri: "${REDIS}", timeout: 5.0}
+  redis: {uri: "${REDIS}", timeout: 10.0}
   dynamodb: {region: REGION, endpoint_url: "${DYNAMO}", access_key_id: "${KEY}",
              secret_access_key: "${SECRET}", table_prefix: "${PREFIX:none.}", timeout: 20.0}
 mlflow: {tracking_uri: "${MLFLOW}", experiment_name: "${EXPERIMENT}"}

@@ -370,7 +370,7 @@ def test_items_that_were_left_unprocessed_are_written_again(place: Place) -> Non
 
 @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ThrottlingException"])
 def test_throttling_is_waited_for_and_bounded_by_the_deadline(place: Place, code: str) -> None:
-    store = place.kept(timeout=3.0)
+    store = place.kept()
     place.server.asked.clear()
     place.server.script = lambda operation, request: (
         refusal(code) if len(place.server.asked) < 4 else None
@@ -378,7 +378,7 @@ def test_throttling_is_waited_for_and_bounded_by_the_deadline(place: Place, code
     assert ages(store, "a:b") == [34]
     assert place.server.asked == ["BatchGetItem"] * 4
     place.server.script = lambda operation, request: refusal(code)
-    hurried = place.store(timeout=1.0)
+    hurried = place.store(timeout=2.0)
     with refused(ExternalError, "throttles BatchGetItem", place.table, "more capacity"):
         ages(hurried, "a:b")
     assert 4 + 1 < len(place.server.asked) < 4 + 20

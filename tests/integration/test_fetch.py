@@ -121,9 +121,9 @@ class NoChild(Exception): pass
 def refuse(event, args):
     if event == "subprocess.Popen": raise NoChild
 if sys.argv[3] == "alone": sys.addaudithook(refuse)
-begun = time.perf_counter()
+begun = time.process_time()
 runs = resolve(environment, sys.argv[4:])
-seconds = time.perf_counter() - begun
+seconds = time.process_time() - begun
 heavy = {"mlflow", "pandas", "pyarrow", "numpy", "sklearn", "sqlalchemy", "requests"}
 print(json.dumps([[run.run_id for run in runs], seconds, sorted(heavy & set(sys.modules))]))
 """
@@ -144,7 +144,7 @@ def test_what_is_known_here_takes_no_child_and_no_time(
     runs, seconds, heavy = resolved(remote, "alone", run.run_id, run.digest)
     assert runs == [run.run_id, run.run_id]
     assert heavy == []
-    assert seconds < 0.5  # 0.02 on a machine with nothing else to do
+    assert seconds < 0.5  # of a processor; it takes 0.02
 
 
 def test_an_alias_is_looked_up_and_fetched_by_a_child(remote: RemoteProject, run: SavedRun) -> None:
@@ -367,4 +367,4 @@ def test_a_watching_child_ends_with_whoever_asked(remote: RemoteProject, run: Sa
         (child,) = psutil.Process(parent.pid).children()
         assert child.memory_info().rss < 100e6  # it has not imported MLflow
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within=10)
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

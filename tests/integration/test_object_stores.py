@@ -30,7 +30,7 @@ from lodestar.errors import (
 from lodestar.settings.config import Data
 
 ROWS = pa.table({"row": range(1_000)})
-QUICK = {"attempts": 2, "connect_timeout": 1, "read_timeout": 1}
+TWICE = {"attempts": 2, "connect_timeout": 20, "read_timeout": 20}
 ANY = pytest.mark.parametrize("kind", [S3Box, GcsBox, AzureBox])
 ENDPOINTS = {S3Box: "s3_endpoint", GcsBox: "gcs_endpoint", AzureBox: "azure_endpoint"}
 DRIVERS = {S3Box: ("s3fs", "s3"), GcsBox: ("gcsfs", "gcs"), AzureBox: ("adlfs", "azure")}
@@ -166,7 +166,7 @@ def test_a_missing_driver_names_its_extra(kind: type[Box], monkeypatch: pytest.M
 @ANY
 def test_an_endpoint_where_nobody_listens_is_told_after_the_attempts(kind: type[Box]) -> None:
     endpoint = "http://127.0.0.1:1" + ("/devstoreaccount1" if kind is AzureBox else "")
-    data = kind(endpoint).data(**QUICK)
+    data = kind(endpoint).data(**TWICE)
     with pytest.raises(UnreachableError, match="does not answer, asked 2 times") as caught:
         reader(data, f"{kind.scheme}://box/t.csv").schema()
     assert "endpoint_url" in str(caught.value)
@@ -175,7 +175,8 @@ def test_an_endpoint_where_nobody_listens_is_told_after_the_attempts(kind: type[
 @ANY
 def test_an_endpoint_that_never_answers_ends_by_the_timeout(box: Box, proxy: Answers) -> None:
     proxy.frozen = True
-    data = box.data(**{**QUICK, "endpoint_url": through(box, proxy)})
+    quick = {"attempts": 2, "connect_timeout": 1, "read_timeout": 1}
+    data = box.data(**{**quick, "endpoint_url": through(box, proxy)})
     with pytest.raises(UnreachableError, match="asked 2 times"):
         reader(data, box.uri("t.csv")).schema()
     assert proxy.held
@@ -203,7 +204,7 @@ def test_throttling_is_asked_again_as_often_as_the_config_says(
 def test_a_download_that_is_cut_is_fetched_again(box: Box, proxy: Answers) -> None:
     table = pa.table({"a": range(400_000)})
     box.put("t.arrow", encoded(table, ".arrow"))
-    data = box.data(**{**QUICK, "endpoint_url": through(box, proxy)})
+    data = box.data(attempts=3, read_timeout=3, endpoint_url=through(box, proxy))
     found = reader(data, box.uri("t.arrow"))
     stream = found.read(chunk_rows=100_000)
     proxy.fail_at("GET", 2, "swallow")
@@ -214,7 +215,7 @@ def test_a_download_that_is_cut_is_fetched_again(box: Box, proxy: Answers) -> No
 @ANY
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_part_whose_answer_was_lost_is_sent_again(box: Box, proxy: Answers, which: int) -> None:
-    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    data = box.data(attempts=3, read_timeout=5, endpoint_url=through(box, proxy))
     proxy.fail_at("upload_id=" if box.scheme == "gs" else "PUT", which, "swallow")
     put(data, box.uri("big.arrow"), big())
     assert proxy.fired.is_set()
@@ -227,7 +228,7 @@ def test_an_upload_that_is_gone_when_it_is_asked_for_again_is_told(
 ) -> None:
     gone = b"<Error><Code>NoSuchUpload</Code><Message>It does not exist.</Message></Error>"
     proxy.answer(f"POST /{box.name}/t.csv?uploadId", 404, gone)
-    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    data = box.data(**{**TWICE, "endpoint_url": through(box, proxy)})
     with pytest.raises(ExternalError, match=r"the upload of .* is gone") as caught:
         put(data, box.uri("t.csv"))
     assert "look whether the object is new" in str(caught.value)
@@ -236,7 +237,7 @@ def test_an_upload_that_is_gone_when_it_is_asked_for_again_is_told(
 @ANY
 def test_a_publication_whose_answer_was_lost_is_asked_for_again(box: Box, proxy: Answers) -> None:
     last = {"s3": f"POST /{box.name}/t.arrow?uploadId", "gs": "upload_id=", "az": "comp=blocklist"}
-    data = box.data(attempts=2, read_timeout=3, endpoint_url=through(box, proxy))
+    data = box.data(attempts=2, read_timeout=5, endpoint_url=through(box, proxy))
     proxy.fail_at(last[box.scheme], 1, "swallow")
     if box.scheme == "gs":
         # Google tells that it is complete; the emulator has forgotten the session, and we say so.
@@ -252,7 +253,7 @@ def test_a_publication_whose_answer_was_lost_is_asked_for_again(box: Box, proxy:
 def test_a_store_that_breaks_off_is_told_and_nothing_ends_early(box: Box, proxy: Answers) -> None:
     table = pa.table({"a": range(400_000)})
     box.put("t.arrow", encoded(table, ".arrow"))
-    data = box.data(**{**QUICK, "endpoint_url": through(box, proxy)})
+    data = box.data(**{**TWICE, "endpoint_url": through(box, proxy)})
     stream = reader(data, box.uri("t.arrow")).read(chunk_rows=100_000)
     proxy.refuse()
     with pytest.raises(UnreachableError):
@@ -277,7 +278,7 @@ def test_what_s3_answers_is_worded_with_what_to_do(
 ) -> None:
     body = f"<Error><Code>{code}</Code><Message>It said so.</Message></Error>"
     proxy.answer(box.name, status, body.encode(), "x-amz-bucket-region: eu-west-1")
-    data = box.data(**{**QUICK, "endpoint_url": through(box, proxy)})
+    data = box.data(**{**TWICE, "endpoint_url": through(box, proxy)})
     for use in (
         lambda: reader(data, box.uri("t.csv")).schema(),
         lambda: put(data, box.uri("t.csv")),
@@ -302,7 +303,7 @@ def test_what_google_answers_is_worded_with_what_to_do(
 ) -> None:
     body = json.dumps({"error": {"code": status, "message": "It said so."}})
     proxy.answer(box.name, status, body.encode())
-    data = box.data(**{**QUICK, "endpoint_url": through(box, proxy)})
+    data = box.data(**{**TWICE, "endpoint_url": through(box, proxy)})
     for use in (
         lambda: reader(data, box.uri("t.csv")).schema(),
         lambda: put(data, box.uri("t.csv")),
@@ -369,7 +370,7 @@ def test_no_secret_of_the_config_is_in_an_error_or_a_log(
 ) -> None:
     if "connection_string" not in next(iter(sections.values())):
         for section in sections.values():
-            section.update({"endpoint_url": "http://127.0.0.1:1"} | QUICK)
+            section.update({"endpoint_url": "http://127.0.0.1:1"} | TWICE)
     place = {"adapter": "duckdb", "root": "data", "snapshots": "data/snapshots"}
     data = Data.model_validate({**place, **sections}, strict=False)
     with caplog.at_level(logging.INFO), pytest.raises(LodestarError) as caught:

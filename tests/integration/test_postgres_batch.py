@@ -40,10 +40,7 @@ def test_divided_rows_are_scored_as_streamed_ones_are(scoring: Scoring, database
     assert rows(scoring.written("kept.parquet")).equals(expected)
     scoring.score(RECIPE, "here.parquet")
     assert rows(scoring.written("here.parquet")).equals(expected)
-    sessions = (
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lodestar batch %'"
-    )
-    assert database.run(sessions) == [(0,)]
+    assert database.is_left("lodestar batch %")
 
 
 def test_parts_of_a_database_that_has_moved_on_are_kept_where_their_rows_are_the_same(

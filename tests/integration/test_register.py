@@ -36,7 +36,8 @@ def test_a_local_run_is_scored_and_verified_without_mlflow(
 def test_local_runs_are_listed_without_mlflow(
     lodestar: Lodestar, wine: Trained, no_mlflow: dict[str, str]
 ) -> None:
-    listed = lodestar("runs", "list", "--json", cwd=wine.project, env=no_mlflow).succeeded()
+    command = ("runs", "list", "--most", "1000", "--json")
+    listed = lodestar(*command, cwd=wine.project, env=no_mlflow).succeeded()
     assert wine.run_id in {run["run_id"] for run in listed.json["runs"]}
 
 

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from tests.serving_app import SECRET
-from tests.serving_places import Served, head, served, until
+from tests.serving_places import DEADLINE, Served, head, served, until
 
 JSON = {"content-type": "application/json"}
-SLOW = {"do": "sleep", "seconds": 2.0}
 SECURITY = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -141,6 +141,10 @@ def test_a_problem_names_the_fields(server: Served) -> None:
     assert said["errors"] == [{"field": "age", "reason": "must be a number", "row": 3}]
 
 
+def test_who_asks_for_a_path_that_there_is_not_is_shown_to_the_docs(server: Served) -> None:
+    assert "/docs" in str(problem(server.get("/"), 404)["detail"])
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -234,7 +238,7 @@ def test_a_body_of_60_mb_is_refused_before_it_is_read(server: Served) -> None:
         began = time.monotonic()
         found = client.post("/predict", content=b" " * 60_000_000, headers=JSON)
         problem(found, 413)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 def test_chunks_are_counted_while_they_come(server: Served) -> None:
@@ -280,31 +284,38 @@ def test_bodies_that_are_no_json_are_the_clients_fault(server: Served) -> None:
             assert found.status_code in {200, 400, 422}, (body[:50], found.text)
 
 
-def test_excess_requests_are_turned_away_at_once_and_counted() -> None:
-    with served(concurrency=2, queue=2) as server, ThreadPoolExecutor(10) as pool:
-        asked = [pool.submit(server.post, SLOW) for _ in range(10)]
+def test_excess_requests_are_turned_away_at_once_and_counted(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    with (
+        served(concurrency=2, queue=2, answer_seconds=60) as server,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        body = {"do": "wait", "until": str(over)}
+        asked = [pool.submit(server.post, body) for _ in range(10)]
         until(lambda: server.metric('lodestar_shed_total{reason="queue"}') == 6)
         assert server.metric("lodestar_queue") == 2
         assert server.get("/health/ready").status_code == 200  # which takes no place
+        until(lambda: sum(one.done() for one in asked) == 6)
+        over.touch()
         found = [one.result() for one in asked]
         assert sorted(one.status_code for one in found) == [200] * 4 + [503] * 6
         for one in found:
             if one.status_code == 503:
                 assert problem(one, 503)["type"] == "urn:lodestar:problem:overloaded"
                 assert one.headers["retry-after"] == "1"
-                assert one.elapsed.total_seconds() < 1.8
         assert server.metric("lodestar_queue") == 0
         assert server.post({}).status_code == 200
 
 
-def test_whoever_leaves_the_queue_makes_room_in_it() -> None:
-    long = json.dumps({"do": "sleep", "seconds": 60}).encode()
+def test_whoever_leaves_the_queue_makes_room_in_it(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    long = json.dumps({"do": "sleep", "seconds": 60, "begun": str(begun)}).encode()
     short = head(length=2) + b"{}"
     with (
         served(concurrency=1, queue=1, answer_seconds=60) as server,
         server.line(head(length=len(long)) + long),
     ):
-        time.sleep(0.5)
+        until(begun.exists)
         with server.line(short):
             until(lambda: server.metric("lodestar_queue") == 1)
             assert server.post({}).status_code == 503
@@ -315,13 +326,13 @@ def test_whoever_leaves_the_queue_makes_room_in_it() -> None:
 
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
-    with served(answer_seconds=0.3, concurrency=1, queue=5) as server:
+    with served(answer_seconds=1, concurrency=1, queue=5) as server:
         with ThreadPoolExecutor(3) as pool:
             body = {"do": "sleep", "seconds": 30}
             found = [one.result() for one in [pool.submit(server.post, body) for _ in range(3)]]
         for one in found:
             problem(one, 504)
-            assert 0.2 < one.elapsed.total_seconds() < 5
+            assert 0.9 < one.elapsed.total_seconds() < 10
         assert server.post({}).status_code == 200  # the place is free again
 
 
@@ -399,7 +410,9 @@ def test_metrics_count_every_answer(server: Served) -> None:
 def test_many_clients_at_once_get_each_their_own_answer(server: Served) -> None:
     async def ask() -> None:
         limits = httpx.Limits(max_connections=40)
-        async with httpx.AsyncClient(base_url=server.address, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=server.address, limits=limits, timeout=DEADLINE
+        ) as client:
 
             async def one(number: int) -> None:
                 name = f"many-{number}"

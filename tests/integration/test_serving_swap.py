@@ -87,6 +87,7 @@ def test_a_batch_is_answered_by_one_version_while_models_change(place: Place) ->
 
         thread = threading.Thread(target=ask)
         thread.start()
+        eventually(lambda: found)
         server.swap(place.run("two"))
         count = len(found)
         eventually(lambda: len(found) > count + 1)
@@ -218,7 +219,7 @@ def test_a_model_that_turns_bad_is_taken_back(
     one, moody = place.run("one"), place.run("moody")
     file = tmp_path / "mood"
     with (
-        place.served("one", environment="judged_but_for_drift", env={MOOD: str(file)}) as server,
+        place.served("one", environment=f"judged_for_{reason}", env={MOOD: str(file)}) as server,
         Asking(server) as asking,
     ):
         asking.ask_some(100)

@@ -115,7 +115,7 @@ def local_run(lodestar: Lodestar, shop: Path) -> str:
     return str(trained.json["run_id"])
 
 
-DIRECT = "  redis: {uri: '${REDIS}', timeout: 5}\n"
+DIRECT = "  redis: {uri: '${REDIS}', timeout: 20}\n"
 
 
 def test_what_is_trained_and_scored_in_a_warehouse_is_what_local_has(

@@ -25,7 +25,7 @@ MODELS = [(XGB_BINARY, None), (LGBM_BINARY, "member"), (XGB_VALUE, "step"), (XGB
 SOME = settings(
     max_examples=examples(150),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 KNOWN: dict[tuple[Model, str | None, bool], RowScorer] = {}
 

@@ -9,8 +9,11 @@ import pytest
 from rich.console import Console
 
 from lodestar.artifact.stored_runs import StoredRun
+from lodestar.cli.drawing import print_facts
+from lodestar.cli.edge import Out
 from lodestar.cli.present import RunsView, VerifyView
 from lodestar.cli.progress import ConsoleProgress
+from lodestar.errors import UsageError
 from lodestar.pipelines.verify import VerifiedRun
 
 NARROW, WIDE = 80, 120
@@ -75,3 +78,47 @@ def test_a_warning_of_verify_stands_in_the_place_of_its_check() -> None:
     assert lock == "! lock       numpy 2.3 is here [was 2.2]"
     assert probe.startswith("✓ probe")
     assert not end
+
+
+def test_only_the_mark_of_a_line_is_coloured() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=NARROW, force_terminal=True, highlight=False)
+    print_facts(console, ("report", "report.html"))
+    with ConsoleProgress(console) as progress:
+        progress.note("look")
+        progress.stage("Reading")
+    said = file.getvalue()
+    assert said.startswith("\x1b[2mreport  \x1b[0mreport.html\n\x1b[33mnote: \x1b[0mlook\n")
+    assert "\x1b[32m✓ \x1b[0mReading\x1b[2m  0.0 s\x1b[0m\n" in said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stderr", "variables", "begins"),
+    [
+        (Terminal, {}, "\x1b[1;31merror: \x1b[0mno [b]"),
+        (Terminal, {"NO_COLOR": "1"}, "\x1b[1merror: \x1b[0mno [b]"),
+        (io.StringIO, {}, "error: no [b]"),
+    ],
+)
+def test_an_error_is_red_where_colours_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+    stderr: type[io.StringIO],
+    variables: dict[str, str],
+    begins: str,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    terminal = stderr()
+    monkeypatch.setattr("sys.stderr", terminal)
+    wrong = UsageError("no [b] " + "x" * 300, hint="another")
+    Out(as_json=False, stdout=io.StringIO()).error(wrong)
+    said = terminal.getvalue()
+    assert said.startswith(begins)
+    assert said.endswith("x" * 300 + "\n  hint: another\n")

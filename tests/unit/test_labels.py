@@ -18,8 +18,6 @@ from lodestar.core.results import Predictions, Truth
 from lodestar.core.roles import TargetReader
 from lodestar.errors import SchemaError, UsageError
 
-DRAW = np.random.default_rng(11)
-
 
 def test_rows_like_those_of_training_raise_no_alarm_in_any_of_twenty_windows() -> None:
     verdicts = [judged(InMemory(days(5, 150, seed, wrong_from=9))).verdict for seed in range(20)]
@@ -100,8 +98,9 @@ def test_the_json_has_every_part_and_segment_and_no_nan() -> None:
 
 
 def test_probabilities_that_hold_are_told_from_those_that_do_not() -> None:
-    said = DRAW.uniform(size=20_000)
-    target = (DRAW.uniform(size=20_000) < said).astype(np.int64)
+    draw = np.random.default_rng(11)
+    said = draw.uniform(size=20_000)
+    target = (draw.uniform(size=20_000) < said).astype(np.int64)
     holding = calibrated(said, target)
     assert holding.ece < 0.02
     assert holding.ece == pytest.approx(holding.ece_of_chance, abs=0.01)

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from tests.planning import TREES, XGB_BINARY, XGB_VALUE, Model, artifact, scored_bits
 
+from lodestar.core.trees.forest import NotPlannedError
 from lodestar.serving.plan import keep_plan, kept_scorer
-from lodestar.serving.plan.forest import NotPlannedError
 
 DIGEST = "a1b2"
 CHECKSUM = 64

@@ -161,6 +161,10 @@ def figure_names(page: Page) -> list[str | None]:
     return [script["data-figure"] for script in page.all("script") if "data-figure" in script]
 
 
+def test_a_range_may_be_broken_between_its_ends_and_nowhere_else() -> None:
+    assert "<span>18 to</span> <span>99</span>" in render(report())
+
+
 @pytest.mark.parametrize(
     ("task", "figures"),
     [

@@ -13,19 +13,18 @@ from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport
 from lodestar.report.monitoring import MonitoringReport, TimeSlice, render_monitoring
 
-DRAW = np.random.default_rng(5)
-
 
 def compared(name: str, *, by: float, rows: int = 1_000, answers_by: float = 0.0) -> DriftReport:
     """A number that has moved, text that has a new value, and predictions as they were."""
-    trained = pa.table({name: DRAW.normal(size=2_000), "colour": ["red", "blue"] * 1_000})
-    said = {"prediction": pa.array(DRAW.normal(size=500))}
+    draw = np.random.default_rng(5)
+    trained = pa.table({name: draw.normal(size=2_000), "colour": ["red", "blue"] * 1_000})
+    said = {"prediction": pa.array(draw.normal(size=500))}
     reference = Reference.of(trained, said, labels=False, importances={name: 3.0, "colour": 1.0})
     window = Window(reference)
     colours = pa.array([name if by and at < rows // 2 else "blue" for at in range(rows)])
     if not by:
         colours = pa.array(["red", "blue"] * (rows // 2))
-    numbers, answers = DRAW.normal(by, size=rows), DRAW.normal(answers_by, size=rows)
+    numbers, answers = draw.normal(by, size=rows), draw.normal(answers_by, size=rows)
     window.add({name: pa.array(numbers), "colour": colours, "prediction": pa.array(answers)}, rows)
     return judge(window)
 
@@ -90,6 +89,16 @@ def test_nothing_changed_is_said_so() -> None:
 def test_too_few_rows_are_no_all_clear() -> None:
     few = replace(drifted("age"), drift=compared("age", by=0.0, rows=10), slices=(), since={})
     assert "too few rows to tell" in words(render_monitoring(few))
+
+
+def test_columns_without_rows_are_not_counted_among_those_compared() -> None:
+    drift = compared("age", by=2.0)
+    unseen = [
+        replace(each, verdict="too few rows", findings=()) if each.role == "prediction" else each
+        for each in drift.columns
+    ]
+    page = render_monitoring(replace(drifted("age"), drift=replace(drift, columns=tuple(unseen))))
+    assert "2 columns of 2 changed" in words(page)
 
 
 def test_what_has_only_begun_is_said_so() -> None:

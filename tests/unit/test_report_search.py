@@ -1,5 +1,6 @@
 """The report's section about a hyperparameter search: its words, its figures, its limits."""
 
+import html
 import json
 import math
 import re
@@ -130,6 +131,13 @@ def specs(page: str) -> dict[str, Any]:
 
 def traces(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {trace["name"]: trace for trace in spec["data"] if "name" in trace}
+
+
+def test_values_that_were_corrected_are_said_to_be() -> None:
+    corrected = tuple(replace(each, offset=0.01) for each in search().history)
+    said = "It is corrected for how hard a trial's own rows are"
+    assert said in html.unescape(section(render(report(replace(search(), history=corrected)))))
+    assert said not in html.unescape(section(render(report(search()))))
 
 
 def test_a_run_without_a_search_has_no_section_and_no_link_to_it() -> None:

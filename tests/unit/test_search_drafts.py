@@ -165,7 +165,7 @@ def test_a_real_search_by_drafts_ends_with_whole_finalists() -> None:
     result = searched(problem_of(CLASSIFIER, rows=20_000), space, limits)
     assert result.draft_share == 0.25
     assert result.finalists[0].scores
-    assert result.seconds < 8
+    assert result.seconds < 30  # all 300 trials take minutes
 
 
 @pytest.mark.faults

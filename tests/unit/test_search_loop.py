@@ -1,5 +1,6 @@
 """The search's loop: budget, seeds, pruning, deadlines, failures, and going on after a kill."""
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +17,16 @@ from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.core.tuning.search import NoTrialInTimeError, SearchProgress
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialExecutor, TrialTask
+from lodestar.interface.progress import Silent
+from lodestar.pipelines.tuning import _interruptible as interruptible
 from lodestar.settings.recipe import HyperparameterRange
 
 LIMITS = SearchLimits(n_trials=40, seconds=60.0, candidates=3, splits=3)
-SPACE = {"x": between(-1.0, 1.0), "depth": whole(1, 8)}
+DEFAULT = 0.25
+SPACE = {
+    "x": HyperparameterRange(type="float", low=-1.0, high=1.0, default=DEFAULT),
+    "depth": whole(1, 8),
+}
 
 
 def hill(task: TrialTask) -> float:
@@ -103,7 +110,7 @@ class Dying:
 @pytest.mark.parametrize(
     ("pruner", "after"),
     [
-        *(("MedianPruner", after) for after in (1, 9, 23, 39)),
+        *(("MedianPruner", after) for after in (0, 1, 9, 23, 39)),
         *((name, 23) for name in ("LearningCurvePruner", "WilcoxonPruner")),
     ],
 )
@@ -121,8 +128,24 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(pruner: str, after: 
         item.params for item in undisturbed.history
     ]
     assert [item.curve for item in resumed.history] == [item.curve for item in undisturbed.history]
-    assert f"resumed after {after} of 40 trials" in resumed.notes
+    assert (f"resumed after {after} of 40 trials" in resumed.notes) == bool(after)
     assert not any(trial.state == TrialState.RUNNING for trial in study.get_trials())
+
+
+def test_the_recipes_defaults_are_tried_first_and_once() -> None:
+    script = Script(hill)
+    result = played(script)
+    tried = [record.params["x"] for record in result.history]
+    assert tried[0] == DEFAULT
+    assert tried.count(DEFAULT) == 1
+
+
+def test_defaults_that_a_killed_search_was_about_to_try_are_tried_once() -> None:
+    study = study_of()
+    study.enqueue_trial({"x": DEFAULT})
+    result = played(Script(hill), study=study)
+    assert [record.params["x"] for record in result.history].count(DEFAULT) == 1
+    assert not study.get_trials(states=(TrialState.WAITING,))
 
 
 def test_a_failure_that_was_not_yet_acknowledged_is_counted_once() -> None:
@@ -319,3 +342,11 @@ def test_a_real_search_prunes(pruner: str, path: str, rounds: str) -> None:
     for record in result.history:
         if record.state == "pruned":
             assert 0 < len(record.curve) <= len(CHECKPOINTS)
+
+
+def test_ctrl_c_twice_says_how_to_go_on() -> None:
+    with interruptible(Silent()) as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt, match="train --resume goes on"):
+            signal.raise_signal(signal.SIGINT)

@@ -57,6 +57,32 @@ def test_a_step_that_misses_the_upper_bound_ends_below_it_without_a_warning(
     assert found.high == pytest.approx(high)
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ({"type": "float", "low": 0, "high": 1, "default": 1}, 1.0),
+        ({"type": "float", "low": 0.01, "high": 0.3, "log": True, "default": 0.1}, 0.1),
+        ({"type": "float", "low": 0.1, "high": 1.0, "step": 0.4, "default": 0.6}, 0.5),
+        ({"type": "float", "low": 0.1, "high": 1.0, "step": 0.4, "default": 1.0}, 0.9),
+        ({"type": "int", "low": 1, "high": 10, "step": 4, "default": 4}, 5),
+        ({"type": "int", "low": 50, "high": 400, "default": 200.0}, 200),
+        ({"type": "categorical", "choices": (3, "a"), "default": "a"}, "a"),
+        ({"type": "categorical", "choices": ([8], [8, 4]), "default": [8, 4]}, "[8, 4]"),
+    ],
+)
+def test_the_default_is_tried_first_as_optuna_keeps_it(
+    words: dict[str, Any], first: object
+) -> None:
+    silent = HyperparameterRange(type="int", low=1, high=3)
+    space = SearchSpace({"told": HyperparameterRange(**words), "silent": silent, "fixed": 1})
+    assert space.first() == {"told": first}
+    assert type(space.first()["told"]) is type(first)
+    study = optuna.create_study()
+    study.enqueue_trial(space.first())
+    trial = study.ask(space.distributions())
+    assert trial.params["told"] == pytest.approx(first) if isinstance(first, float) else first
+
+
 def test_fixed_values_are_not_searched() -> None:
     given = {
         "depth": HyperparameterRange(type="int", low=1, high=3),

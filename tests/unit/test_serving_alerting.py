@@ -95,7 +95,7 @@ def alerting(tmp_path: Path, port: int) -> Alerting:
         "  - {name: errors, metric: serve.error_rate, above: 0.05, severity: critical}\n"
         "  - {name: drifts, metric: drift.columns, above: 0, where: {role: champion}}\n"
         f"  channels: {{team: {{kind: webhook, url: 'http://127.0.0.1:{port}/x'}}}}\n"
-        "  timeout: 1\n",
+        "  timeout: 3\n",
         encoding="utf-8",
     )
     return Alerting(load_config(tmp_path, None, variables={}))

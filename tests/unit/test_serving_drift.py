@@ -18,8 +18,6 @@ from lodestar.serving.request_model import RequestModel
 from lodestar.serving.telemetry import Telemetry
 from lodestar.serving.version import Parts, ServedVersion
 
-DRAW = np.random.default_rng(9)
-
 
 class Clock:
     """Seconds that a test turns on."""
@@ -32,10 +30,10 @@ class Clock:
 
 
 def windows(clock: Callable[[], float], *, seconds: float = 60.0) -> DriftWindows:
-    contents = wine()
+    contents, draw = wine(), np.random.default_rng(9)
     names = contents.roles.inputs
-    features = pa.table({name: DRAW.normal(10, 1, 2_000) for name in names})
-    shares = DRAW.random(500)
+    features = pa.table({name: draw.normal(10, 1, 2_000) for name in names})
+    shares = draw.random(500)
     said = {
         "prediction": pa.array([CLASSES[0] if share < 0.5 else CLASSES[2] for share in shares]),
         f"probability_{CLASSES[2]}": pa.array(shares),
@@ -46,7 +44,8 @@ def windows(clock: Callable[[], float], *, seconds: float = 60.0) -> DriftWindow
 
 def served(drift: DriftWindows | None, telemetry: Telemetry) -> ServedVersion:
     """A version whose answers are as random as those that the windows know."""
-    scorer = Scorer(lambda _: float(DRAW.random()))
+    draw = np.random.default_rng(10)
+    scorer = Scorer(lambda _: float(draw.random()))
     request = RequestModel.of(wine(), (), joined=False)
     parts = Parts(request, scorer, None, None, degrade=False, drift=drift)
     run = OpenedRun("a" * 32, "a run", "a" * 64, Path("/nowhere"))
@@ -59,10 +58,10 @@ def judged(drift: DriftWindows) -> bool:
 
 def ask(version: ServedVersion, count: int, *, first: float = 10.0) -> None:
     """Rows like those of training, but for the first feature, which lies around `first`."""
-    rows = []
+    draw, rows = np.random.default_rng(11), []
     for at in range(count):
         name, *_ = row(at)
-        rows.append((name, DRAW.normal(first), *DRAW.normal(10, 1, 12).tolist()))
+        rows.append((name, draw.normal(first), *draw.normal(10, 1, 12).tolist()))
     asyncio.run(version.answer(rows))
 
 

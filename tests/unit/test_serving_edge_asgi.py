@@ -98,7 +98,7 @@ def test_an_answer_that_is_late_is_a_504(made: Callable[..., Edge]) -> None:
 
 
 def test_whoever_waits_too_long_for_a_turn_gets_a_504(made: Callable[..., Edge]) -> None:
-    edge = made(answer_seconds=0.2, concurrency=1)
+    edge = made(answer_seconds=0.5, concurrency=1)
 
     async def ask_three() -> list[int]:
         transport = httpx.ASGITransport(app=edge)

@@ -52,16 +52,17 @@ def test_the_reader_is_only_a_few_items_ahead() -> None:
 
 
 def test_reading_goes_on_while_the_consumer_works() -> None:
-    def slow() -> Iterator[int]:
-        for item in range(5):
-            time.sleep(0.1)
-            yield item
+    went_on = threading.Event()
 
-    started = time.monotonic()
-    with ahead(slow()) as items:
-        for _ in items:
-            time.sleep(0.1)
-    assert time.monotonic() - started < 0.9
+    def numbers() -> Iterator[int]:
+        yield 0
+        went_on.set()
+        yield 1
+
+    with ahead(numbers()) as items:
+        assert next(items) == 0
+        assert went_on.wait(10)
+        assert list(items) == [1]
 
 
 def test_leaving_early_stops_the_reader_and_does_not_hang() -> None:
@@ -92,12 +93,18 @@ def test_writes_are_done_in_order_before_the_end() -> None:
 
 
 def test_writing_goes_on_while_the_producer_works() -> None:
-    started = time.monotonic()
-    with behind(lambda _: time.sleep(0.1)) as submit:
-        for item in range(5):
-            submit(item)
-            time.sleep(0.1)
-    assert time.monotonic() - started < 0.9
+    written, produced = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def write(item: int) -> None:
+        seen.append(produced.wait(10))
+        written.set()
+
+    with behind(write) as submit:
+        submit(0)
+        produced.set()
+        assert written.wait(10)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("fails_at", [0, 3, 9])

@@ -262,9 +262,11 @@ def no_answer(uri: str, within: float) -> str | None:
 def unreachable(uri: str, why: str) -> UnreachableError:
     """Word that a server does not answer."""
     kind = "MLflow server" if _database(uri) is None else "tracking database"
+    place = urllib.parse.urlsplit(public(uri))
+    start = "start it (lodestar infra up)" if place.hostname == "127.0.0.1" else "start it"
     return UnreachableError(
-        f"the {kind} at {urllib.parse.urlsplit(public(uri)).netloc} does not answer: {why}",
-        hint="start it, or see mlflow.tracking_uri in the config",
+        f"the {kind} at {place.netloc} does not answer: {why}",
+        hint=f"{start}, or see mlflow.tracking_uri in the config",
     )
 
 

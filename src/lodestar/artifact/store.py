@@ -56,8 +56,13 @@ class RunStore:
         self._lodestar = project / ".lodestar"
 
     def preflight(self) -> tuple[str, ...]:
-        """What a training should know before it begins; nothing here stops it."""
+        """What a training should know before it begins.
+
+        Raises:
+            ExternalError: the folders of a local store cannot be written to.
+        """
         if self._tracking.local:
+            self._tracking.require_writable()
             return ()
         notes = []
         if (why := self._tracking.problem()) is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from lodestar.artifact.mlflow_plugins import load_header_providers
 from lodestar.artifact.plain_client import (
@@ -90,6 +91,24 @@ class Tracking:
         """The SQLite file; None where it is no file, or one that is opened in a way of its own."""
         path = self.uri.removeprefix(_SQLITE)
         return Path(path) if self.local and "?" not in path and path != self.uri else None
+
+    def require_writable(self) -> None:
+        """See that the folders of a local store can be written to; a server is not asked.
+
+        Raises:
+            ExternalError: one of them cannot.
+        """
+        file, root = self.file, _local_path(self._artifact_root)
+        folders = ([] if file is None else [file.parent]) + ([] if root is None else [root])
+        there = [_nearest(folder) for folder in folders] if self.local else []
+        wrong = [place for place in there if not (place.is_dir() and os.access(place, os.W_OK))]
+        if file is not None and file.exists() and not os.access(file, os.W_OK):
+            wrong.append(file)
+        if wrong:
+            raise ExternalError(
+                f"no run can be stored: {wrong[0]} cannot be written to",
+                hint="see mlflow.tracking_uri and mlflow.artifact_root in the config",
+            )
 
     def problem(self, *, within: float = ANSWERS_WITHIN) -> str | None:
         """Why the server cannot be used just now; None where it answers, or there is none to ask."""
@@ -197,6 +216,15 @@ def _absolute(uri: str, project: Path) -> str:
 def _absolute_root(root: str, project: Path) -> str:
     """An object store's URI as it is; a path is below the project unless it says otherwise."""
     return root if "://" in root else (project / root).as_uri()
+
+
+def _nearest(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _local_path(root: str) -> Path | None:
+    place = urlsplit(root)
+    return Path(unquote(place.path)) if place.scheme == "file" else None
 
 
 @contextmanager

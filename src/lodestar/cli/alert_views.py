@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, table_of
+from lodestar.cli.drawing import fitting_table, plain_cells, styled
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -41,10 +41,14 @@ def print_outcome(console: Console, outcome: AlertOutcome | None) -> None:
     """What is new and what is over; the rest as a number; failures as notes."""
     if outcome is None:
         return
-    for words, alerts in (("alert ", outcome.begun), ("over  ", outcome.resolved)):
+    for words, verb, alerts in (
+        ("alert ", "is", outcome.begun),
+        ("over  ", "was", outcome.resolved),
+    ):
         for one in alerts[:MOST_ALERTS]:
             style = STYLES.get(one.severity, "") if words == "alert " else "green"
-            line = Text(words, style=style) + Text(escape_control(_said(one)))
+            said = f"{one.rule}: {one.series} {verb} {one.value:.6g}, {one.condition}"
+            line = styled(words, style) + Text(escape_control(said))
             console.print(line, soft_wrap=True)
         if len(alerts) > MOST_ALERTS:
             console.print(f"  and {len(alerts) - MOST_ALERTS} more", style="dim")
@@ -61,7 +65,7 @@ def print_outcome(console: Console, outcome: AlertOutcome | None) -> None:
         *(f"channel {one.channel}: {one.remark}" for one in outcome.deliveries if one.remark),
     ]
     for note in notes:
-        console.print(Text("note: ", style="yellow") + Text(escape_control(note)), soft_wrap=True)
+        console.print(styled("note: ", "yellow") + Text(escape_control(note)), soft_wrap=True)
 
 
 class AlertsView:
@@ -97,24 +101,13 @@ class AlertsView:
         elif not alerts:
             console.print(f"[green]✓[/] nothing fires ({self._rules} rules)")
         else:
-            table = table_of("state", "severity", "rule", "what", "value", "since (UTC)", "run")
-            for one in alerts:
-                add_row(
-                    table,
-                    one.state,
-                    one.severity,
-                    escape_control(one.rule),
-                    escape_control(str(one.series)),
-                    f"{one.value:.6g}, {one.condition}",
-                    f"{datetime.fromtimestamp(one.since, UTC):%Y-%m-%d %H:%M}",
-                    one.run_id[:8],
-                )
-            console.print(table)
+            spare = ("run", "since (UTC)", "severity")
+            console.print(fitting_table(console, [_cells(one) for one in alerts], spare))
         for name in self._channels:
             failure = self._state.of(name).failure
             if failure:
                 words = f"channel {name}: {failure}"
-                line = Text("note: ", style="yellow") + Text(escape_control(words))
+                line = styled("note: ", "yellow") + Text(escape_control(words))
                 console.print(line, soft_wrap=True)
 
     def _ordered(self) -> list[Alert]:
@@ -137,13 +130,23 @@ class TriedView:
         if not self._deliveries:
             console.print("no channels: the config has none in alerts.channels")
         for one in self._deliveries:
-            mark = Text("✗ ", style="red") if one.problem else Text("✓ ", style="green")
+            mark = styled("✗ ", "red") if one.problem else styled("✓ ", "green")
             words = one.problem or one.remark or "took the message"
             console.print(mark + Text(escape_control(f"{one.channel}: {words}")), soft_wrap=True)
 
 
-def _said(one: Alert) -> str:
-    return f"{one.rule}: {one.series} is {one.value:.6g}, {one.condition}"
+def _cells(one: Alert) -> dict[str, Text]:
+    labels = (f"{name}={value}" for name, value in one.series.labels)
+    cells = {
+        "state": one.state,
+        "severity": one.severity,
+        "rule": escape_control(one.rule),
+        "what": "\n".join(map(escape_control, (one.series.name, *labels))),
+        "value": f"{one.value:.6g}, {one.condition}",
+        "since (UTC)": f"{datetime.fromtimestamp(one.since, UTC):%Y-%m-%d %H:%M}",
+        "run": one.run_id[:8],
+    }
+    return plain_cells(cells)
 
 
 def _alert_json(one: Alert) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from lodestar.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lodestar.cli.edge import Out
+    from lodestar.errors import LodestarError, SettingsError
     from lodestar.settings.loading import Settings
 
 __all__ = ["add_check_command"]
@@ -81,9 +82,22 @@ def _check_recipes(
         raise failed[names[0]]
     from lodestar.cli.present import CheckView
 
-    out.show(CheckView(checked, failed))
-    if failed:
-        raise typer.Exit(next(iter(failed.values())).exit_code)
+    lacking = _lacking(failed) if checked else {}
+    wrong = {name: error for name, error in failed.items() if name not in lacking}
+    out.show(CheckView(checked, wrong, lacking))
+    if wrong:
+        raise typer.Exit(next(iter(wrong.values())).exit_code)
+
+
+def _lacking(failed: "Mapping[str, LodestarError]") -> "dict[str, SettingsError]":
+    """The recipes with nothing wrong but extras that are not installed, as samples may have."""
+    from lodestar.errors import SettingsError
+
+    return {
+        name: error
+        for name, error in failed.items()
+        if isinstance(error, SettingsError) and error.missing_extras
+    }
 
 
 def _check_online(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from lodestar.cli.drawing import styled
 from lodestar.cli.edge import described
 from lodestar.cli.escaping import escape_control
 
@@ -67,7 +68,7 @@ class OnlineView:
         error = "" if piece.error is None else str(piece.error)
         if error:
             words = "as above" if error == before else f"see {piece.where}"
-        line = Text(f"{mark} ", style) + Text(f"{piece.name:<{width}}  ")
+        line = styled(f"{mark} ", style) + Text(f"{piece.name:<{width}}  ")
         console.print(line + Text(escape_control(words), style="dim"), soft_wrap=True)
         if error and error != before:
             indented = escape_control(error).replace("\n", "\n    ")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import print_facts, print_next
+from lodestar.cli.drawing import print_facts, print_next, styled
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -97,4 +97,4 @@ class MonitoringView:
 
 def _print_written(console: Console, what: str, written: Written) -> None:
     words = f"{what}: {len(written.files)} files, {written.changed} of them new or changed"
-    console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
+    console.print(styled("✓ ", "green") + Text(escape_control(words)), soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,23 @@ __all__ = [
     "add_row",
     "difference",
     "few_metrics",
+    "fitting_table",
     "intervals",
     "number",
+    "plain_cells",
     "print_evaluation",
     "print_facts",
     "print_next",
     "print_tuning",
     "run_json",
+    "styled",
     "table_of",
     "tuning_json",
 ]
+
+
+ALIGNED = 60  # columns
+UNBOUNDED = 10_000
 
 
 def tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
@@ -101,6 +108,32 @@ def table_of(*titles: str) -> Table:
     return table
 
 
+def fitting_table(
+    console: Console, rows: Sequence[Mapping[str, Text]], spare: Sequence[str]
+) -> Table:
+    """Rows by title, at least one; where the terminal is too narrow, without the first of `spare`."""
+    titles = list(rows[0])
+    for left_out in (*spare, None):
+        table = table_of(*titles)
+        for row in rows:
+            table.add_row(*(row[title] for title in titles))
+        unbounded = console.options.update(max_width=UNBOUNDED)
+        if left_out is None or console.measure(table, options=unbounded).maximum <= console.width:
+            break
+        titles.remove(left_out)
+    return table
+
+
+def plain_cells(row: Mapping[str, str]) -> dict[str, Text]:
+    """A row for `fitting_table`, without markup or colour."""
+    return {title: Text(cell) for title, cell in row.items()}
+
+
+def styled(words: str, style: str) -> Text:
+    """A part of a line: what is added to it does not get its style."""
+    return Text.assemble((words, style))
+
+
 def add_row(table: Table, *cells: str) -> None:
     """Cells as they are: names and values of the data are no markup."""
     table.add_row(*map(Text, cells))
@@ -110,15 +143,17 @@ def print_facts(console: Console, *facts: tuple[str, str]) -> None:
     """Name and value, line by line."""
     width = max(len(name) for name, _ in facts) + 2
     for name, value in facts:
-        console.print(Text(name.ljust(width), style="dim") + Text(value), soft_wrap=True)
+        console.print(styled(name.ljust(width), "dim") + Text(value), soft_wrap=True)
 
 
 def print_next(console: Console, *commands: tuple[str, str]) -> None:
-    """Commands to try, each with what it does."""
-    width = max(len(command) for command, _ in commands) + 2
+    """Commands to try, each with what it does; all but the longest are aligned."""
+    lengths = [len(command) for command, _ in commands]
+    width = max((length for length in lengths if length <= ALIGNED), default=0) + 2
     console.print("next:", style="dim")
     for command, what in commands:
-        console.print(Text(f"  {command.ljust(width)}") + Text(what, style="dim"), soft_wrap=True)
+        line = Text(f"  {command}  ".ljust(width + 2)) + Text(what, style="dim")
+        console.print(line, soft_wrap=True)
 
 
 def intervals(evaluation: Evaluation) -> dict[str, list[float]]:

@@ -51,7 +51,12 @@ class Out:
 
     def error(self, error: LodestarError) -> None:
         """Print what is wrong and what would be right."""
-        sys.stderr.write(f"error: {escape_control(str(error))}\n")
+        from rich.text import Text
+
+        from lodestar.cli.drawing import styled
+
+        words = styled("error: ", "bold red") + Text(escape_control(str(error)))
+        self.console().print(words, soft_wrap=True)
         if self.as_json:
             self._object({"error": described(error)})
 

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, print_facts, print_next, table_of
+from lodestar.cli.drawing import (
+    add_row,
+    fitting_table,
+    plain_cells,
+    print_facts,
+    print_next,
+    styled,
+    table_of,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from lodestar.pipelines.features import ListedFeatures, PlannedFeatures
@@ -57,22 +67,28 @@ class ListView:
 
     def print(self, console: Console) -> None:
         """For people."""
-        table = table_of("namespace", "keys", "features", "owner", "online until")
-        for item in self._listed:
-            until = f"{item.watermark:%Y-%m-%d %H:%M:%S}" if item.watermark else "never"
-            add_row(
-                table,
-                item.view.namespace,
-                ", ".join(item.view.keys),
-                ", ".join(item.view.features),
-                item.view.owner,
-                item.unknown or until,
-            )
-        console.print(table)
+        rows = [
+            {
+                "namespace": item.view.namespace,
+                "keys": ", ".join(item.view.keys),
+                "features": ", ".join(item.view.features),
+                "owner": item.view.owner,
+                "online until": item.unknown or _until(item.watermark),
+            }
+            for item in self._listed
+        ]
+        if not rows:
+            console.print("no features are declared")
+        else:
+            console.print(fitting_table(console, list(map(plain_cells, rows)), spare=("owner",)))
         if self._left_out:
             print_facts(
                 console, *((f"left out: {name}", why) for name, why in self._left_out.items())
             )
+
+
+def _until(watermark: datetime | None) -> str:
+    return f"{watermark:%Y-%m-%d %H:%M:%S}" if watermark else "never"
 
 
 class PlanView:
@@ -101,7 +117,7 @@ class PlanView:
         """For people: one line per change, then how many."""
         changes = self._plan.changes.items
         for change in changes:
-            mark = Text(change.sign.ljust(4), style=COLOURS[change.sign])
+            mark = styled(change.sign.ljust(4), COLOURS[change.sign])
             console.print(mark + Text(f"{change.name}: {change.what}"), soft_wrap=True)
         counted = [
             f"{count} to {action}"

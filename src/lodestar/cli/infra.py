@@ -30,6 +30,7 @@ infra_app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NOT_READY = 4
+PARAMS = '--context-params "start_date=2025-01-01,end_date=2025-04-01"'
 MB = 1_000_000
 
 
@@ -125,9 +126,9 @@ class _UpView:
         print_facts(console, *facts)
         print_next(
             console,
-            ("lodestar train -r uplift_model_exp3 --env dev", "train with them"),
             ("lodestar infra status", "how they are"),
             ("lodestar infra down", "stop them; the data stay"),
+            (f"lodestar train -r uplift_model_exp3 --env dev {PARAMS}", "train with them"),
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, table_of
+from lodestar.cli.drawing import fitting_table, plain_cells, styled
 from lodestar.cli.escaping import escape_control
 from lodestar.cli.verdicts import STYLES, performance_json, print_performance
 
@@ -103,7 +103,7 @@ def print_labels(console: Console, report: LabelReport) -> None:
     if covered.delay_median is not None and covered.delay_p95 is not None:
         half, most = _span(covered.delay_median), _span(covered.delay_p95)
         words += f", half of them after {half}, 95 % after {most}"
-    line = Text("labels  ", style="dim") + Text(report.verdict, STYLES.get(report.verdict, ""))
+    line = styled("labels  ", "dim") + Text(report.verdict, STYLES.get(report.verdict, ""))
     console.print(line + Text(words), soft_wrap=True)
     if report.whole is None:
         console.print(Text(f"  {report.why}"), soft_wrap=True)
@@ -124,28 +124,33 @@ def print_labels(console: Console, report: LabelReport) -> None:
 
 def _print_parts(console: Console, report: LabelReport) -> None:
     names = _shown(report)
-    table = table_of(report.unit, "predictions", "labelled", *names, "verdict")
+    rows = []
     for part in report.parts[-MOST_PARTS:]:
         cell = part.performance
-        figures = [_figure(None if cell is None else cell.value(name)) for name in names]
+        figures = {name: _figure(None if cell is None else cell.value(name)) for name in names}
         verdict = f"{part.state}: {part.why}" if cell is None else cell.verdict
         begins = f"{part.begins:%Y-%m-%d}" if report.unit == "day" else f"{part.begins:%m-%d %H:%M}"
-        counts = (f"{part.coverage.predictions:,}", f"{part.coverage.share:.0%}")
-        add_row(table, begins, *counts, *figures, verdict)
-    console.print(table)
+        counts = {
+            report.unit: begins,
+            "predictions": f"{part.coverage.predictions:,}",
+            "labelled": f"{part.coverage.share:.0%}",
+        }
+        rows.append(plain_cells({**counts, **figures, "verdict": verdict}))
+    console.print(fitting_table(console, rows, spare=names[:0:-1]))
     if len(report.parts) > MOST_PARTS:
         console.print(f"  and {len(report.parts) - MOST_PARTS} before: see --json", style="dim")
 
 
 def _print_segments(console: Console, report: LabelReport) -> None:
     names = _shown(report)
-    table = table_of("segment", "labelled", *names, "later half against earlier")
+    rows = []
     for each in report.segments:
         cell = each.performance
         name = escape_control(f"{each.column} = {each.label}")
-        figures = [_figure(cell.value(metric)) for metric in names]
-        add_row(table, name, f"{cell.labelled:,}", *figures, cell.verdict)
-    console.print(table)
+        counts = {"segment": name, "labelled": f"{cell.labelled:,}"}
+        figures = {metric: _figure(cell.value(metric)) for metric in names}
+        rows.append(plain_cells({**counts, **figures, "later half against earlier": cell.verdict}))
+    console.print(fitting_table(console, rows, spare=names[:0:-1]))
 
 
 def _shown(report: LabelReport) -> list[str]:

@@ -23,6 +23,7 @@ from lodestar.cli.drawing import (
     print_next,
     print_tuning,
     run_json,
+    styled,
     table_of,
     tuning_json,
 )
@@ -32,7 +33,7 @@ from lodestar.cli.verdicts import drift_json, performance_json, print_drift, pri
 
 if TYPE_CHECKING:
     from lodestar.artifact.store import StoredRun
-    from lodestar.errors import LodestarError
+    from lodestar.errors import LodestarError, SettingsError
     from lodestar.pipelines.batch_inference import ScoredBatch
     from lodestar.pipelines.check import CheckedRecipe
     from lodestar.pipelines.evaluate import EvaluatedRun
@@ -188,28 +189,33 @@ class VerifyView:
         if not run.warnings:
             console.print("[green]✓[/] lock       versions as recorded")
         for warning in run.warnings:
-            console.print(
-                Text("! ", style="yellow") + Text(f"lock       {warning}"), soft_wrap=True
-            )
+            console.print(styled("! ", "yellow") + Text(f"lock       {warning}"), soft_wrap=True)
         console.print(f"[green]✓[/] probe      {run.probe_rows} rows predict what they did")
         for note in run.notes:
             console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
 
 
 class CheckView:
-    """Recipes would train, or would not."""
+    """Recipes would train, or would not, or need extras that are not installed."""
 
     def __init__(
-        self, checked: Sequence[CheckedRecipe], failed: Mapping[str, LodestarError]
+        self,
+        checked: Sequence[CheckedRecipe],
+        failed: Mapping[str, LodestarError],
+        lacking: Mapping[str, SettingsError],
     ) -> None:
         self._checked = checked
         self._failed = failed
+        self._lacking = lacking
 
     def json(self) -> dict[str, Any]:
         """Each recipe."""
         return {
             "recipes": [asdict(item) for item in self._checked],
             "errors": {name: described(error) for name, error in self._failed.items()},
+            "missing_extras": {
+                name: list(error.missing_extras) for name, error in self._lacking.items()
+            },
         }
 
     def print(self, console: Console) -> None:
@@ -218,11 +224,16 @@ class CheckView:
             words = f"{item.recipe}  {item.task}, {item.class_path}, {item.features} features"
             if item.parameters:
                 words += f", parameters {', '.join(item.parameters)}"
-            console.print(Text("✓ ", style="green") + Text(words), soft_wrap=True)
+            console.print(styled("✓ ", "green") + Text(words), soft_wrap=True)
             for note in item.notes:
                 console.print(Text(f"    {note}", style="dim"), soft_wrap=True)
+        for name, lacks in self._lacking.items():
+            words = f"{name}  checked in part, as an extra is not installed"
+            console.print(styled("- ", "yellow") + Text(words), soft_wrap=True)
+            for hint in dict.fromkeys(problem.hint for problem in lacks.problems):
+                console.print(Text(f"    {hint}", style="dim"), soft_wrap=True)
         for name, error in self._failed.items():
-            console.print(Text("✗ ", style="red") + Text(name))
+            console.print(styled("✗ ", "red") + Text(name))
             console.print(Text(escape_control(str(error))), soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from lodestar.cli.drawing import styled
 from lodestar.cli.escaping import escape_control
 from lodestar.interface.tracing import Span
 
@@ -73,7 +74,7 @@ class ConsoleProgress:
         """Print what the user should know."""
         # The message quotes column names and values: neither markup nor control characters of theirs.
         line = escape_control(message.replace("\n", "\\n"))
-        self._console.print(Text("note: ", style="yellow") + Text(line), soft_wrap=True)
+        self._console.print(styled("note: ", "yellow") + Text(line), soft_wrap=True)
 
     def _close(self, *, finished: bool) -> None:
         if self._status is None:
@@ -85,7 +86,7 @@ class ConsoleProgress:
             detail = f"  {self._detail}" if self._detail else ""
             line = Text(escape_control(f"{self._stage}{detail}"))
             time_taken = Text(f"  {spent:.1f} s", style="dim")
-            done = Text("✓ ", style="green") + line + time_taken
+            done = styled("✓ ", "green") + line + time_taken
             self._console.print(done, soft_wrap=True)
 
     def _line(self, words: str) -> Text:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, print_facts, print_next, table_of
+from lodestar.cli.drawing import (
+    add_row,
+    print_facts,
+    print_next,
+    styled,
+    table_of,
+)
 from lodestar.cli.edge import described
 from lodestar.cli.escaping import escape_control
 
@@ -47,7 +53,7 @@ class PromotionView:
         done = self._promotion
         name = f"{done.now.recipe}@{done.now.alias}"
         words = f"{name} is {'now' if done.changed else 'already'} {_named(done.now)}"
-        console.print(Text("✓ ", style="green") + Text(escape_control(words)), soft_wrap=True)
+        console.print(styled("✓ ", "green") + Text(escape_control(words)), soft_wrap=True)
         for line in done.differences:
             console.print(Text(f"  {escape_control(line)}", style="yellow"), soft_wrap=True)
         if not done.changed:
@@ -93,4 +99,4 @@ class UploadView:
             add_row(table, run.run_id[:8], run.run_name, run.digest[:12])
         console.print(table)
         for error in self._uploaded.damaged:
-            console.print(Text("✗ ", style="red") + Text(escape_control(str(error))))
+            console.print(styled("✗ ", "red") + Text(escape_control(str(error))))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lodestar.cli.drawing import table_of
+from lodestar.cli.drawing import fitting_table, plain_cells
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -44,28 +44,34 @@ class StatusView:
 
     def print(self, console: Console) -> None:
         """For people."""
-        table = table_of(
-            *("namespace", "state", "online until", "newest offline", "waiting", "lag"),
-            *("age", "95 %", "ttl", "expired"),
-        )
-        for view in self._status.views:
-            style = "green" if view.state == "fresh" else "red"
-            ages = view.ages
-            table.add_row(
-                Text(view.namespace),
-                Text(view.state, style),
-                Text("never" if view.materialised_until is None else _at(view.materialised_until)),
-                Text("-" if view.newest_event is None else _at(view.newest_event)),
-                Text(f"{view.waiting:,}"),
-                Text(_span(view.lag)),
-                Text("-" if ages is None else _span(ages.median)),
-                Text("-" if ages is None else _span(ages.p95)),
-                Text("-" if view.ttl is None else _span(view.ttl)),
-                Text("-" if ages is None or ages.expired is None else f"{ages.expired:.0%}"),
-            )
-        console.print(table)
+        if not self._status.views:
+            console.print("no features are declared")
+            return
+        spare = ("ttl", "95 %", "age", "newest offline", "waiting")
+        console.print(fitting_table(console, [_cells(view) for view in self._status.views], spare))
         for view in self._status.stale:
             console.print(Text(escape_control(f"{view.namespace}: {view.why}")), soft_wrap=True)
+
+
+def _cells(view: ViewStatus) -> dict[str, Text]:
+    ages = view.ages
+    cells = {
+        "online until": "never"
+        if view.materialised_until is None
+        else _at(view.materialised_until),
+        "newest offline": "-" if view.newest_event is None else _at(view.newest_event),
+        "waiting": f"{view.waiting:,}",
+        "lag": _span(view.lag),
+        "age": "-" if ages is None else _span(ages.median),
+        "95 %": "-" if ages is None else _span(ages.p95),
+        "ttl": "-" if view.ttl is None else _span(view.ttl),
+        "expired": "-" if ages is None or ages.expired is None else f"{ages.expired:.0%}",
+    }
+    return {
+        "namespace": Text(view.namespace),
+        "state": Text(view.state, "green" if view.state == "fresh" else "red"),
+        **plain_cells(cells),
+    }
 
 
 def _plain(view: ViewStatus) -> dict[str, Any]:

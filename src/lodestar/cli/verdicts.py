@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from lodestar.cli.drawing import add_row, table_of
+from lodestar.cli.drawing import add_row, styled, table_of
 from lodestar.cli.escaping import escape_control
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def print_drift(console: Console, report: DriftReport) -> None:
     said, words = {
         "drift": (
             "found",
-            f"{len(drifted)} of {len(report.columns)} columns changed since training",
+            f"{len(drifted)} of {len(report.judged)} columns changed since training",
         ),
-        "steady": ("none", f"{len(report.columns)} columns are as in training"),
+        "steady": ("none", f"{len(report.judged)} columns are as in training"),
         "too few rows": ("unknown", f"{report.rows:,} rows are too few to tell"),
     }[report.verdict]
-    line = Text("drift   ", style="dim") + Text(said, STYLES.get(report.verdict, ""))
+    line = styled("drift   ", "dim") + Text(said, STYLES.get(report.verdict, ""))
     console.print(line + Text(f": {words}"), soft_wrap=True)
     if not drifted:
         return

@@ -157,10 +157,11 @@ class Infra:
     def _start(self, addresses: Addresses, started: list[Server], progress: Progress) -> None:
         """Start those that do not run; `started` knows of each before it is."""
         for server in self._servers(addresses):
+            if _runs(server):
+                continue
             progress.stage(f"start {server.name}")
-            if not _runs(server):
-                started.append(server)
-                server.start()
+            started.append(server)
+            server.start()
 
     def _renewed(self) -> Addresses:
         """New addresses, also for data that are there; the file is written when they hold."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 from lodestar.adapters.files.folder import PartFolder
@@ -10,6 +11,7 @@ from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.alerts.readings import Measured, of_drift
 from lodestar.core.drift.verdict import DriftReport
+from lodestar.core.trees.libraries import IN_MACHINE_CODE
 from lodestar.errors import DataError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import SpineReader
@@ -34,6 +36,9 @@ from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
 
 __all__ = ["ScoredBatch", "batch_inference", "loader_of"]
+
+# From so many rows on, it is worth telling how they would be scored faster.
+MANY_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,9 @@ def batch_inference(
     if watch is not None:
         drift, source = watch.report(), f"batch-inference {context}".rstrip()
         tell_store(store, opened.run_id, drift, source=source, now=datetime.now(UTC), tell=tell)
+    slow = job.slower_than_need_be(counts.rows)
+    for note in slow:
+        tell.note(note)
     return ScoredBatch(
         run_id=opened.run_id,
         digest=opened.digest,
@@ -123,7 +131,7 @@ def batch_inference(
         unknown_categories=counts.unknown,
         features_filled=counts.filled,
         drift=drift,
-        notes=notes,
+        notes=(*notes, *slow),
     )
 
 
@@ -205,6 +213,13 @@ class _Job:
                 self.watch.take(counted)
         return _Counts(parts.rows, parts.unknown, parts.filled if batch.settles else batch.filled)
 
+    def slower_than_need_be(self, rows: int) -> tuple[str, ...]:
+        """What to install before the next batch of this size."""
+        trees = self.wrapper.fitted.family.name in IN_MACHINE_CODE
+        if rows < MANY_ROWS or not trees or find_spec("llvmlite") or not self._size.native:
+            return ()
+        return ("trees are scored faster with pip install 'lodestar-ml[native]'",)
+
     def _count(self, watched: Watched) -> None:
         if self.watch is not None:
             self.watch.take(watched.counted())
@@ -244,7 +259,9 @@ class _Job:
         plan = FramePlan(
             self.opened.run_id, self.opened.digest, marks, settles, watches, folders or {}
         )
-        source = ArtifactSource(self.opened.folder, self.opened.digest, plan, self.archive)
+        source = ArtifactSource(
+            self.opened.folder, self.opened.digest, plan, self.archive, self._size.native
+        )
         return source if self.archive else replace(source, loaded=self.wrapper)
 
 

@@ -20,6 +20,7 @@ from lodestar.interface.progress import Progress, Silent
 from lodestar.pipelines.batch_inference import loader_of
 from lodestar.pipelines.performance import PerformanceJudge, check_baseline, performance_tags
 from lodestar.pipelines.reading import read_rows
+from lodestar.pipelines.scoring import compiled
 from lodestar.schema import require_columns
 from lodestar.settings.loading import Environment
 from lodestar.settings.recipe import Split
@@ -80,7 +81,9 @@ def evaluate(
     rows, ordered = "rows", in_content_order(table)
     if _are_those_of_training(wrapper, ordered):
         table, rows = _held_out(wrapper, ordered), "held-out rows"
-    evaluation = _evaluation(wrapper, table, environment.config.batch.chunk_rows)
+    size = environment.config.batch
+    scoring = compiled(wrapper) if size.native else wrapper
+    evaluation = _evaluation(scoring, table, size.chunk_rows)
     store.log_metrics(
         opened.run_id,
         {f"evaluate.{name}": value for name, value in evaluation.values().items()},

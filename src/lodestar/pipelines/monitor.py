@@ -35,6 +35,8 @@ __all__ = ["Asked", "MonitoredRun", "Slice", "monitor"]
 
 CHUNK_ROWS = 65_536
 DIGEST = "artifact_digest"
+# What batch-inference writes beside keys and predictions.
+MARKS = ("run_id", DIGEST, "context_params", "row")
 # Parts of the time: by hour for so many of them, else by day.
 MOST_HOURS = 72
 # One part alone may be chance: there are many of them.
@@ -247,7 +249,7 @@ class _Rows:
         window, foreign = Window(trained), 0
         with self.factory.reader(uri).read(chunk_rows=CHUNK_ROWS) as reader:
             names = _watched(contents, trained, reader.schema)
-            known = {*trained.names, *contents.spine_schema.names, "run_id", DIGEST}
+            known = {*trained.names, *contents.spine_schema.names, *MARKS}
             if new := [name for name in reader.schema.names if name not in known]:
                 listed = ", ".join(new[:12])
                 self.notes.append(f"columns that training had not are left alone: {listed}")

@@ -242,7 +242,7 @@ class Recording:
             data_fingerprint=contents.data_fingerprint["sha256"],
             recipe_yaml=contents.recipe_yaml_snapshot,
             sql=contents.loader_sql_snapshot,
-            reproduce=self._command(),
+            reproduce=self._command(searched=result.tuning is not None),
             versions=(
                 ("artifact digest", digest),
                 ("python", contents.lock.python),
@@ -251,9 +251,11 @@ class Recording:
             tuning=result.tuning,
         )
 
-    def _command(self) -> str:
-        """The shell command that trains the same again."""
+    def _command(self, *, searched: bool) -> str:
+        """The shell command that trains the same again, also where a config has the search off."""
         words = ["lodestar", "train", "--recipe-file", self._settings.loaded.name]
+        if searched:
+            words += ["--set", "config.hyperparameter_tuning.enabled=true"]
         for override in self._settings.loaded.overrides:
             words += ["--set", override]
         if self._params:

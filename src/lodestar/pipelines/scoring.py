@@ -18,13 +18,14 @@ from lodestar.artifact.sketches import read_sketches
 from lodestar.artifact.wrapper import PyfuncWrapper, ScoredRows, load_wrapper
 from lodestar.core.drift.sketches import Reference
 from lodestar.core.drift.watched import WatchedRows
+from lodestar.core.trees.compiled import CompiledModel
 from lodestar.errors import ExternalError
 from lodestar.interface.parts import Batches, PartTask, ScoredPart
 
 if TYPE_CHECKING:
     from lodestar.artifact.register import OpenedRun
 
-__all__ = ["ArtifactSource", "FramePlan", "RowScoring", "packed"]
+__all__ = ["ArtifactSource", "FramePlan", "RowScoring", "compiled", "packed"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RowScoring:
         for batch in self._settled(task, filled):
             scored = self._wrapper.score(batch, first_row=first)
             if watched is not None:
-                watched.add(scored.augmented, scored.predictions)
+                watched.add(scored.augmented, scored.predictions, first_row=first)
             for column, count in scored.features.unknown.items():
                 unknown[column] = unknown.get(column, 0) + count
             for name, made in self._frames(batch, scored, first).items():
@@ -129,13 +130,15 @@ class RowScoring:
 class ArtifactSource:
     """An artifact to be loaded by whoever scores: from its folder, where that is there, or as packed.
 
-    Either way every file is verified against `digest` before anything is loaded.
+    Either way every file is verified against `digest` before anything is loaded. `native`: trees may be
+    compiled.
     """
 
     folder: Path
     digest: str
     plan: FramePlan
     archive: bytes = b""
+    native: bool = True
     loaded: PyfuncWrapper | None = field(default=None, compare=False)
 
     def open(self) -> RowScoring:
@@ -145,10 +148,15 @@ class ArtifactSource:
             ArtifactError: it is not what it was, or cannot be loaded here.
         """
         if self.loaded is not None:
-            return RowScoring(self.loaded, self.plan, self._reference(self.folder))
+            return self._scoring(self.loaded, self.folder)
         folder = self.folder if self.folder.is_dir() or not self.archive else self._unpacked()
         wrapper, _ = load_wrapper(folder, digest=self.digest)
-        return RowScoring(wrapper, self.plan, self._reference(folder))
+        return self._scoring(wrapper, folder)
+
+    def _scoring(self, wrapper: PyfuncWrapper, folder: Path) -> RowScoring:
+        return RowScoring(
+            compiled(wrapper) if self.native else wrapper, self.plan, self._reference(folder)
+        )
 
     def _reference(self, folder: Path) -> Reference | None:
         return read_sketches(folder) if self.plan.watches else None
@@ -172,6 +180,11 @@ class ArtifactSource:
                     if not folder.is_dir():
                         raise ExternalError(f"{folder}: {error.strerror}") from error
         return folder
+
+
+def compiled(wrapper: PyfuncWrapper) -> PyfuncWrapper:
+    """The same, whose trees are compiled as soon as there are rows enough."""
+    return PyfuncWrapper(wrapper.contents, CompiledModel.of(wrapper.fitted))
 
 
 def packed(opened: "OpenedRun") -> bytes:

@@ -85,7 +85,8 @@ def train(
     table = in_content_order(table)
     target = _target(settings.recipe, table, roles)
     digest = fingerprint(table)
-    tell.stage(f"Training {factory.family.cls.__name__} on {table.num_rows:,} rows")
+    estimator = f"{factory.family.cls.__name__} on {table.num_rows:,} rows"
+    tell.stage(f"{'Preparing a search of' if factory.tunes else 'Training'} {estimator}")
     search = search_of(settings, factory, digest, tell, resume=resume)
     result = factory.trainer(search).train(table, roles, target)
     for name in without_nulls(factory.augmenter().selection, result.schema.select(roles.inputs)):

@@ -197,7 +197,7 @@ def _interruptible(tell: Progress) -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: object) -> None:
         del number, frame
         if asked.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("finished trials are kept: train --resume goes on from there")
         asked.set()
 
     def interrupted() -> bool:

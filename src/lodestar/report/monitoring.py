@@ -119,10 +119,10 @@ def _fact(name: str, value: Node) -> Html:
 def _verdict(drift: DriftReport, lately: Sequence[str]) -> Html:
     if drift.verdict == "drift" or lately:
         changed = len(drift.drifted) + len(lately)
-        text = f"{wording.count(changed, 'column')} of {len(drift.columns)} changed"
+        text = f"{wording.count(changed, 'column')} of {len(drift.judged)} changed"
         return tag("span", marks.icon("warning"), text, class_="verdict warning")
     if drift.verdict == "steady":
-        text = f"{wording.count(len(drift.columns), 'column')} as in training"
+        text = f"{wording.count(len(drift.judged), 'column')} as in training"
         return tag("span", marks.icon("ok"), text, class_="verdict ok")
     return tag("span", marks.icon("note"), "too few rows to tell", class_="verdict")
 

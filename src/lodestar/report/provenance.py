@@ -128,7 +128,7 @@ def _range(column: ColumnProfile) -> Node:
         return tag("span", wording.MISSING, class_="muted")
     mean = tag("small", f"mean {column.mean}", class_="muted") if column.mean else None
     low, high = (wording.instant(end) if "T" in end else end for end in _ends(column))
-    return join((tag("span", f"{low} to "), tag("span", high), mean))
+    return join((tag("span", f"{low} to"), " ", tag("span", high), mean))
 
 
 def _ends(column: ColumnProfile) -> tuple[str, str]:

@@ -71,6 +71,8 @@ def curves(story: Story) -> Figure | None:
     lead = (
         "Validation score while a trial is fitted; a dotted line ends where its trial was pruned."
     )
+    if any(record.offset for record in watched):
+        lead += " It is corrected for how hard a trial's own rows are, so it may pass the bound."
     return Figure("search-curves", "Intermediate values", alt, drawn, arranged, lead)
 
 

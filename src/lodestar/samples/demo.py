@@ -59,7 +59,7 @@ def _metrics(result: dict[str, Any]) -> str:
 
 def _search(tuning: dict[str, Any]) -> str:
     chosen = ", ".join(f"{name} {value:.4g}" for name, value in tuning["best_params"].items())
-    return f"{tuning['completed']} trials, {tuning['pruned']} pruned; chosen: {chosen}"
+    return f"{tuning['completed']} trials complete, {tuning['pruned']} pruned; chosen: {chosen}"
 
 
 def _say(line: str) -> None:

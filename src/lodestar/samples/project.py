@@ -14,6 +14,7 @@ __all__ = ["create_project", "write_sample_data"]
 
 # A file called .gitignore inside the package would hide files from this repository's own git.
 INSTALLED_AS = {"gitignore": ".gitignore"}
+MOST_NAMED = 5
 
 
 def create_project(target: Path, stack: Stack | None = None) -> tuple[Path, ...]:
@@ -101,8 +102,10 @@ def _refuse_if_in_the_way(target: Path, names: list[Path]) -> None:
     folders = {target / folder for name in names for folder in name.parents} | {*target.parents}
     taken += sorted(place for place in folders if _exists(place) and not place.is_dir())
     if taken:
+        named = ", ".join(map(str, taken[:MOST_NAMED]))
+        more = f" and {len(taken) - MOST_NAMED} more" if len(taken) > MOST_NAMED else ""
         raise UsageError(
-            f"a project cannot be made here, these exist: {', '.join(map(str, taken))}",
+            f"a project cannot be made here, these exist: {named}{more}",
             where=str(target),
             hint="choose another directory, or move them away",
         )

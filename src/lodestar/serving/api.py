@@ -55,7 +55,7 @@ TAGS = [
     {"name": "model", "description": "What is served."},
     {"name": "operations", "description": "For load balancers and Prometheus."},
     {"name": "MLflow", "description": "MLflow's scoring protocol, for its clients."},
-    {"name": "Open Inference Protocol", "description": "Version 2 over JSON, for its clients."},
+    {"name": "Open Inference", "description": "The protocol's version 2 over JSON."},
     {"name": "administration", "description": "With an administrator's key."},
 ]
 REFUSALS = {
@@ -119,7 +119,7 @@ def _document(app: FastAPI, served: HasFleet) -> Callable[[], dict[str, Any]]:
             "key": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        document["paths"] |= _hot_paths()
+        document["paths"] = _hot_paths() | document["paths"]
         return document
 
     return made
@@ -152,8 +152,8 @@ def _hot_paths() -> dict[str, Any]:
         "/health/live": _health("operations", "The process runs"),
         "/health/ready": _health("operations", "It takes requests: loaded, verified, not draining"),
         "/ping": _health("MLflow", "It takes requests"),
-        "/v2/health/live": _health("Open Inference Protocol", "The process runs"),
-        "/v2/health/ready": _health("Open Inference Protocol", "It takes requests"),
+        "/v2/health/live": _health("Open Inference", "The process runs"),
+        "/v2/health/ready": _health("Open Inference", "It takes requests"),
         "/metrics": _metrics(),
     }
 

@@ -14,6 +14,7 @@ from lodestar.serving.problems import PROBLEM, FieldProblem, ProblemError, probl
 __all__ = ["install_problem_handlers"]
 
 FIELD_LETTERS = 100
+NO_PATH = "There is no such path; /docs lists those that there are."
 # The text of these is whatever a validator wrote.
 FREE_TEXT = ("value_error", "assertion_error")
 
@@ -54,6 +55,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     kind = phrase.lower().replace(" ", "-")
     given: object = error.detail  # FastAPI's own may have anything
     detail = given if isinstance(given, str) else phrase
+    if (error.status_code, detail) == (HTTPStatus.NOT_FOUND, phrase):
+        detail = NO_PATH
     headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
     return await _problem(request, ProblemError(error.status_code, kind, detail, headers=headers))
 

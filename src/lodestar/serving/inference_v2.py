@@ -59,7 +59,7 @@ MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def add_inference_protocol(app: FastAPI, served: HasFleet, *, most_rows: int, version: str) -> None:
     """Add its routes but those below `/v2/health`, which load balancers ask without a key."""
-    tags: list[Any] = ["Open Inference Protocol"]
+    tags: list[Any] = ["Open Inference"]
 
     @app.get("/v2", tags=tags, summary="The server")
     async def server() -> dict[str, Any]:

@@ -112,14 +112,16 @@ class Output(Section):
 
 
 class Batch(Section):
-    """How many rows are held at a time while scoring.
+    """How many rows are held at a time while scoring, and how trees are asked.
 
     `part_rows` is about how many a worker takes at once, and how many are kept at once, where a batch
-    can be resumed; it is rounded to whole chunks.
+    can be resumed; it is rounded to whole chunks. With `native` boosted trees are compiled, where
+    that is possible and llvmlite is installed; what is predicted is the same, bit by bit.
     """
 
     chunk_rows: Whole = Field(default=32_768, ge=1)
     part_rows: Whole = Field(default=262_144, ge=1)
+    native: bool = True
 
 
 class Pruning(Section):

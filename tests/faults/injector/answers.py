@@ -13,8 +13,12 @@ import socket
 from dataclasses import dataclass
 
 from tests.faults.injector.http_proxy import HttpProxy
+from tests.faults.injector.proxy import CHUNK
 
 __all__ = ["Answers"]
+
+
+PATIENCE = 5.0  # seconds for a client to have sent all
 
 
 @dataclass
@@ -56,5 +60,14 @@ class Answers(HttpProxy):
                 whole = head + b"\r\n\r\n" if line.startswith("HEAD") else one.content
                 with contextlib.suppress(OSError):
                     client.sendall(whole)
+                    _read_to_the_end(client)
                 raise ConnectionAbortedError
         super()._look_at(piece, client)
+
+
+def _read_to_the_end(client: socket.socket) -> None:
+    """What a client still sends would else take its answer back."""
+    client.shutdown(socket.SHUT_WR)
+    client.settimeout(PATIENCE)
+    while client.recv(CHUNK):
+        pass

@@ -72,12 +72,13 @@ class HttpProxy(Proxy):
         if count == 1:
             self._at = None
             self._fail(failure, client)
-            self.fired.set()
 
     def _fail(self, failure: Failure, client: socket.socket) -> None:
+        """It has fired before its client can notice."""
         if failure == "freeze":
             self.frozen = True
-        elif failure == "refuse":
-            self.refuse()
-        else:
+        elif failure == "swallow":
             self._swallowing.add(client)
+        self.fired.set()
+        if failure == "refuse":
+            self.refuse()

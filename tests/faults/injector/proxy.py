@@ -100,12 +100,16 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._upstream, timeout=5)
+                server = socket.create_connection(self._upstream, timeout=20)
             except OSError:
                 client.close()
                 continue
             server.settimeout(None)
             with self._lock:
+                if self._listener is not listener:  # refused meanwhile
+                    _end(client)
+                    _end(server)
+                    return
                 self._sockets |= {client, server}
             self._start(self._pump, client, server, False)
             self._start(self._pump, server, client, True)

@@ -87,9 +87,13 @@ class DriftReport:
         return tuple(column for column in self.columns if column.verdict == "drift")
 
     @property
+    def judged(self) -> tuple[ColumnDrift, ...]:
+        """The columns with rows enough: predictions are not among them where nothing is scored."""
+        return tuple(column for column in self.columns if column.verdict != "too few rows")
+
+    @property
     def verdict(self) -> Verdict:
         """Of the whole window."""
         if self.drifted:
             return "drift"
-        steady = any(column.verdict == "steady" for column in self.columns)
-        return "steady" if steady else "too few rows"
+        return "steady" if self.judged else "too few rows"

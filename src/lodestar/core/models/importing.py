@@ -62,7 +62,7 @@ def _import(name: str, where: str) -> ModuleType:
         extra = _EXTRAS.get(package)
         hint = f"pip install 'lodestar-ml[{extra}]'" if extra else _near(name, error.name)
         raise SettingsError(
-            [Problem(f"there is no module {error.name!r} to import", where, hint)]
+            [Problem(f"there is no module {error.name!r} to import", where, hint, extra)]
         ) from error
 
 

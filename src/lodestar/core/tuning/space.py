@@ -25,6 +25,14 @@ class SearchSpace:
         """For Optuna, which is imported when a search begins and not before."""
         return {name: _distribution(found) for name, found in self.ranges.items()}
 
+    def first(self) -> dict[str, Any]:
+        """The recipe's defaults, as Optuna keeps values: what the first trial is made of."""
+        return {
+            name: _encoded(found)
+            for name, found in self.ranges.items()
+            if found.default is not None
+        }
+
     def chosen(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """What Optuna suggested, as the estimator takes it."""
         return {name: _decoded(self.ranges[name], value) for name, value in params.items()}
@@ -62,6 +70,18 @@ def _storable(found: HyperparameterRange) -> bool:
     return all(
         choice is None or isinstance(choice, str | int | float) for choice in found.choices or ()
     )
+
+
+def _encoded(found: HyperparameterRange) -> object:
+    """A range's default; the step that is next to it, where it lies between two."""
+    if found.choices is not None:
+        return found.default if _storable(found) else json.dumps(found.default)
+    value = found.default
+    if found.step is not None:
+        first, last, step = (Decimal(str(one)) for one in (found.low, found.high, found.step))
+        steps = round((Decimal(str(value)) - first) / step)
+        value = first + min(steps, int((last - first) // step)) * step
+    return int(value) if found.type == "int" else float(value)
 
 
 def _texts(found: HyperparameterRange) -> list[str]:

@@ -77,8 +77,14 @@ class Trials:
                 self.errors += [trial.user_attrs[ERROR]] if ERROR in trial.user_attrs else []
 
     def begin(self, slot: int) -> dict[str, Any]:
-        """Ask for the slot's trial; the hyperparameters that were drawn for it."""
+        """Ask for the slot's trial; the hyperparameters that were drawn for it.
+
+        The first one is the recipe's defaults, as far as its ranges have any.
+        """
         self.study.sampler = sampler_of(self.limits, slot)
+        first = self.space.first() if slot == 0 else {}
+        if first and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(first)
         trial = self.study.ask(self.space.distributions())
         trial.set_user_attr(SLOT, slot)
         params = self.space.chosen(trial.params)

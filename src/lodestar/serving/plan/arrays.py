@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from lodestar.core.fitted import FittedModel
+from lodestar.core.trees.libraries import matrix_model
 from lodestar.serving.plan.encoding import Encoder
-from lodestar.serving.plan.models import matrix_model
 from lodestar.serving.plan.refusals import RowCheck
 from lodestar.serving.scoring import Row, RowRefusal, RowScores
 

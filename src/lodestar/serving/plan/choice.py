@@ -7,13 +7,13 @@ import pyarrow as pa
 
 from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.preprocessor import SimpleScaler
+from lodestar.core.trees.forest import NotPlannedError
+from lodestar.core.trees.libraries import is_planned
 from lodestar.schema import FrameSchema
 from lodestar.serving.plan.arrays import ArrayScorer
 from lodestar.serving.plan.encoding import Encoder, encoder_of, plain_values
 from lodestar.serving.plan.examples import Example, examples
-from lodestar.serving.plan.forest import NotPlannedError
 from lodestar.serving.plan.generic import GenericScorer
-from lodestar.serving.plan.models import is_planned
 from lodestar.serving.plan.native import NativeScorer
 from lodestar.serving.plan.proof import FEW, MANY, Answer, Proof
 from lodestar.serving.plan.refusals import RowCheck

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lodestar.core.preprocessor import SimpleScaler
+from lodestar.core.trees.forest import NotPlannedError
 from lodestar.schema import FrameSchema
-from lodestar.serving.plan.forest import NotPlannedError
 from lodestar.serving.scoring import Row
 
 __all__ = ["Categories", "Encoded", "Encoder", "Numbers", "encoder_of"]

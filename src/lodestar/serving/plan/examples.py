@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lodestar.core.trees.forest import Forest
 from lodestar.schema import Column, FrameSchema
 from lodestar.serving.plan.encoding import Encoder, plain_values
-from lodestar.serving.plan.forest import Forest
 from lodestar.serving.scoring import Row
 
 __all__ = ["Example", "examples"]

@@ -22,12 +22,12 @@ import pyarrow as pa
 from lodestar.artifact.contents import ArtifactContents
 from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.preprocessor import SimpleScaler
+from lodestar.core.trees.forest import Forest, Link, NotPlannedError, node_type
+from lodestar.core.trees.libraries import NativeModel
+from lodestar.core.trees.libraries.base import Says
 from lodestar.serving.plan.choice import choose
 from lodestar.serving.plan.encoding import encoder_of
 from lodestar.serving.plan.examples import Example
-from lodestar.serving.plan.forest import Forest, Link, NotPlannedError, node_type
-from lodestar.serving.plan.models import NativeModel
-from lodestar.serving.plan.models.base import Says
 from lodestar.serving.plan.native import NativeScorer
 from lodestar.serving.plan.proof import Answer, Outcome, difference
 from lodestar.serving.plan.refusals import RowCheck

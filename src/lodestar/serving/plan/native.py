@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
+from lodestar.core.trees.libraries import NativeModel, native_model, reader
 from lodestar.serving.plan.encoding import Encoder
 from lodestar.serving.plan.kernel import Kernel
-from lodestar.serving.plan.models import NativeModel, native_model, reader
 from lodestar.serving.plan.refusals import RowCheck
 from lodestar.serving.scoring import Row, RowRefusal, RowScores
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
-from lodestar.serving.plan.forest import NotPlannedError, forest_of
-from lodestar.serving.plan.models.base import Ask, NativeModel
-from lodestar.serving.plan.models.xgboost import Booster, in_place, is_plain
+from lodestar.core.trees.forest import NotPlannedError, forest_of
+from lodestar.core.trees.libraries.base import Ask, NativeModel
+from lodestar.core.trees.libraries.xgboost import Booster, in_place, is_plain
 
 __all__ = ["matrix_model", "native_model"]
 

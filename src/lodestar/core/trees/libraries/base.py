@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.results import Predictions
-from lodestar.serving.plan.forest import Forest
+from lodestar.core.trees.forest import Forest
 
 __all__ = ["Ask", "NativeModel", "Says", "classified", "reader"]
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
-from lodestar.serving.plan.c_library import math_function
-from lodestar.serving.plan.forest import Link, NotPlannedError, Tree, forest_of
-from lodestar.serving.plan.models.base import Ask, NativeModel, classified
-from lodestar.serving.plan.ubjson import read_ubjson
+from lodestar.core.trees.c_library import math_function
+from lodestar.core.trees.forest import Link, NotPlannedError, Tree, forest_of
+from lodestar.core.trees.libraries.base import Ask, NativeModel, classified
+from lodestar.core.trees.ubjson import read_ubjson
 
 __all__ = ["Booster", "in_place", "is_plain", "matrix_model", "native_model"]
 

@@ -1,5 +1,6 @@
 """The quickest ways to ask a fitted estimator: with a matrix instead of a frame, and as flat trees."""
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -7,11 +8,22 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
+from lodestar.core.trees.forest import NotPlannedError
+from lodestar.core.trees.libraries.base import Ask, NativeModel, reader
 from lodestar.interface.learning import FeatureMatrix
-from lodestar.serving.plan.forest import NotPlannedError
-from lodestar.serving.plan.models.base import Ask, NativeModel, reader
 
-__all__ = ["Ask", "NativeModel", "is_planned", "matrix_model", "native_model", "reader"]
+__all__ = [
+    "IN_MACHINE_CODE",
+    "Ask",
+    "NativeModel",
+    "is_planned",
+    "matrix_model",
+    "native_model",
+    "reader",
+]
+
+# The families of which there may be trees for machine code.
+IN_MACHINE_CODE = ("causal", "lightgbm", "xgboost")
 
 
 def matrix_model(fitted: FittedModel, names: tuple[str, ...]) -> Ask:
@@ -46,7 +58,5 @@ def native_model(fitted: FittedModel, width: int) -> NativeModel:
 
 
 def _library(fitted: FittedModel) -> ModuleType | None:
-    from lodestar.serving.plan.models import causal, lightgbm, xgboost
-
-    known = {"xgboost": xgboost, "lightgbm": lightgbm, "causal": causal}
-    return known.get(fitted.family.name)
+    name = fitted.family.name
+    return import_module(f"{__name__}.{name}") if name in IN_MACHINE_CODE else None

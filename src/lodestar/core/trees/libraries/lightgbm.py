@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.results import Predictions
-from lodestar.serving.plan.forest import Link, NotPlannedError, Tree, forest_of
-from lodestar.serving.plan.models.base import Ask, NativeModel, classified
+from lodestar.core.trees.forest import Link, NotPlannedError, Tree, forest_of
+from lodestar.core.trees.libraries.base import Ask, NativeModel, classified
 
 __all__ = ["matrix_model", "native_model"]
 

@@ -2,7 +2,7 @@
 
 import ctypes
 
-from lodestar.serving.plan.forest import NotPlannedError
+from lodestar.core.trees.forest import NotPlannedError
 
 __all__ = ["math_function"]
 

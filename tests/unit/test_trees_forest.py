@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost
-from numpy.typing import NDArray
+from tests.forests import walked
 
-from lodestar.serving.plan.c_library import math_function
-from lodestar.serving.plan.forest import LANES, Forest, NotPlannedError, Tree, forest_of
-from lodestar.serving.plan.ubjson import read_ubjson
+from lodestar.core.trees.c_library import math_function
+from lodestar.core.trees.forest import LANES, Forest, NotPlannedError, Tree, forest_of
+from lodestar.core.trees.ubjson import read_ubjson
 
 
 def booster() -> xgboost.Booster:
@@ -75,19 +75,6 @@ def laid(
     *trees: Tree, kind: type[np.floating[Any]] = np.float64, width: int = 1, outputs: int = 1
 ) -> Forest:
     return forest_of(trees, base=np.zeros(outputs, kind), width=width, strict=True, link="identity")
-
-
-def walked(forest: Forest, features: list[float]) -> NDArray[Any]:
-    """The sums of a row, by the description of a forest alone."""
-    row, out = [*features, np.inf], forest.base.copy()
-    for at, root in enumerate(forest.roots):
-        place = int(root)
-        for _ in range(int(forest.depths[at // LANES])):
-            node = forest.nodes[place]
-            left = row[node["feature"]] < node["threshold"]
-            place += int(node["delta"]) + (0 if left else 1)
-        out[forest.targets[at]] += forest.nodes[place]["threshold"]
-    return out
 
 
 def test_siblings_come_to_lie_side_by_side_and_leaves_lead_back_to_themselves() -> None:

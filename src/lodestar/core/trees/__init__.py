@@ -1,0 +1,1 @@
+"""Boosted trees outside their libraries: read from their files, and walked in machine code."""

@@ -1,0 +1,182 @@
+"""Models whose trees are compiled: when they are asked, what they say, and when the library is."""
+
+import importlib
+import re
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.tree import DecisionTreeRegressor
+from tests.forests import random_forest, walked
+from xgboost import XGBClassifier, XGBRegressor
+
+from lodestar.core.fitted import FittedModel
+from lodestar.core.models import family_of
+from lodestar.core.preprocessor import SimpleScaler
+from lodestar.core.results import Predictions, Task, Truth
+from lodestar.core.trees.bins import binned
+from lodestar.core.trees.compiled import LEAST_ROWS, CompiledModel
+from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
+from lodestar.core.trees.libraries import NativeModel, matrix_model, native_model
+from lodestar.core.trees.many_rows import many_rows
+from lodestar.errors import ArtifactError
+
+Model: TypeAlias = tuple[type, Task, dict[str, Any], int]
+
+ROUNDS = {"n_estimators": 12}
+SHALLOW = {**ROUNDS, "max_depth": 4}
+QUIET = {"xgboost": {"n_jobs": 1}, "lightgbm": {"n_jobs": 1, "verbosity": -1}, "generic": {}}
+TEXTS = ("red", "green", "blue", None)
+XGB_BINARY: Model = (XGBClassifier, "classification", ROUNDS, 2)
+MODELS: list[Model] = [
+    XGB_BINARY,
+    (XGBClassifier, "classification", SHALLOW, 4),
+    (XGBRegressor, "regression", ROUNDS, 0),
+    (LGBMClassifier, "classification", SHALLOW, 2),
+    (LGBMClassifier, "classification", SHALLOW, 3),
+    (LGBMRegressor, "regression", SHALLOW, 0),
+    # By leaves, and so deeper than trees are filled up.
+    (LGBMRegressor, "regression", {**ROUNDS, "num_leaves": 40}, 0),
+]
+
+
+def rows_of(count: int) -> pa.Table:
+    draw = np.random.default_rng(5)
+    columns = {f"n{at}": pa.array(draw.normal(size=count)) for at in range(4)}
+    texts = draw.choice(np.array(TEXTS, object), size=count)
+    return pa.table({**columns, "colour": pa.array(texts.tolist(), pa.string())})
+
+
+def fitted(
+    cls: type, task: Task, hyperparameters: dict[str, Any], classes: int, *, rows: int = 3_000
+) -> FittedModel:
+    table = rows_of(rows)
+    signal = table.column("n0").to_numpy() * table.column("n1").to_numpy()
+    target = signal
+    if classes:
+        target = np.digitize(signal, np.quantile(signal, np.linspace(0, 1, classes + 1)[1:-1]))
+    truth = Truth(target, classes=tuple(range(classes)))
+    family = family_of(cls, task)
+    scaler = SimpleScaler()
+    scaler.fit(table, target)
+    estimator = family.build({**QUIET[family.name], **hyperparameters}, seed=0)
+    family.fit(estimator, scaler.transform(table, dtype=family.dtype), truth)
+    return FittedModel(scaler, estimator, family, truth.classes)
+
+
+def bits(said: Predictions) -> list[tuple[str, bytes]]:
+    values = [said.values] if said.probabilities is None else [said.values, said.probabilities]
+    return [(one.dtype.str, np.ascontiguousarray(one).tobytes()) for one in values]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_compiled_trees_say_what_the_library_says(
+    model: Model,
+) -> None:
+    plain = fitted(*model)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    assert bits(compiled.score(rows).predictions) == bits(plain.score(rows).predictions)
+    assert compiled.trees.ask is not None, compiled.reason
+    for some in (rows.slice(7, 9_001), rows.slice(0, 1)):
+        assert bits(compiled.score(some).predictions) == bits(plain.score(some).predictions)
+    assert compiled.reason == ""
+
+
+def test_few_rows_are_not_worth_compiling() -> None:
+    compiled = CompiledModel.of(fitted(*XGB_BINARY))
+    compiled.score(rows_of(LEAST_ROWS - 1))
+    assert compiled.trees.ask is None
+    assert compiled.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            (XGBRegressor, "regression", {**ROUNDS, "max_depth": 12, "min_child_weight": 0}, 0),
+            r"a tree with [0-9,]{3,5} leaves; up to 256 are compiled",
+        ),
+        (
+            (DecisionTreeRegressor, "regression", {}, 0),
+            r"sklearn\.tree\._classes\.DecisionTreeRegressor has no trees that are known",
+        ),
+    ],
+)
+def test_other_models_are_asked_through_their_library(model: Model, words: str) -> None:
+    plain = fitted(*model)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    for _ in range(2):
+        assert bits(compiled.score(rows).predictions) == bits(plain.score(rows).predictions)
+    assert compiled.trees.ask is None
+    assert re.fullmatch(words, compiled.reason)
+
+
+def test_without_llvmlite_the_library_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite.ir", None)
+    compiled = CompiledModel.of(fitted(*XGB_BINARY))
+    assert len(compiled.score(rows_of(LEAST_ROWS)).predictions) == LEAST_ROWS
+    assert compiled.reason == "llvmlite is not installed"
+
+
+def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_other_leaves(model: FittedModel, width: int) -> NativeModel:
+        native = native_model(model, width)
+        nodes = native.forest.nodes
+        nodes["threshold"][nodes["feature"] == width] *= 1.001
+        return native
+
+    module = importlib.import_module("lodestar.core.trees.compiled")
+    monkeypatch.setattr(module, "native_model", with_other_leaves)
+    plain = fitted(*XGB_BINARY)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    for _ in range(2):
+        assert bits(compiled.score(rows).predictions) == bits(plain.score(rows).predictions)
+    assert compiled.reason == "the compiled trees predict something else"
+
+
+def test_trees_that_disagree_later_end_the_batch() -> None:
+    compiled, rows = CompiledModel.of(fitted(*XGB_BINARY)), rows_of(LEAST_ROWS)
+    compiled.score(rows)
+    other = fitted(XGBClassifier, "classification", SHALLOW, 2)
+    compiled.trees.library = matrix_model(other, ())
+    with pytest.raises(ArtifactError, match="XGBClassifier predict different values") as caught:
+        compiled.score(rows)
+    assert "batch.native" in (caught.value.hint or "")
+
+
+def test_values_that_are_not_finite_are_the_librarys() -> None:
+    plain = fitted(*XGB_BINARY)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    compiled.score(rows)
+    features = plain.preprocessor.transform(rows, dtype=np.float32)
+    features.array()[5, 1] = np.nan
+    assert bits(compiled.predict(features)) == bits(plain.predict(features))
+
+
+def test_a_column_with_more_thresholds_than_a_byte_has_values() -> None:
+    draw = np.random.default_rng(1)
+    thresholds = draw.normal(size=2_000)
+    forest = random_forest(draw, trees=60, depth=5, width=2, thresholds=thresholds)
+    assert binned(forest).cut.dtype == np.uint16
+    matrix = draw.choice(thresholds.astype(np.float32), size=(100, 2))
+    found = many_rows(forest, threads=2)(matrix)
+    assert found is not None
+    assert found.tolist() == [walked(forest, row).tolist() for row in matrix]
+
+
+def test_more_thresholds_than_two_bytes_have_values_are_refused() -> None:
+    inner = 2**8 - 1
+    places = np.arange(2 * inner + 1)
+    children = np.where(places < inner, 2 * places + 1, -1)
+    right = np.where(places < inner, 2 * places + 2, -1)
+    trees = [
+        Tree(np.zeros_like(places), places + float(at * len(places)), children, right, 0)
+        for at in range(2**16 // inner + 1)
+    ]
+    base = np.zeros(1)
+    forest = forest_of(trees, base=base, width=1, strict=True, link="identity")
+    with pytest.raises(NotPlannedError, match="a feature with 65,790 thresholds"):
+        binned(forest)
