@@ -20,11 +20,14 @@ def started(
     scoring: Scoring,
     env: str = "ray",
     variables: Mapping[str, str] | None = None,
+    *,
+    resume: bool = False,
 ) -> "subprocess.Popen[str]":
-    """Begin to score on a Ray of the command's own."""
+    """Begin to score on a Ray of the command's own, or go on with it."""
     words = ("batch-inference", "--run-id", scoring.runs["breast_cancer"], "--env", env)
     place = str(scoring.written("ray.parquet"))
-    return lodestar.start(*words, "--output", place, cwd=scoring.project, env=variables)
+    more = ("--resume",) if resume else ()
+    return lodestar.start(*words, "--output", place, *more, cwd=scoring.project, env=variables)
 
 
 def until_kept(scoring: Scoring, command: "subprocess.Popen[str]", count: int) -> None:

@@ -1,65 +1,102 @@
 """Projects whose rows lie in an emulated warehouse, for parts that are read as by workers."""
 
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
+import pytest
 from tests.object_stores import GcsBox
 from tests.parted import place_of_project
 from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflake, SnowflakeSchema
 
-from lodestar.adapters.registry import SQL_READERS, adapter
+from lodestar.adapters.registry import SQL_READERS, URI_READERS, adapter
+from lodestar.interface.data import SpineReader
 from lodestar.interface.parts import PartitionedReader
 from lodestar.settings.loading import ConfigPlace
 from lodestar.sql import parse_query
 
 __all__ = [
+    "InAWarehouse",
     "InBigQuery",
     "InSnowflake",
+    "WarehouseReader",
     "bigquery_project",
+    "filled",
     "snowflake_project",
 ]
 
 PASSWORD = "LODESTAR_TEST_PASSWORD"  # noqa: S105 -- a variable's name
 
 
+class WarehouseReader(SpineReader, PartitionedReader, Protocol):
+    """Reads all rows by one session, or in parts."""
+
+
 @dataclass(frozen=True)
-class _InAWarehouse:
+class InAWarehouse(ABC):
+    """A place of one test's own, and the project whose config names it; workers need its variables."""
+
     place: ConfigPlace
     variables: Mapping[str, str]
     sections: Mapping[str, Any]
 
     kind = ""
 
-    def reader(self, sql: str, **params: str) -> PartitionedReader:
+    def reader(self, sql: str, **params: str) -> WarehouseReader:
         """Read by a query, as the factory makes the reader."""
         data = self.place.read(self.variables).config.data
         make = adapter(SQL_READERS, self.kind, what="data.adapter")
         query = parse_query(sql, "postgres", where="x.sql")
-        found: PartitionedReader = make(data, self.place.project, query, params)
+        found: WarehouseReader = make(data, self.place.project, query, params)
         return found
+
+    @abstractmethod
+    def put(self, table: pa.Table, name: str) -> None:
+        """Make a table of these rows, in place of the one that is there."""
+
+    @abstractmethod
+    def in_pieces(self, rows: int) -> None:
+        """Have results handed out so many rows at a time."""
+
+    @abstractmethod
+    def well(self) -> None:
+        """Set nothing that goes wrong any more."""
+
+    @abstractmethod
+    def left(self) -> list[str]:
+        """What batches have left behind."""
 
 
 @dataclass(frozen=True)
-class InSnowflake(_InAWarehouse):
-    """A schema of one test's own, and the project whose config names it."""
+class InSnowflake(InAWarehouse):
+    """A schema."""
 
     schema: SnowflakeSchema
 
     kind = "snowflake"
 
     def put(self, table: pa.Table, name: str) -> None:
-        """Make a table of these rows, in place of the one that is there."""
         self.schema.run(f'DROP TABLE IF EXISTS "{name.upper()}"')
         self.schema.put(table, name)
 
+    def in_pieces(self, rows: int) -> None:
+        self.schema.server.faults(chunk_rows=rows)
+
+    def well(self) -> None:
+        self.schema.server.faults()
+
+    def left(self) -> list[str]:
+        return []
+
 
 @dataclass(frozen=True)
-class InBigQuery(_InAWarehouse):
-    """A dataset and a bucket of one test's own, and the project whose config names them."""
+class InBigQuery(InAWarehouse):
+    """A dataset and a bucket."""
 
     dataset: BigQueryDataset
     box: GcsBox
@@ -67,14 +104,31 @@ class InBigQuery(_InAWarehouse):
     kind = "bigquery"
 
     def put(self, table: pa.Table, name: str) -> None:
-        """Make a table of these rows, in place of the one that is there."""
         with self.dataset.client() as client:
             client.delete_table(f"{self.dataset.name}.{name}", not_found_ok=True)
         self.dataset.put(table, name)
 
+    def in_pieces(self, rows: int) -> None:
+        """Row groups of so many, four of them to an object."""
+        self.faults(file_rows=4 * rows, group_rows=rows)
+
+    def well(self) -> None:
+        self.dataset.server.faults()
+
+    def left(self) -> list[str]:
+        return [name for name in self.box.names() if name.startswith("exports/")]
+
     def faults(self, **faults: object) -> None:
         """Set what goes wrong from now on; the bucket's server stays known."""
         self.dataset.server.faults(buckets=self.box.endpoint, **faults)
+
+    def table_reader(self, name: str) -> WarehouseReader:
+        """Read a whole table, as the factory makes the reader."""
+        data = self.place.read(self.variables).config.data
+        make = adapter(URI_READERS, "bq", what="the URI scheme")
+        uri = f"bq://{self.dataset.server.project}.{self.dataset.name}.{name}"
+        found: WarehouseReader = make(data, self.place.project, uri)
+        return found
 
     @property
     def private_key(self) -> str:
@@ -90,7 +144,7 @@ def snowflake_sections(schema: SnowflakeSchema) -> dict[str, Any]:
 
 
 def snowflake_project(server: EmulatedSnowflake, folder: Path) -> InSnowflake:
-    """Make one; workers need its variables."""
+    """Make one."""
     schema = SnowflakeSchema(server)
     sections = snowflake_sections(schema)
     place = place_of_project(folder, sections)
@@ -114,3 +168,30 @@ def bigquery_project(
     made = InBigQuery(place_of_project(folder, sections), {}, sections, dataset, box)
     made.faults()
     return made
+
+
+@contextmanager
+def filled(
+    request: pytest.FixtureRequest,
+    kind: str,
+    folder: Path,
+    table: pa.Table,
+    name: str,
+    *,
+    pieces: int,
+) -> Iterator[InAWarehouse]:
+    """A project whose rows lie in `bigquery` or `snowflake`, which hands out `pieces` rows at a time.
+
+    Nothing must be left behind when the block ends.
+    """
+    made: InAWarehouse
+    if kind == "snowflake":
+        made = snowflake_project(request.getfixturevalue("snowflake_server"), folder)
+    else:
+        server, endpoint = map(request.getfixturevalue, ("bigquery_server", "gcs_endpoint"))
+        made = bigquery_project(server, endpoint, folder)
+    made.put(table, name)
+    made.in_pieces(pieces)
+    yield made
+    made.well()
+    assert made.left() == []

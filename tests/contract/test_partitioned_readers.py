@@ -168,3 +168,9 @@ class TestBigQuery(InAProject):
     def reader(self, table: pa.Table) -> PartitionedReader:
         self.project.put(table.cast(numbered_rows(2).schema), "spine")
         return self.project.reader("SELECT id, x, name FROM spine ORDER BY id")
+
+
+class TestBigQueryTable(TestBigQuery):
+    def reader(self, table: pa.Table) -> PartitionedReader:
+        self.project.put(table.cast(numbered_rows(2).schema), "spine")
+        return self.project.table_reader("spine")

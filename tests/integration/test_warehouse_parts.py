@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from google.cloud import bigquery
 from tests.warehouse_projects import (
+    InAWarehouse,
     InBigQuery,
     InSnowflake,
+    WarehouseReader,
     bigquery_project,
-    snowflake_project,
+    filled,
 )
-from tests.warehouses import EmulatedBigQuery, EmulatedSnowflake
+from tests.warehouses import EmulatedBigQuery
 
 from lodestar.errors import (
     DataError,
@@ -58,29 +61,25 @@ def every_type(rows: int = ROWS) -> pa.Table:
 
 @pytest.fixture
 def snow(
-    snowflake_server: EmulatedSnowflake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[InSnowflake]:
-    made = snowflake_project(snowflake_server, tmp_path / "project")
-    for name, value in made.variables.items():
-        monkeypatch.setenv(name, value)
-    made.put(every_type(), "spine")
-    snowflake_server.faults(chunk_rows=150)
-    yield made
-    snowflake_server.faults()
+    folder = tmp_path / "project"
+    with filled(request, "snowflake", folder, every_type(), "spine", pieces=150) as made:
+        assert isinstance(made, InSnowflake)
+        for name, value in made.variables.items():
+            monkeypatch.setenv(name, value)
+        yield made
 
 
 @pytest.fixture
-def big(
-    bigquery_server: EmulatedBigQuery, gcs_endpoint: str, tmp_path: Path
-) -> Iterator[InBigQuery]:
-    made = bigquery_project(bigquery_server, gcs_endpoint, tmp_path / "project")
-    made.put(every_type(), "spine")
-    yield made
-    bigquery_server.faults()
-    assert not [name for name in made.box.names() if name.startswith("exports/")]
+def big(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InBigQuery]:
+    folder = tmp_path / "project"
+    with filled(request, "bigquery", folder, every_type(), "spine", pieces=100) as made:
+        assert isinstance(made, InBigQuery)
+        yield made
 
 
-def division(project: InSnowflake | InBigQuery) -> Division:
+def division(project: InAWarehouse) -> Division:
     return replace(SIZE, place=project.place)
 
 
@@ -93,8 +92,8 @@ def elsewhere(reader: PartitionedReader, size: Division) -> pa.Table:
         return pa.Table.from_batches([batch for part in there for batch in part.read()])
 
 
-def by_one_session(reader: PartitionedReader) -> pa.Table:
-    return reader.read(chunk_rows=64).read_all()  # type: ignore[attr-defined]
+def by_one_session(reader: WarehouseReader) -> pa.Table:
+    return reader.read(chunk_rows=64).read_all()
 
 
 @pytest.mark.parametrize(
@@ -122,6 +121,43 @@ def test_parameters_are_bound_in_an_export_too(big: InBigQuery) -> None:
     (export,) = [one for one in big.dataset.server.said() if "EXPORT" in one.get("sql", "")]
     assert "2024" not in export["sql"]
     assert export["configuration"]["labels"] == {"application": "lodestar-test"}
+
+
+def test_a_table_is_exported_by_one_query_and_that_it_is_billed_is_said(big: InBigQuery) -> None:
+    alone = by_one_session(big.table_reader("spine"))
+    big.in_pieces(100)
+    assert elsewhere(big.table_reader("spine"), division(big)).equals(alone)
+    (export,) = [one for one in big.dataset.server.said() if not one["dry"]]
+    assert export["sql"].startswith("EXPORT DATA OPTIONS (uri = 'gs://")
+    with big.table_reader("spine").parts(division(big)) as divided:
+        assert "a query of all of it, which BigQuery bills" in divided.why
+        assert divided.moving
+
+
+def test_a_table_that_requires_a_partition_filter_is_read_by_one_session(big: InBigQuery) -> None:
+    table = bigquery.Table(
+        f"{big.dataset.server.project}.{big.dataset.name}.filtered",
+        schema=[bigquery.SchemaField("id", "INT64")],
+    )
+    table.require_partition_filter = True
+    with big.dataset.client() as client:
+        client.create_table(table)
+    with big.table_reader("filtered").parts(division(big)) as divided:
+        assert divided.parts is None
+    assert "it requires a partition filter" in divided.why
+    assert by_one_session(big.table_reader("filtered")).column_names == ["id"]
+    assert not [one for one in big.dataset.server.said() if "sql" in one]
+
+
+def test_a_table_that_is_not_there_is_no_export(big: InBigQuery) -> None:
+    big.in_pieces(100)
+    with (
+        pytest.raises(DataError, match="spines") as caught,
+        big.table_reader("spines").parts(division(big)),
+    ):
+        pass
+    assert "did you mean 'spine'" in str(caught.value.hint)
+    assert not [one for one in big.dataset.server.said() if "sql" in one]
 
 
 def test_no_rows_are_no_export_to_be_read(big: InBigQuery) -> None:
@@ -264,9 +300,10 @@ def test_without_a_place_for_exports_one_session_reads(
     bigquery_server: EmulatedBigQuery, gcs_endpoint: str, tmp_path: Path
 ) -> None:
     big = bigquery_project(bigquery_server, gcs_endpoint, tmp_path / "project", export_root=None)
-    with big.reader("SELECT 1 AS one").parts(division(big)) as divided:
-        assert divided.parts is None
-    assert "data.bigquery.export_root names no place" in divided.why
+    for reader in (big.reader("SELECT 1 AS one"), big.table_reader("spine")):
+        with reader.parts(division(big)) as divided:
+            assert divided.parts is None
+        assert "data.bigquery.export_root names no place" in divided.why
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,15 @@
 """An object's ranges, fetched ahead: each byte once, few at a time, and not held once they are read."""
 
-import asyncio
 import gc
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from tests.memory_stores import InMemory
 
-from lodestar.adapters.files.reading_ahead import Span
-from lodestar.adapters.objects.errors import StoreError, Trouble
-from lodestar.adapters.objects.places import Place, place_of
+from lodestar.adapters.objects.places import place_of
 from lodestar.adapters.objects.ranges import REQUESTS_AT_ONCE, ObjectRanges
-from lodestar.adapters.objects.store import Asking, MultipartUpload, ObjectInfo
+from lodestar.adapters.objects.store import Asking, ObjectInfo
 from lodestar.errors import UnreachableError
 from lodestar.settings.stores import Transfer
 
@@ -21,60 +19,9 @@ SPANS = [(start, start + PIECE) for start in range(0, SIZE, PIECE)]
 PLACE = place_of("mem://box/rows.parquet")
 
 
-class InMemory:
-    """A store of one object, which says what it was asked for."""
-
-    name, bucket, credentials_hint = "memory", "bucket", "none"
-    secrets: tuple[str, ...] = ()
-
-    def __init__(self) -> None:
-        self.asked: list[Span] = []
-        self.cut: dict[int, int] = {}  # start → how often it is cut
-        self.now = self.most = self.ended = 0
-        self.pause = 0.0
-
-    async def open(self) -> None:
-        """Nothing to open."""
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    async def info(self, place: Place) -> ObjectInfo:
-        return ObjectInfo(SIZE, "1")
-
-    async def fetch(self, place: Place, info: ObjectInfo, start: int, end: int) -> bytes:
-        self.asked.append((start, end))
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await asyncio.sleep(self.pause)
-        finally:
-            self.now -= 1
-        self.ended += 1
-        if self.cut.get(start, 0):
-            self.cut[start] -= 1
-            return WHOLE[start : end - 1]
-        return WHOLE[start:end]
-
-    async def names(self, place: Place) -> list[str]:
-        return []
-
-    async def keys(self, place: Place) -> list[str]:
-        return []
-
-    async def remove(self, place: Place) -> None:
-        raise NotImplementedError
-
-    def upload(self, place: Place) -> MultipartUpload:
-        raise NotImplementedError
-
-    def understood(self, error: BaseException) -> StoreError:
-        return error if isinstance(error, StoreError) else StoreError(Trouble.OTHER, str(error))
-
-
 @pytest.fixture
 def store() -> InMemory:
-    return InMemory()
+    return InMemory({PLACE.key: WHOLE})
 
 
 @pytest.fixture
@@ -94,7 +41,7 @@ def test_what_is_expected_is_fetched_once_whatever_is_read_at_a_time(
 ) -> None:
     ranges.expect([SPANS], ahead=3)
     assert everything(ranges, size) == WHOLE
-    assert sorted(store.asked) == SPANS
+    assert sorted(store.spans) == SPANS
 
 
 def test_no_more_are_on_their_way_than_allowed(store: InMemory, ranges: ObjectRanges) -> None:
@@ -110,7 +57,7 @@ def test_nothing_is_fetched_further_ahead_than_is_said(
     ranges.expect([SPANS], ahead=2)
     ranges.read(PIECE)
     ranges.read(PIECE)
-    assert set(store.asked) <= set(SPANS[:4])
+    assert set(store.spans) <= set(SPANS[:4])
 
 
 def test_tracks_are_read_side_by_side_and_each_is_fetched_ahead(
@@ -123,7 +70,7 @@ def test_tracks_are_read_side_by_side_and_each_is_fetched_ahead(
         for start, end in (one, other):
             ranges.seek(start)
             assert ranges.read(PIECE) == WHOLE[start:end]
-    assert sorted(store.asked) == SPANS
+    assert sorted(store.spans) == SPANS
 
 
 def test_what_was_expected_and_is_no_more_is_asked_for_when_it_is_read(
@@ -132,7 +79,7 @@ def test_what_was_expected_and_is_no_more_is_asked_for_when_it_is_read(
     ranges.expect([SPANS[:4]], ahead=4)
     ranges.expect([SPANS[2:6]], ahead=4)
     assert ranges.read(SIZE) == WHOLE
-    assert all(store.asked.count(span) == 1 for span in SPANS[2:6])
+    assert all(store.spans.count(span) == 1 for span in SPANS[2:6])
 
 
 def test_a_piece_that_is_cut_is_asked_for_again_and_no_other(
@@ -141,7 +88,7 @@ def test_a_piece_that_is_cut_is_asked_for_again_and_no_other(
     store.cut = {SPANS[3][0]: 1}
     ranges.expect([SPANS], ahead=4)
     assert everything(ranges, PIECE) == WHOLE
-    assert sorted(store.asked) == sorted([*SPANS, SPANS[3]])
+    assert sorted(store.spans) == sorted([*SPANS, SPANS[3]])
 
 
 def test_a_piece_that_stays_cut_is_an_error_where_it_is_read(

@@ -127,14 +127,17 @@ class Division:
 
 @dataclass(frozen=True)
 class Divided:
-    """All rows in order, in parts; None where they cannot be read in parts, and `why`, in words.
+    """All rows in order, in parts; None where they cannot be read in parts.
 
+    `why`: what the user should know of it: why they cannot, or what it costs that they can.
     `moving`: the rows may be others at the next go, while each part's digest still tells which they are.
+    `schema`: the columns, where dividing has shown them.
     """
 
     parts: Sequence[PartRows] | None
     why: str = ""
     moving: bool = False
+    schema: pa.Schema | None = None
 
 
 @runtime_checkable

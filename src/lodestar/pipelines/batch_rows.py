@@ -63,7 +63,8 @@ def rows_in_parts(
             wrapper.check(reader.schema())
             rows, count = sum(part.rows for part in divided.parts), len(divided.parts)
             tasks = _numbered(divided.parts)
-            yield BatchRows(tasks, settles=True, rows=rows, parts=count, moving=divided.moving)
+            moving, note = divided.moving, divided.why
+            yield BatchRows(tasks, settles=True, rows=rows, parts=count, moving=moving, note=note)
             return
     filled: dict[str, int] = {}
     with (

@@ -19,14 +19,14 @@ __all__ = ["feature_tables", "reader", "table_reader", "writer"]
 def reader(data: Data, project: Path, query: Query, params: Mapping[str, str]) -> BigQueryReader:
     """Runs the recipe's query in BigQuery."""
     section = _section(data)
-    root = section.export_root
-    exports = None if root is None else Exports(data, project, root)
-    return BigQueryReader(section, project, query, params, exports)
+    return BigQueryReader(section, project, query, params, _exports(data, section, project))
 
 
 def table_reader(data: Data, project: Path, uri: str) -> BigQueryTableReader:
     """Reads a whole table, `bq://project.dataset.table`."""
-    return BigQueryTableReader(_section(data), project, table_of(uri).parts)
+    section = _section(data)
+    exports = _exports(data, section, project)
+    return BigQueryTableReader(section, project, table_of(uri).parts, exports)
 
 
 def writer(data: Data, project: Path) -> BigQueryWriter:
@@ -37,6 +37,11 @@ def writer(data: Data, project: Path) -> BigQueryWriter:
 def feature_tables(data: Data, project: Path) -> WarehouseFeatures:
     """The feature tables in the same project, and the join with their past there."""
     return WarehouseFeatures(BigQueryWarehouse(_section(data), project))
+
+
+def _exports(data: Data, section: BigQuery, project: Path) -> Exports | None:
+    root = section.export_root
+    return None if root is None else Exports(data, section, project, root)
 
 
 def _section(data: Data) -> BigQuery:

@@ -1,21 +1,29 @@
 """A query's rows as parquet objects of a bucket, to which BigQuery exports them, for workers to read."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lodestar.adapters.bigquery.session import Session
 from lodestar.adapters.parts import MovingPart
 from lodestar.adapters.registry import URI_READERS, WRITERS, adapter, scheme_of
 from lodestar.errors import ExternalError, LodestarError, SchemaError
 from lodestar.interface.parts import Divided, Division, PartitionedReader, PartRows
 from lodestar.schema import canonical
 from lodestar.settings.config import Data
+from lodestar.settings.warehouses import BigQuery
 
-__all__ = ["ExportedPart", "Exports"]
+__all__ = ["NO_EXPORTS", "ExportedPart", "Exports"]
+
+NO_EXPORTS = Divided(
+    None,
+    "the rows are read by one session: data.bigquery.export_root names no place in Cloud Storage "
+    "that BigQuery could export them to",
+)
 
 
 class _Writer(Protocol):
@@ -49,13 +57,35 @@ class ExportedPart(MovingPart):
 class Exports:
     """Where exports go: each to a folder of its own below `root`."""
 
-    def __init__(self, data: Data, project: Path, root: str) -> None:
+    def __init__(self, data: Data, config: BigQuery, project: Path, root: str) -> None:
         self._data = data
+        self._config = config
         self._project = project
         self._root = root
 
     @contextmanager
-    def folder(self) -> Iterator[str]:
+    def divided(
+        self,
+        sql: str,
+        parameters: Sequence[Any],
+        target: pa.Schema,
+        division: Division,
+        *,
+        note: str = "",
+    ) -> Iterator[Divided]:
+        """Run a query once, its rows to objects of a bucket, which go when the block ends.
+
+        Raises:
+            LodestarError: the query fails, or the bucket is not to be written, read or cleared.
+        """
+        with self._folder() as folder:
+            with Session(self._config, self._project) as session:
+                rows = session.export(sql, parameters, f"{folder}part-*.parquet")
+            with self._parts(folder, rows, target, division) as parts:
+                yield Divided(parts, note, moving=True)
+
+    @contextmanager
+    def _folder(self) -> Iterator[str]:
         """A new folder's URI, with its slash; what is in it goes when the block ends.
 
         Raises:
@@ -76,7 +106,7 @@ class Exports:
         writer.clear(folder)
 
     @contextmanager
-    def parts(
+    def _parts(
         self, folder: str, rows: int, target: pa.Schema, division: Division
     ) -> Iterator[list[ExportedPart]]:
         """The `rows` that were exported to a folder, in order.

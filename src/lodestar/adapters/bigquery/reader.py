@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lodestar.adapters.bigquery.errors import UnknownColumnError, UnknownTableError
-from lodestar.adapters.bigquery.exports import Exports
+from lodestar.adapters.bigquery.exports import NO_EXPORTS, Exports
 from lodestar.adapters.bigquery.names import canonical_types, quoted
 from lodestar.adapters.bigquery.session import Session
 from lodestar.adapters.bigquery.sql import in_bigquery
@@ -20,6 +20,11 @@ from lodestar.sql import Query
 
 __all__ = ["BigQueryReader", "BigQueryTableReader", "near_tables"]
 
+_BILLED = "the table is exported for the workers by a query of all of it, which BigQuery bills"
+_UNFILTERED = (
+    "the table is read by one session: it requires a partition filter, without which BigQuery "
+    "exports nothing"
+)
 PAGE_ROWS = 10_000  # of the REST API: a request costs more than fewer, their JSON more memory
 
 
@@ -64,24 +69,17 @@ class BigQueryReader:
 
     @contextmanager
     def parts(self, division: Division) -> Iterator[Divided]:
-        """Run the query once, its rows to objects of a bucket, which go at the end.
+        """What BigQuery exports of the query, which runs once.
 
         Raises:
             LodestarError: the query fails, or the bucket is not to be written, read or cleared.
         """
         if self._exports is None:
-            yield Divided(
-                None,
-                "the rows are read by one session: data.bigquery.export_root names no place in Cloud "
-                "Storage that BigQuery could export them to",
-            )
+            yield NO_EXPORTS
             return
         target, parameters = self._described()
-        with self._exports.folder() as folder:
-            with Session(self._config, self._project) as session:
-                rows = session.export(self._sql, parameters, f"{folder}part-*.parquet")
-            with self._exports.parts(folder, rows, target, division) as parts:
-                yield Divided(parts, moving=True)
+        with self._exports.divided(self._sql, parameters, target, division) as divided:
+            yield divided
 
     def _described(self) -> tuple[pa.Schema, list[Any]]:
         """The columns, and the parameters in the types that BigQuery infers; by a dry run."""
@@ -114,12 +112,23 @@ class BigQueryReader:
 
 
 class BigQueryTableReader:
-    """A whole table, whose rows are fetched without a query, which costs nothing; a view by one."""
+    """A whole table, whose rows are fetched without a query, which costs nothing; a view by one.
 
-    def __init__(self, config: BigQuery, project: Path, place: tuple[str, str, str]) -> None:
+    In parts a table, too, is exported by a query.
+    """
+
+    def __init__(
+        self,
+        config: BigQuery,
+        project: Path,
+        place: tuple[str, str, str],
+        exports: Exports | None = None,
+    ) -> None:
         self._config = config
         self._project = project
         self._place = place
+        self._exports = exports
+        self._sql = f"SELECT * FROM {quoted(*place)}"  # noqa: S608 -- checked and quoted
 
     def schema(self) -> pa.Schema:
         """The table's columns."""
@@ -136,11 +145,29 @@ class BigQueryTableReader:
                 if table.table_type == "TABLE":
                     rows = session.stream_table(table, page_rows=PAGE_ROWS)
                 else:
-                    sql = f"SELECT * FROM {quoted(*self._place)}"  # noqa: S608 -- checked and quoted
-                    rows = session.stream(sql, (), page_rows=PAGE_ROWS)
+                    rows = session.stream(self._sql, (), page_rows=PAGE_ROWS)
                 yield from _chunks(rows, target, chunk_rows)
 
         return pa.RecordBatchReader.from_batches(target, stream())
+
+    @contextmanager
+    def parts(self, division: Division) -> Iterator[Divided]:
+        """What BigQuery exports of the table, by a query.
+
+        Raises:
+            LodestarError: the table cannot be queried, or the bucket not be written, read or cleared.
+        """
+        if self._exports is None:
+            yield NO_EXPORTS
+            return
+        with Session(self._config, self._project) as session:
+            table = self._table(session)
+        if table.require_partition_filter:
+            yield Divided(None, _UNFILTERED)
+            return
+        target = canonical_types(table.schema)
+        with self._exports.divided(self._sql, (), target, division, note=_BILLED) as divided:
+            yield divided
 
     def _table(self, session: Session) -> Any:  # noqa: ANN401 -- the client's
         try:

@@ -6,17 +6,20 @@ Folders named `column=value` are columns of the rows below them, as Hive and its
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import unquote
 
 import pyarrow as pa
 
+from lodestar.adapters.threads.side_by_side import side_by_side
 from lodestar.errors import DataError, SchemaError
 from lodestar.interface.data import SpineReader
 from lodestar.interface.parts import Divided, Division, PartitionedReader, PartRows
 
 __all__ = ["Member", "SeveralReader", "members_of"]
 
+AT_ONCE = 8  # members that are looked into: in an object store that is mostly waiting
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 Values = Mapping[str, int | str | None]
 
@@ -71,8 +74,10 @@ class SeveralReader:
 
     def schema(self) -> pa.Schema:
         """The columns of the first, and those of its folders."""
+        return self._completed(self._members[0].reader.schema())
+
+    def _completed(self, own: pa.Schema) -> pa.Schema:
         first = self._members[0]
-        own = first.reader.schema()
         added = [pa.field(name, self._kind(name)) for name in first.values]
         twice = sorted(set(own.names) & set(first.values))
         if twice:
@@ -101,21 +106,19 @@ class SeveralReader:
     @contextmanager
     def parts(self, division: Division) -> Iterator[Divided]:
         """The parts of all members; small neighbours make one part together."""
-        target = self.schema()
-        pieces: list[_Piece] = []
         with ExitStack() as stack:
-            for member in self._members:
-                if not isinstance(member.reader, PartitionedReader):
-                    yield Divided(None)
-                    return
-                with _named(member):
-                    divided = stack.enter_context(member.reader.parts(division))
-                    if divided.parts is None:
-                        yield Divided(None, divided.why)
-                        return
-                    _require_same(member.reader.schema(), target, member, self._members[0])
-                pieces += [_Piece(part, target, dict(member.values)) for part in divided.parts]
-            yield Divided(list(_together(pieces, division.part_rows)))
+            asked = [partial(_divided, member, division, stack) for member in self._members]
+            found = side_by_side(asked, AT_ONCE, "parts")
+            whole = next((one for one in found if one.parts is None), None)
+            yield self._as_one(found, division) if whole is None else whole
+
+    def _as_one(self, found: Sequence[Divided], division: Division) -> Divided:
+        target = self._completed(found[0].schema)
+        pieces: list[_Piece] = []
+        for member, divided in zip(self._members, found, strict=True):
+            _require_same(divided.schema, target, member, self._members[0])
+            pieces += [_Piece(part, target, dict(member.values)) for part in divided.parts or ()]
+        return Divided(list(_together(pieces, division.part_rows)))
 
     def _kind(self, column: str) -> pa.DataType:
         values = [member.values[column] for member in self._members]
@@ -173,6 +176,17 @@ def _together(pieces: Sequence[_Piece], part_rows: int) -> Iterator[PartRows]:
         rows += piece.rows
     if gathered:
         yield _Together(tuple(gathered))
+
+
+def _divided(member: Member, division: Division, stack: ExitStack) -> Divided:
+    """A member's parts, which are there until the stack ends, and its columns."""
+    if not isinstance(member.reader, PartitionedReader):
+        return Divided(None)
+    with _named(member):
+        divided = stack.enter_context(member.reader.parts(division))
+        if divided.parts is None or divided.schema is not None:
+            return divided
+        return replace(divided, schema=member.reader.schema())
 
 
 @contextmanager

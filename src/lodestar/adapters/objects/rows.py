@@ -112,14 +112,13 @@ class ObjectReader:
         if self._place.suffix != ".parquet":
             yield Divided(None)
             return
-        with self._stores.opened(self._place) as asking:
-            info = asking.ask(self._place, asking.store.info, self._place)
-            with _translated(self._place), ObjectRanges(asking, self._place, info) as ranges:
-                footer = pq.read_metadata(pa.PythonFile(ranges, "r"))
-                groups = list(grouped(rows_of_groups(footer), division.part_rows))
-        yield Divided(
-            [ObjectPart(self, self._place.uri, info, RowGroups(*each), division) for each in groups]
-        )
+        seen = self._seen()
+        groups = grouped(rows_of_groups(seen.footer), division.part_rows)
+        parts = [
+            ObjectPart(self, self._place.uri, seen.info, RowGroups(*each), division)
+            for each in groups
+        ]
+        yield Divided(parts, schema=seen.schema)
 
     def groups(
         self, info: ObjectInfo, groups: Sequence[int], chunk_rows: int
