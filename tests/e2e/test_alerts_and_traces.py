@@ -193,7 +193,7 @@ def test_a_search_and_a_check_for_drift_have_spans_too(lodestar: Lodestar, fresh
         done = lodestar(*words, cwd=fresh.project, env=env).succeeded()
         (root,) = at.named("lodestar train")
         assert at.children(root) == [
-            *("checking", "reading", "training", "searching", "training", "looking", "saving")
+            *("checking", "reading", "preparing", "searching", "training", "looking", "saving")
         ]
         (search,) = at.named("searching")
         trials = [span for span in at.spans if span.parent == search.span_id]

@@ -130,7 +130,8 @@ def test_init_makes_a_project_that_trains_at_once_without_a_network(
     assert (project / run.json["report"]).is_file()
     assert "mlflow" not in run.stderr  # which tells of its tables when it makes them
     before = digests(project)
-    lodestar("init", "mine", cwd=tmp_path).refused(2, "these exist: README.md, ", " more\n")
+    again = lodestar("init", "mine", cwd=tmp_path).refused(2, "these exist: README.md, ", " more\n")
+    assert "recipes/wine.yaml" not in again.stderr
     assert digests(project) == before
 
 
