@@ -123,8 +123,8 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
         big = json.dumps({"do": "big", "seconds": 3_000_000}).encode()
         with server.line() as line:
             line.say((head(length=len(big)) + big) * 20)
-            until(lambda: any(entry["status"] == 499 for entry in server.log()))
-            answered = [entry for entry in server.log() if entry["status"] == 200]
+            until(lambda: any(entry.get("status") == 499 for entry in server.log()))
+            answered = [entry for entry in server.log() if entry.get("status") == 200]
             assert 1 <= len(answered) < 20
 
 
@@ -339,5 +339,5 @@ def test_after_all_of_this_nothing_is_held(server: Served) -> None:
     for _ in range(20):
         with server.line(head(length=4_000) + b"x" * 3_000):
             continue
-    until(lambda: sum(line["status"] == 499 for line in server.log()) >= 20)
+    until(lambda: sum(line.get("status") == 499 for line in server.log()) >= 20)
     assert server.post({}).status_code == 200
