@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-c", "from lodestar.cli.app import main; main()")
-DEADLINE = 120
+DEADLINE = 240
 READ_BY_IMPORTS = ("PYTHON", "MLFLOW", "OMP", "PATH", "HOME")
 SMALL = ("--set", "model.hyperparameters.n_estimators=5")
 
