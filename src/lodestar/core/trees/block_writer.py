@@ -25,7 +25,7 @@ class BlockWriter(Writer, ABC):
     def __init__(self, forest: Forest) -> None:
         super().__init__(wholes=2, pointers=4)
         self.forest = forest
-        self.real = self.ir.FloatType() if forest.single else self.double
+        self.real = self.number(forest.base.dtype)
         self.rows, self.stride, self.matrix, self.out, self.room, self.sums = self.arguments
         code, block = self.code, self.whole(BLOCK)
         self.margins = Margins(

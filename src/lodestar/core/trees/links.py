@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lodestar.core.trees.c_library import math_function
 from lodestar.core.trees.forest import Forest
-from lodestar.core.trees.machine_code import Value, Writer
+from lodestar.core.trees.machine_code import Kind, Value, Writer
 
 __all__ = ["Margins"]
 
@@ -79,9 +77,8 @@ class Margins:
             write.store(code.fdiv(power, total), self.out, place)
 
     @property
-    def _real(self) -> Any:  # noqa: ANN401 -- one of llvmlite's types
-        ir = self.writer.ir
-        return ir.FloatType() if self.forest.base.dtype == np.float32 else ir.DoubleType()
+    def _real(self) -> Kind:
+        return self.writer.number(self.forest.base.dtype)
 
     def _exp(self, power: Value) -> Value:
         write = self.writer

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.trees.forest import NotPlannedError
@@ -83,6 +84,10 @@ class Writer:
         self.code.branch(head)
         self.code.position_at_end(after)
         self.carried = phis
+
+    def number(self, dtype: "np.dtype[Any]") -> Kind:
+        """The type of numpy's float32, or of its float64."""
+        return self.ir.FloatType() if dtype == np.float32 else self.double
 
     def place(self, base: Value, index: Value, kind: Kind) -> Value:
         """Where the value number `index` lies."""

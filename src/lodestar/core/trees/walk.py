@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from lodestar.core.trees.forest import LANES, Forest
 from lodestar.core.trees.links import Margins
-from lodestar.core.trees.machine_code import Value, Writer
+from lodestar.core.trees.machine_code import Kind, Value, Writer
 
 __all__ = ["Walk"]
 
@@ -71,11 +68,10 @@ class Walk:
         return write.code.load(found, typ=self._node.elements[member])
 
     @property
-    def _real(self) -> Any:  # noqa: ANN401 -- one of llvmlite's types
-        ir = self.writer.ir
-        return ir.FloatType() if self.forest.base.dtype == np.float32 else ir.DoubleType()
+    def _real(self) -> Kind:
+        return self.writer.number(self.forest.base.dtype)
 
     @property
-    def _node(self) -> Any:  # noqa: ANN401 -- as above
+    def _node(self) -> Kind:
         whole = self.writer.ir.IntType(16 if self.forest.single else 32)
         return self.writer.ir.LiteralStructType([whole, whole, self._real])

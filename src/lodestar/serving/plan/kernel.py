@@ -33,15 +33,16 @@ class _Writer(Writer):
     def __init__(self, forest: Forest, numbers: Numbers, encoded: int) -> None:
         super().__init__(wholes=1, pointers=5)
         self.forest, self.moments = forest, numbers
-        self.real = self.ir.FloatType() if forest.single else self.double
+        self.real = self.number(forest.base.dtype)
         self.row_width = forest.width + 1
         self.rows, self.numbers, self.groups, self.ones, self.matrix, self.out = self.arguments
+        self.walk = Walk(self, forest, self.matrix)
         self._blank()
         self._scale()
         self._encode(encoded)
         margins = Margins(self, forest, self.out, self._output)
         margins.start(self.rows)
-        Walk(self, forest, self.matrix).sum_leaves(self.rows, margins)
+        self.walk.sum_leaves(self.rows, margins)
         margins.link(self.rows)
         self.code.ret(self.whole(0))
 
@@ -51,7 +52,7 @@ class _Writer(Writer):
             self.store(self.real(0.0), self.matrix, cell)
         with self.loop(self.rows) as row:
             self.store(
-                self.real(np.inf), self.matrix, self._cell(row, self.whole(self.forest.width))
+                self.real(np.inf), self.matrix, self.walk.cell(row, self.whole(self.forest.width))
             )
 
     def _scale(self) -> None:
@@ -72,7 +73,7 @@ class _Writer(Writer):
                 scaled = self.code.select(missing, self.double(0.0), scaled)
                 if self.forest.single:
                     scaled = self.code.fptrunc(scaled, self.real)
-                self.store(scaled, self.matrix, self._cell(row, place))
+                self.store(scaled, self.matrix, self.walk.cell(row, place))
 
     def _encode(self, columns: int) -> None:
         """A 1 in the column of each category."""
@@ -80,10 +81,7 @@ class _Writer(Writer):
             first = self.code.mul(column, self.rows)
             with self.loop(self.rows) as row:
                 place = self.load(self.int64, self.ones, self.code.add(first, row))
-                self.store(self.real(1.0), self.matrix, self._cell(row, place))
-
-    def _cell(self, row: Value, column: Value) -> Value:
-        return self.code.add(self.code.mul(row, self.whole(self.row_width)), column)
+                self.store(self.real(1.0), self.matrix, self.walk.cell(row, place))
 
     def _output(self, row: Value, output: Value) -> Value:
         return self.code.add(self.code.mul(row, self.whole(len(self.forest.base))), output)
