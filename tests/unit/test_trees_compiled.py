@@ -18,7 +18,7 @@ from lodestar.core.models import family_of
 from lodestar.core.preprocessor import SimpleScaler
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.core.trees.bins import binned
-from lodestar.core.trees.compiled import LEAST_ROWS, CompiledModel
+from lodestar.core.trees.compiled import DIFFERENT, LEAST_ROWS, CompiledModel
 from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
 from lodestar.core.trees.libraries import NativeModel, matrix_model, native_model
 from lodestar.core.trees.many_rows import many_rows
@@ -116,6 +116,17 @@ def test_without_llvmlite_the_library_predicts(monkeypatch: pytest.MonkeyPatch) 
     compiled = CompiledModel.of(fitted(*XGB_BINARY))
     assert len(compiled.score(rows_of(LEAST_ROWS)).predictions) == LEAST_ROWS
     assert compiled.reason == "llvmlite is not installed"
+    assert compiled.doubt == ""
+
+
+def test_where_llvm_fails_the_library_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(text: str) -> None:
+        raise RuntimeError(f"no room for {len(text) > 0}\nmore")
+
+    monkeypatch.setattr("llvmlite.binding.parse_assembly", refuses)
+    compiled = CompiledModel.of(fitted(*XGB_BINARY))
+    assert len(compiled.score(rows_of(LEAST_ROWS)).predictions) == LEAST_ROWS
+    assert compiled.reason == "LLVM compiles nothing here: no room for True"
 
 
 def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +142,7 @@ def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.Monke
     compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
     for _ in range(2):
         assert bits(compiled.score(rows).predictions) == bits(plain.score(rows).predictions)
-    assert compiled.reason == "the compiled trees predict something else"
+    assert compiled.doubt == compiled.reason == DIFFERENT
 
 
 def test_trees_that_disagree_later_end_the_batch() -> None:

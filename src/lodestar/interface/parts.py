@@ -184,7 +184,7 @@ class ScoredPart:
 
     `digest` is that of the rows that were scored. `unknown` and `filled` count, per column and per
     feature, the rows with an unseen category and those that a policy filled. `watched` is None where
-    nobody wants to know of drift.
+    nobody wants to know of drift. `note`: what the user should know of how it was scored.
     """
 
     number: int
@@ -195,6 +195,7 @@ class ScoredPart:
     filled: Mapping[str, int] = field(default_factory=dict)
     watched: Watched | None = None
     written: Mapping[str, WrittenFile] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from lodestar.pipelines.drift import DriftWatch, tell_store, watch_of
 from lodestar.pipelines.kept_batch import kept_batch
 from lodestar.pipelines.scoring import ArtifactSource, FramePlan, packed
 from lodestar.pipelines.stream import ahead, behind
+from lodestar.pipelines.telling import TellingExecutor
 from lodestar.settings.config import Batch
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
@@ -174,7 +175,7 @@ class _Job:
             ahead(batch.tasks) as tasks,
             behind(self._count) as count,
         ):
-            for outcome in executor.scored(tasks):
+            for outcome in TellingExecutor(executor, self.tell).scored(tasks):
                 if isinstance(outcome, FailedPart):
                     raise outcome.error
                 for at in range(len(outcome.frames["predictions"])):
@@ -205,7 +206,7 @@ class _Job:
         ):
             if batch.note:
                 self.tell.note(batch.note)
-            parts.run(executor, batch, write, folders=folders)
+            parts.run(TellingExecutor(executor, self.tell), batch, write, folders=folders)
             _require_rows(parts.rows)
             publish(folders, parts.written, self._mark)
         for counted in parts.watched:

@@ -80,7 +80,11 @@ class RowScoring:
         frames = {name: Batches(each) for name, each in found.items() if name not in folders}
         rows = first - task.first_row
         digest = task.rows.digest()
-        return ScoredPart(task.number, rows, digest, frames, unknown, filled, watched, written)
+        model = self._wrapper.fitted
+        note = model.doubt if isinstance(model, CompiledModel) else ""
+        return ScoredPart(
+            task.number, rows, digest, frames, unknown, filled, watched, written, note
+        )
 
     def _settled(self, task: PartTask, filled: dict[str, int]) -> Iterator[pa.RecordBatch]:
         rows = task.rows.read()

@@ -22,6 +22,9 @@ __all__ = ["LEAST_ROWS", "CompiledModel"]
 LEAST_ROWS = 16_384
 # Of every later chunk so many rows are asked of the library as well.
 COMPARED = 64
+DIFFERENT = (
+    "the compiled trees predicted something else, and were not asked again: please report this"
+)
 
 
 @dataclass
@@ -54,7 +57,7 @@ class _Trees:
         elif _same(said, predicted):
             self.ask, self.library = ask, matrix_model(model, features.names)
         else:
-            self.reason = "the compiled trees predict something else"
+            self.reason = DIFFERENT
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class CompiledModel(FittedModel):
     def reason(self) -> str:
         """Why the library predicts; "" where it does not, or nothing was large enough yet."""
         return self.trees.reason
+
+    @property
+    def doubt(self) -> str:
+        """What is not as it should be, though what is predicted is right."""
+        return self.reason if self.reason == DIFFERENT else ""
 
     def predict(self, features: FeatureMatrix) -> Predictions:
         """As FittedModel.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.trees.forest import NotPlannedError
+from lodestar.errors import first_line
 
 __all__ = ["Compiled", "Kind", "Value", "Writer"]
 
@@ -22,20 +23,18 @@ Kind: TypeAlias = Any
 
 
 class Compiled:
-    """A function in this machine's own instructions; `call` takes whole numbers and addresses."""
+    """A function in this machine's own instructions; `call` takes whole numbers and addresses.
+
+    Raises:
+        NotPlannedError: LLVM cannot make it here.
+    """
 
     def __init__(self, writer: "Writer") -> None:
-        llvm = _llvm("binding")
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-        )
-        module = llvm.parse_assembly(str(writer.module))
-        module.verify()
         self._kept = writer.kept
-        self._engine = llvm.create_mcjit_compiler(module, machine)
-        self._engine.finalize_object()
+        try:
+            self._engine = _engine(str(writer.module))
+        except RuntimeError as error:
+            raise NotPlannedError(f"LLVM compiles nothing here: {first_line(error)}") from error
         arguments = [ctypes.c_int64] * len(writer.arguments)
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)
         self.call: Callable[..., int] = kind(self._engine.get_function_address(writer.name))
@@ -109,6 +108,21 @@ class Writer:
     def whole(self, value: int) -> Value:
         """A constant."""
         return self.int64(value)
+
+
+def _engine(text: str) -> Any:  # noqa: ANN401 -- one of llvmlite's objects
+    """The compiled module, which is there as long as this."""
+    llvm = _llvm("binding")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+    )
+    module = llvm.parse_assembly(text)
+    module.verify()
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine
 
 
 def _llvm(part: str) -> Any:  # noqa: ANN401 -- a module without types
