@@ -12,8 +12,9 @@ from tests.warehouses import BigQueryDataset, EmulatedBigQuery, EmulatedSnowflak
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).resolve().parents[2]
-FEW, MANY = 100_000, 500_000
-MEGABYTES = 100  # to hold all rows, or all answers, would take 160 more
+FEW, MANY = 200_000, 700_000
+MEGABYTES = 80  # to hold all rows would take 200 more, all answers 140
+CHUNK_ROWS = 5_000  # the driver fetches several chunks ahead: many rows take many more than those
 JOIN = """\
 import resource, sys
 from pathlib import Path
@@ -32,7 +33,7 @@ if kind == "bigquery":
     warehouse = BigQueryWarehouse(dataset.config(job_timeout=300, request_timeout=300, **api), Path())
 else:
     schema = SnowflakeSchema(EmulatedSnowflake(address, None), name)
-    warehouse = SnowflakeWarehouse(schema.config(statement_timeout=300), Path())
+    warehouse = SnowflakeWarehouse(schema.config(statement_timeout=300, network_timeout=60), Path())
 moment = pa.timestamp("us", "UTC")
 kinds = pa.schema([("user_id", pa.string()), ("asked_at", moment), ("note", pa.string())])
 notes = pa.array(["n" * 400] * 20_000)
@@ -71,6 +72,8 @@ def test_memory_does_not_grow_with_the_rows(request: pytest.FixtureRequest, kind
         words = [server.address, place.name, str(server.credentials_file), server.storage]
     else:
         account: EmulatedSnowflake = request.getfixturevalue("snowflake_server")
+        account.faults(chunk_rows=CHUNK_ROWS)
+        request.addfinalizer(account.faults)
         place = SnowflakeSchema(account)
         words = [account.address, place.name, "", ""]
     place.put(facts, "user_facts")
@@ -79,7 +82,7 @@ def test_memory_does_not_grow_with_the_rows(request: pytest.FixtureRequest, kind
         at = str(int(moment.timestamp()) * 1_000_000 + 1)
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", JOIN, kind, *words, str(rows), at],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
             capture_output=True,
             text=True,
             timeout=300,

@@ -3,7 +3,9 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.table_writers import JANUARY, scores
 from tests.warehouses import EmulatedSnowflake, SnowflakeSchema, new_key, private_pem
 
 from lodestar.adapters.registry import SQL_READERS, URI_READERS, WRITERS, adapter
+from lodestar.adapters.snowflake.session import opened
 from lodestar.adapters.snowflake.writer import SnowflakeWriter
 from lodestar.errors import (
     DataError,
@@ -287,6 +290,21 @@ def test_throttling_is_waited_for_and_not_for_ever(events: SnowflakeSchema) -> N
     events.server.faults(throttle_login=1_000)
     with pytest.raises(ExternalError, match="cannot connect to Snowflake"):
         events.reader("SELECT user_id FROM events", attempts=2).schema()
+
+
+def test_a_statement_whose_answer_is_late_is_sent_again_and_runs_once(
+    schema: SnowflakeSchema,
+) -> None:
+    schema.run("CREATE TABLE late (row_number NUMBER(38,0))")
+    schema.server.faults(hold="INSERT INTO late")
+    with ThreadPoolExecutor(1) as pool, opened(schema.config(network_timeout=1), Path()) as session:
+        inserting = pool.submit(session.rows, "INSERT INTO late VALUES (1)")
+        while not any("again" in one for one in schema.server.said()):
+            assert not inserting.done()
+            time.sleep(0.05)
+        schema.server.faults()
+        assert inserting.result() == [(1,)]
+    assert schema.run("SELECT COUNT(*) FROM late") == [(1,)]
 
 
 def test_a_server_that_is_not_there_is_an_error_of_the_outside(schema: SnowflakeSchema) -> None:

@@ -1,5 +1,6 @@
 """Answers of a warehouse are looked at: each row gets its own, or none gets any."""
 
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -92,6 +93,25 @@ def test_rows_that_are_read_too_late_are_an_error_and_not_fewer_rows() -> None:
         pass
     with pytest.raises(LodestarError, match="closed after 0 of 5 rows"):
         rows.read_all()
+
+
+def test_only_keys_and_times_of_rows_are_held_while_they_are_uploaded() -> None:
+    rows, width = 50_000, 1_000
+    spine = pa.table(
+        {
+            "user_id": ["u"] * rows,
+            "asked_at": pa.array([NOON] * rows, pa.timestamp("us", "UTC")),
+            "note": ["n" * width] * rows,
+        }
+    )
+    features = WarehouseFeatures(Answering([]))
+    tracemalloc.start()
+    try:
+        with features.historical(spine.to_reader(1_000), SELECTION, timestamp="asked_at"):
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < rows * width / 5
 
 
 def test_what_a_join_reads_is_asked_without_any_row() -> None:

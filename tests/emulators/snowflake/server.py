@@ -2,9 +2,9 @@
 
 It runs in a process of its own, on packages of its own (`requirements.txt` beside it). SQL runs in
 DuckDB, as fakesnow translates it. Added here: passwords, keys and tokens are checked, larger results
-are handed out in chunks by links as Snowflake does it, to later sessions too, unknown names are refused
-in Snowflake's words, warehouses can be resumed and sized, and a test can ask for throttling, broken
-links, results that are gone and what was said.
+are handed out in chunks by links as Snowflake does it, to later sessions too, a statement that is sent
+again runs once, unknown names are refused in Snowflake's words, warehouses can be resumed and sized,
+and a test can ask for throttling, broken links, results that are gone and what was said.
 
 Left out, beside all that fakesnow leaves out: access rights, warehouses that cost or queue anything,
 locks (DuckDB refuses a second writer where Snowflake lets it wait), time travel, TLS. A temporary
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+from collections import defaultdict
 from typing import Any
 
 import fakesnow.arrow
@@ -38,6 +39,8 @@ RESULTS: dict[str, dict[str, Any]] = {}  # query → its answer, without the lin
 SAID: list[dict[str, Any]] = []  # logins and statements, without their secrets
 FAULTS: dict[str, Any] = {}
 TEMPORARY: dict[str, list[str]] = {}  # session → its tables
+ANSWERS: dict[str, dict[str, asyncio.Task[Response]]] = {}  # session → request → what is said to it
+TURNS: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # session → who has its one connection
 _TEMPORARY = re.compile(r"^CREATE TEMPORARY TABLE (\S+)")
 _WAREHOUSE = re.compile(r"^\s*ALTER WAREHOUSE\b", re.IGNORECASE)
 
@@ -87,10 +90,21 @@ def refused(data: dict[str, Any]) -> tuple[str, str] | None:
 
 
 async def query(request: Request) -> Response:
-    """Run a statement, and hand out what is long in chunks."""
+    """Run a statement once, also where the client sends it again because the answer was late or lost."""
     if throttled("throttle"):
         return Response(status_code=429)
     body = await sent(request)
+    answers = ANSWERS.setdefault(fake.to_token(request), {})
+    name = request.query_params["requestId"]
+    if name in answers:
+        SAID.append({"again": body["sqlText"]})
+    else:
+        answers[name] = asyncio.create_task(answered(request, body))
+    return await answers[name]
+
+
+async def answered(request: Request, body: dict[str, Any]) -> Response:
+    """Run a statement, and hand out what is long in chunks."""
     text = body["sqlText"]
     SAID.append({"sql": text, "bindings": body.get("bindings"), "describe": "describeOnly" in body})
     while text.startswith(FAULTS.get("hold", "nothing")):  # noqa: ASYNC110 -- a test ends it by a request
@@ -108,7 +122,8 @@ async def query(request: Request) -> Response:
         body["sqlText"] = text.replace("TEMPORARY ", "", 1)
     # `write_pandas` writes a stage in both kinds of quotes, which fakesnow takes for a URL.
     body["sqlText"] = re.sub(r"'(@\"\w+\")'", r"\1", body["sqlText"])
-    answer = await fake.query_request(saying(request, body))
+    async with TURNS[fake.to_token(request)]:
+        answer = await fake.query_request(saying(request, body))
     said = json.loads(answer.body)
     if not said["success"]:
         return JSONResponse(in_its_words(said), answer.status_code)
@@ -155,9 +170,11 @@ async def session(request: Request) -> Response:
     """Log out: what was temporary goes."""
     if request.query_params.get("delete"):
         token = fake.to_token(request)
-        for table in TEMPORARY.pop(token, []):
-            cursor = fake.sessions[token].cursor()
-            await run_in_threadpool(cursor.execute, f"DROP TABLE IF EXISTS {table}")
+        async with TURNS[token]:
+            for table in TEMPORARY.pop(token, []):
+                cursor = fake.sessions[token].cursor()
+                await run_in_threadpool(cursor.execute, f"DROP TABLE IF EXISTS {table}")
+        ANSWERS.pop(token, None)
     done: Response = await fake.session(request)
     return done
 

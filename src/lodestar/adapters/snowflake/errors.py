@@ -89,7 +89,7 @@ def driver_failed(error: Any, *, timeout: int) -> LodestarError:  # noqa: ANN401
         _UNKNOWN_COLUMN: UnknownColumnError,
         _ALREADY_EXISTS: AlreadyExistsError,
     }
-    if number in names:
+    if number in names and (number != _ALREADY_EXISTS or "already exists" in reason):
         return names[number](reason)
     outside = {
         **dict.fromkeys(

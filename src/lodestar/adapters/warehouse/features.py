@@ -167,13 +167,18 @@ def _numbered(staged: StagedSpine, asked: AskedRows, timestamp: str) -> Iterator
     done = 0
     with ParquetSpool(asked.schema) as spool:
         with staged.read() as pieces:
-            for part in gathered(iter(pieces), UPLOAD_ROWS):
+            for part in gathered(_copied(pieces, [timestamp, *asked.keys]), UPLOAD_ROWS):
                 rows = pa.concat_batches(part)
                 numbers = pa.array(np.arange(done, done + rows.num_rows))
-                columns = [rows.column(name) for name in (timestamp, *asked.keys)]
-                spool.write(pa.record_batch([numbers, *columns], schema=asked.schema))
+                spool.write(pa.record_batch([numbers, *rows.columns], schema=asked.schema))
                 done += rows.num_rows
         yield spool
+
+
+def _copied(pieces: pa.RecordBatchReader, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns alone: a piece is one buffer, all of which any column of it would hold."""
+    for piece in pieces:
+        yield pa.concat_batches([piece.select(names)])  # copies, of one as of several
 
 
 def _answers(query: RunsQuery, sql: str, parts: Sequence[Joined]) -> Iterator[pa.RecordBatch]:
