@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lodestar.core.fitted import FittedModel
 from lodestar.core.trees.forest import LANES, Forest, Link, Tree, forest_of
+from lodestar.core.trees.libraries import NativeModel, native_model
 
-__all__ = ["random_forest", "walked"]
+__all__ = ["random_forest", "walked", "with_other_leaves"]
 
 
 def walked(forest: Forest, features: NDArray[Any] | list[float]) -> NDArray[Any]:
@@ -22,6 +24,14 @@ def walked(forest: Forest, features: NDArray[Any] | list[float]) -> NDArray[Any]
             place += int(node["delta"]) + (0 if left else 1)
         out[forest.targets[at]] += forest.nodes[place]["threshold"]
     return out
+
+
+def with_other_leaves(model: FittedModel, width: int) -> NativeModel:
+    """As `native_model`, with leaves that are not the model's."""
+    native = native_model(model, width)
+    nodes = native.forest.nodes
+    nodes["threshold"][nodes["feature"] == width] *= 1.001
+    return native
 
 
 def random_forest(

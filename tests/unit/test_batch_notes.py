@@ -1,20 +1,21 @@
 """What a batch tells of how its rows were scored."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.forests import with_other_leaves
 from tests.planning import XGB_BINARY, artifact, training_rows
 
-from lodestar.core.fitted import FittedModel
 from lodestar.core.trees.compiled import DIFFERENT, LEAST_ROWS
-from lodestar.core.trees.libraries import NativeModel, native_model
 from lodestar.execution.local_parts import LocalParts
 from lodestar.interface.parts import Batches, PartTask, RowsAtHand, ScoredPart
 from lodestar.interface.progress import Silent
 from lodestar.pipelines.scoring import ArtifactSource, FramePlan
-from lodestar.pipelines.telling import TellingExecutor
+from lodestar.pipelines.telling import MANY_ROWS, TellingExecutor, slower_than_need_be
+from lodestar.settings.config import Batch
 
 
 class Notes(Silent):
@@ -29,12 +30,6 @@ class Notes(Silent):
 
 
 def test_trees_that_predict_something_else_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_other_leaves(model: FittedModel, width: int) -> NativeModel:
-        native = native_model(model, width)
-        nodes = native.forest.nodes
-        nodes["threshold"][nodes["feature"] == width] *= 1.001
-        return native
-
     served = artifact(*XGB_BINARY, None)
     rows = training_rows(LEAST_ROWS).combine_chunks().to_batches()
     plan = FramePlan("run", "digest", {"predictions": {}})
@@ -55,3 +50,15 @@ def test_trees_that_predict_something_else_are_told_once(monkeypatch: pytest.Mon
     again, said = scored()
     assert said == [DIFFERENT]
     assert again == right
+
+
+def test_a_large_batch_without_llvmlite_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = artifact(*XGB_BINARY, None).wrapper.fitted
+    assert slower_than_need_be(model, MANY_ROWS, Batch()) == ()
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    (said,) = slower_than_need_be(model, MANY_ROWS, Batch())
+    assert "lodestar-ml[native]" in said
+    assert slower_than_need_be(model, MANY_ROWS - 1, Batch()) == ()
+    assert slower_than_need_be(model, MANY_ROWS, Batch(native=False)) == ()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.tree import DecisionTreeRegressor
-from tests.forests import random_forest, walked
+from tests.forests import random_forest, walked, with_other_leaves
 from xgboost import XGBClassifier, XGBRegressor
 
 from lodestar.core.fitted import FittedModel
@@ -20,7 +20,7 @@ from lodestar.core.results import Predictions, Task, Truth
 from lodestar.core.trees.bins import binned
 from lodestar.core.trees.compiled import DIFFERENT, LEAST_ROWS, CompiledModel
 from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
-from lodestar.core.trees.libraries import NativeModel, matrix_model, native_model
+from lodestar.core.trees.libraries import matrix_model
 from lodestar.core.trees.many_rows import many_rows
 from lodestar.errors import ArtifactError
 
@@ -130,12 +130,6 @@ def test_where_llvm_fails_the_library_predicts(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_trees_that_say_something_else_are_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_other_leaves(model: FittedModel, width: int) -> NativeModel:
-        native = native_model(model, width)
-        nodes = native.forest.nodes
-        nodes["threshold"][nodes["feature"] == width] *= 1.001
-        return native
-
     module = importlib.import_module("lodestar.core.trees.compiled")
     monkeypatch.setattr(module, "native_model", with_other_leaves)
     plain = fitted(*XGB_BINARY)

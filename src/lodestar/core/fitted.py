@@ -31,6 +31,11 @@ class FittedModel:
     family: Family
     classes: tuple[Any, ...]
 
+    @property
+    def doubt(self) -> str:
+        """What the user should know of how it predicts; "" where there is nothing."""
+        return ""
+
     def score(self, rows: pa.Table | pa.RecordBatch) -> Scored:
         """Transform and predict; `rows` holds at least the model's inputs.
 

@@ -22,6 +22,7 @@ __all__ = [
     "Task",
     "Truth",
     "UpliftDecile",
+    "bits",
 ]
 
 Task = Literal["classification", "regression", "causal"]
@@ -206,3 +207,8 @@ class LeakageFinding:
     hint: str
     rows: int = 0
     columns: tuple[str, ...] = field(default=())
+
+
+def bits(values: NDArray[Any]) -> tuple[str, bytes]:
+    """What makes values the same to the bit: -0.0 == 0.0, and NaN != NaN."""
+    return values.dtype.str, values.tobytes()

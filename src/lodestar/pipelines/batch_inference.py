@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import Any
 
 from lodestar.adapters.files.folder import PartFolder
@@ -11,7 +10,6 @@ from lodestar.artifact.register import OpenedRun
 from lodestar.artifact.wrapper import PyfuncWrapper, load_wrapper
 from lodestar.core.alerts.readings import Measured, of_drift
 from lodestar.core.drift.verdict import DriftReport
-from lodestar.core.trees.libraries import IN_MACHINE_CODE
 from lodestar.errors import DataError
 from lodestar.factory.environment import EnvironmentFactory, Loader
 from lodestar.interface.data import SpineReader
@@ -31,15 +29,12 @@ from lodestar.pipelines.drift import DriftWatch, tell_store, watch_of
 from lodestar.pipelines.kept_batch import kept_batch
 from lodestar.pipelines.scoring import ArtifactSource, FramePlan, packed
 from lodestar.pipelines.stream import ahead, behind
-from lodestar.pipelines.telling import TellingExecutor
+from lodestar.pipelines.telling import TellingExecutor, slower_than_need_be
 from lodestar.settings.config import Batch
 from lodestar.settings.loading import Environment
 from lodestar.sql import parse_query
 
 __all__ = ["ScoredBatch", "batch_inference", "loader_of"]
-
-# From so many rows on, it is worth telling how they would be scored faster.
-MANY_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ def batch_inference(
     if watch is not None:
         drift, source = watch.report(), f"batch-inference {context}".rstrip()
         tell_store(store, opened.run_id, drift, source=source, now=datetime.now(UTC), tell=tell)
-    slow = job.slower_than_need_be(counts.rows)
+    slow = slower_than_need_be(wrapper.fitted, counts.rows, environment.config.batch)
     for note in slow:
         tell.note(note)
     return ScoredBatch(
@@ -213,13 +208,6 @@ class _Job:
             if self.watch is not None:
                 self.watch.take(counted)
         return _Counts(parts.rows, parts.unknown, parts.filled if batch.settles else batch.filled)
-
-    def slower_than_need_be(self, rows: int) -> tuple[str, ...]:
-        """What to install before the next batch of this size."""
-        trees = self.wrapper.fitted.family.name in IN_MACHINE_CODE
-        if rows < MANY_ROWS or not trees or find_spec("llvmlite") or not self._size.native:
-            return ()
-        return ("trees are scored faster with pip install 'lodestar-ml[native]'",)
 
     def _count(self, watched: Watched) -> None:
         if self.watch is not None:

@@ -84,6 +84,8 @@ def evaluate(
     size = environment.config.batch
     scoring = compiled(wrapper) if size.native else wrapper
     evaluation = _evaluation(scoring, table, size.chunk_rows)
+    if scoring.fitted.doubt:
+        tell.note(scoring.fitted.doubt)
     store.log_metrics(
         opened.run_id,
         {f"evaluate.{name}": value for name, value in evaluation.values().items()},

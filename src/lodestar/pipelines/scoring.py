@@ -80,8 +80,7 @@ class RowScoring:
         frames = {name: Batches(each) for name, each in found.items() if name not in folders}
         rows = first - task.first_row
         digest = task.rows.digest()
-        model = self._wrapper.fitted
-        note = model.doubt if isinstance(model, CompiledModel) else ""
+        note = self._wrapper.fitted.doubt
         return ScoredPart(
             task.number, rows, digest, frames, unknown, filled, watched, written, note
         )

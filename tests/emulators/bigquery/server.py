@@ -135,7 +135,7 @@ def export(rows: pa.Table, plan: Plan) -> dict[str, str]:
     bucket, _, name = plan.export["uri"].removeprefix("gs://").partition("/")
     client = google.cloud.storage.Client(
         project="test",
-        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # has no types
         client_options={"api_endpoint": FAULTS["buckets"]},
     )
     if not client.bucket(bucket).exists():

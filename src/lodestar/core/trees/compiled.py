@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.fitted import FittedModel
-from lodestar.core.results import Predictions
+from lodestar.core.results import Predictions, bits
 from lodestar.core.trees.forest import NotPlannedError
 from lodestar.core.trees.libraries import Ask, matrix_model, native_model, reader
 from lodestar.core.trees.many_rows import many_rows
@@ -141,11 +141,8 @@ def _rows(predictions: Predictions, places: NDArray[np.int64]) -> Predictions:
 
 
 def _same(some: Predictions, others: Predictions) -> bool:
-    """Bits and not values, because -0.0 == 0.0."""
-    return _bits(some.values) == _bits(others.values) and _bits(some.probabilities) == _bits(
-        others.probabilities
-    )
+    return _all_bits(some) == _all_bits(others)
 
 
-def _bits(values: NDArray[Any] | None) -> tuple[str, bytes] | None:
-    return None if values is None else (values.dtype.str, values.tobytes())
+def _all_bits(said: Predictions) -> list[tuple[str, bytes]]:
+    return [bits(values) for values in (said.values, said.probabilities) if values is not None]

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from lodestar.artifact.wrapper import PyfuncWrapper
-from lodestar.core.results import Predictions
+from lodestar.core.results import Predictions, bits
 from lodestar.errors import DataError
 from lodestar.serving.plan.examples import Example
 from lodestar.serving.plan.generic import batch_of
@@ -140,18 +137,13 @@ def _or_error(ask: Callable[[], Outcome]) -> Outcome:
 
 
 def _outcome(made: Predictions, unknown: Mapping[str, int]) -> Outcome:
-    columns = {"prediction": _bits(made.values)}
+    columns = {"prediction": bits(made.values)}
     if made.probabilities is not None:
         columns |= {
-            f"probability_{label}": _bits(made.probabilities[:, at])
+            f"probability_{label}": bits(made.probabilities[:, at])
             for at, label in enumerate(made.classes)
         }
     return Outcome(columns, dict(unknown))
-
-
-def _bits(values: NDArray[Any]) -> tuple[str, bytes]:
-    """Bits and not values, because -0.0 == 0.0 and NaN != NaN."""
-    return values.dtype.str, values.tobytes()
 
 
 def _what(seen: Outcome, wanted: Outcome) -> str:
@@ -160,7 +152,7 @@ def _what(seen: Outcome, wanted: Outcome) -> str:
         return f"{seen.error or 'an answer'} instead of {wanted.error or 'an answer'}"
     if seen.columns.keys() != wanted.columns.keys():
         return "other columns"
-    for name, bits in wanted.columns.items():
-        if seen.columns[name] != bits:
+    for name, wanted_bits in wanted.columns.items():
+        if seen.columns[name] != wanted_bits:
             return f"{name} differs"
     return "other counts of unknown categories"
