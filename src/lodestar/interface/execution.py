@@ -14,11 +14,12 @@ class TrialTask:
     """One fit to judge: hyperparameters, and which train/validation split to judge them on.
 
     With `patience` the fit ends after so many rounds without a better metric on the validation rows.
-    A `draft` is fitted on that share of the split's train part, with coarse histograms where the
-    estimator makes any: it ranks hyperparameters, but its value is not that of the whole fit. With
-    `corrected` a reference's score on the same validation rows is taken into account. `judges` is the
-    share of the rows that judge, where it is not the recipe's; `window` is which of how many windows of
-    time judges instead.
+    A `draft` is fitted on that share of the split's train part and judged on no more rows than rank
+    hyperparameters, with coarse histograms where the estimator makes any: its value is not that of the
+    whole fit. `share` is the share of the train part where all rows of the other judge; `coarse`: with
+    such histograms too. With `corrected` a reference's score on the same validation rows is taken into
+    account. `judges` is the share of the rows that judge, where it is not the recipe's; `window` is
+    which of how many windows of time judges instead.
     """
 
     number: int
@@ -27,6 +28,8 @@ class TrialTask:
     watched: bool
     patience: int | None = None
     draft: float | None = None
+    share: float | None = None
+    coarse: bool = False
     corrected: bool = False
     judges: float | None = None
     window: tuple[int, int] | None = None

@@ -151,6 +151,8 @@ def _limits(
         draft=draft_share(round(len(problem.truth) * train_size)) if drafts else None,
         # By time all trials share one split, and few trials are not worth a reference.
         corrected=split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
+        # Shares of groups are not shares of rows, and by time the latest rows may be of another kind.
+        gains=split.method not in {"group", "time"},
     )
 
 

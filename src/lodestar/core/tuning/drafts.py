@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from lodestar.core.results import IntArray
 from lodestar.core.splitter import Split
 
-__all__ = ["FEWEST_TRIALS", "draft_share", "some_of", "thinned", "whole_seconds"]
+__all__ = [
+    "FEWEST_TRIALS",
+    "draft_share",
+    "look_seconds",
+    "look_shares",
+    "seconds_of_looked",
+    "some_of",
+    "thinned",
+    "whole_seconds",
+]
 
 # What ranks well: so many train rows at least, and not less than this share of them.
 FEWEST_ROWS, SMALLEST_SHARE = 10_000, 0.125
@@ -21,6 +30,10 @@ FEWEST_JUDGES = 10_000
 # Seconds of a fit by its rows: less than proportional, as a part of the work is per tree or node. Seen
 # with XGBoost and 63 instead of 256 bins: 6.1 to 7.9 times as much for 9.6 times the rows.
 GROWTH = 0.9
+# A look at a draft has up to so many times its rows, where that is no more than this share of them all.
+# Its histograms are as coarse; a whole fit's are not, and so take more than its rows do.
+LOOKS, LARGEST_LOOK = (3, 2, 1), 0.5
+GROWTH_FROM_LOOK = 1.15
 # Fewer trials than that are not worth a first look.
 FEWEST_TRIALS = 10
 
@@ -34,6 +47,26 @@ def draft_share(train_rows: int) -> float | None:
 def whole_seconds(seconds: float, draft: float | None) -> float:
     """What a whole fit takes, by a draft's seconds; as they are where it was no draft."""
     return seconds if draft is None else seconds / draft**GROWTH
+
+
+def look_shares(draft: float | None) -> list[float]:
+    """On which shares of their rows the best drafts may be looked at again, the largest first.
+
+    None where trials are whole, or a look would nearly be.
+    """
+    if draft is None or LOOKS[0] * draft > LARGEST_LOOK:
+        return []
+    return [times * draft for times in LOOKS]
+
+
+def look_seconds(seconds: float, times_rows: float) -> float:
+    """What a fit on so many times its rows takes, with as coarse histograms."""
+    return float(seconds * times_rows**GROWTH)
+
+
+def seconds_of_looked(seconds: float, look: float) -> float:
+    """What a whole fit takes, by those of a look at this share of its rows."""
+    return float(seconds / look**GROWTH_FROM_LOOK)
 
 
 def thinned(split: Split, strata: NDArray[np.generic] | None, share: float, *, seed: int) -> Split:

@@ -10,8 +10,9 @@ import optuna
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.result import Finalist, TrialRecord
+from lodestar.core.tuning.together import together
 from lodestar.errors import DataError
-from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask
+from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialTask
 
 __all__ = ["FEWEST_PAIRS", "Finals"]
 
@@ -19,8 +20,8 @@ __all__ = ["FEWEST_PAIRS", "Finals"]
 FEWEST_PAIRS = 5
 # Looked at after every split from there on: gentle enough for the best to stay.
 LEVEL = 0.05
-TICK = 0.25
-FINAL_SCORES = "finalist_scores"
+# What a study keeps of them: whole fits and looks apart.
+FINAL_SCORES, LOOK_SCORES = "finalist_scores", "look_scores"
 
 
 @dataclass
@@ -28,7 +29,9 @@ class Finals:
     """A paired comparison, split by split, of trials that the exploration ranked highest.
 
     `validation_size` is the share of the rows that judges on each. `windows`: how many windows of time
-    were asked for, whose first `splits` are the splits. `alone`: what is to be said of the best
+    were asked for, whose first `splits` are the splits. `look`: the share of their train rows that they
+    are fitted on, with coarse histograms, where whole fits would take too long; None: all. `corrected`:
+    a reference says how hard the rows of each split are. `alone`: what is to be said of the best
     trial's own score.
     """
 
@@ -43,10 +46,15 @@ class Finals:
     interrupted: Callable[[], bool]
     tell: Callable[[int, int], None]
     windows: int | None = None
+    look: float | None = None
+    corrected: bool = False
     alone: str = "which flatters it"
     notes: list[str] = field(default_factory=list)
+    # By trial: the seconds of its last fit, for one worker's threads.
+    seconds: dict[int, float] = field(default_factory=dict)
     _scores: dict[int, list[float]] = field(default_factory=dict)
-    _seconds: dict[int, float] = field(default_factory=dict)
+    # By split: what the reference scores on its rows less what on all.
+    _offsets: dict[int, float] = field(default_factory=dict)
     _dropped: set[int] = field(default_factory=set)
     _left_out: set[int] = field(default_factory=set)
     _errors: list[str] = field(default_factory=list)
@@ -99,49 +107,61 @@ class Finals:
         return [trial for trial in self.trials if trial.number not in out]
 
     def _judge(self, split: int) -> bool:
-        """Run the split for every active finalist; False where the time was up before."""
-        waiting = [trial for trial in self._active() if len(self._scores[trial.number]) <= split]
+        """Run the split for every active finalist; False where the time was up before.
+
+        What the first split says of some is kept all the same: it is better than nothing.
+        """
+        tasks = [
+            self._task(trial, split)
+            for trial in self._active()
+            if len(self._scores[trial.number]) <= split
+        ]
+        ended = together(
+            self.executor, tasks, seconds=self.seconds_left, interrupted=self.interrupted
+        )
         found: dict[int, float] = {}
-        running: set[int] = set()
-        cut_off = False
-        while waiting or running:
-            if self.interrupted():
-                waiting, cut_off = [], True
-                self.executor.halt()
-            while waiting and len(running) < self.executor.capacity:
-                trial = waiting.pop(0)
-                running.add(trial.number)
-                self.executor.submit(self._task(trial, split), seconds=self.seconds_left())
-            for event in self.executor.events(timeout=TICK):
-                if isinstance(event, TrialReport):
-                    self.executor.answer(event.number, "go on")
-                    continue
-                running.discard(event.number)
-                cut_off = cut_off or event.state == "stopped"
-                self._take(event, found)
-        if cut_off:
+        for outcome in ended:
+            self._take(outcome, split, found)
+        cut_off = len(ended) < len(tasks) or any(one.state == "stopped" for one in ended)
+        if cut_off and split > 0:
             return False
         for number, value in found.items():
             self._scores[number].append(value)
         self._remember()
-        return True
+        return not cut_off
 
     def _task(self, trial: TrialRecord, split: int) -> TrialTask:
-        # Workers that have no finalist of their own lend their threads.
-        workers = max(1, self.executor.capacity // len(self._active()))
+        return self.task(trial, split, share=self.look, workers=self._lent())
+
+    def _lent(self) -> int:
+        """Workers that have no finalist of their own lend their threads."""
+        return max(1, self.executor.capacity // len(self._active()))
+
+    def task(
+        self, trial: TrialRecord, split: int, *, share: float | None, workers: int = 1
+    ) -> TrialTask:
+        """A trial's fit on a common split, with the threads of so many workers."""
         return TrialTask(
             number=trial.number,
             hyperparameters=self.hyperparameters(trial.params, workers),
             split_seed=common_split_seed(split),
             watched=False,
+            share=share,
+            coarse=self.look is not None,
+            corrected=self.corrected,
             judges=None if self.windows else self.validation_size,
             window=(split, self.windows) if self.windows else None,
         )
 
-    def _take(self, outcome: TrialOutcome, found: dict[int, float]) -> None:
+    def offset(self, splits: int) -> float:
+        """What the reference scores on the rows of the first splits less what on all; 0 without one."""
+        return float(np.mean([self._offsets.get(split, 0.0) for split in range(splits)]))
+
+    def _take(self, outcome: TrialOutcome, split: int, found: dict[int, float]) -> None:
         if outcome.value is not None:
-            found[outcome.number] = outcome.value
-            self._seconds[outcome.number] = outcome.seconds
+            found[outcome.number] = outcome.value + outcome.offset
+            self._offsets[split] = outcome.offset
+            self.seconds[outcome.number] = outcome.seconds * self._lent()
         elif outcome.state == "failed":
             # It worked on its own split and fails on another: not a configuration to choose.
             self._dropped.add(outcome.number)
@@ -176,7 +196,7 @@ class Finals:
         """
         active = self._active()
         to_go = min(FEWEST_PAIRS, self.splits) - judged
-        costs = [self._seconds[trial.number] for trial in active if trial.number in self._seconds]
+        costs = [self.seconds[trial.number] for trial in active if trial.number in self.seconds]
         if to_go <= 0 or not costs:
             return
         fits = self.seconds_left() * self.executor.capacity / max(sum(costs) / len(costs), 1e-9)
@@ -211,11 +231,25 @@ class Finals:
         )
 
     def _remember(self) -> None:
-        kept = {str(number): scores for number, scores in self._scores.items()}
-        self.study.set_user_attr(FINAL_SCORES, kept)
+        self.study.set_user_attr(
+            self._kept_as,
+            {
+                "scores": {str(number): scores for number, scores in self._scores.items()},
+                "offsets": {str(split): offset for split, offset in self._offsets.items()},
+                "seconds": {str(number): seconds for number, seconds in self.seconds.items()},
+                "share": self.look,
+            },
+        )
 
     def _recall(self) -> None:
-        """Take up what a killed process had finished, if it was about the same finalists."""
-        kept = self.study.user_attrs.get(FINAL_SCORES, {})
-        if {int(number) for number in kept} == set(self._scores):
-            self._scores = {int(number): list(scores) for number, scores in kept.items()}
+        """Take up what a killed process had finished, if it was about the same finalists and share."""
+        kept = self.study.user_attrs.get(self._kept_as, {})
+        scores = {int(number): list(found) for number, found in kept.get("scores", {}).items()}
+        if set(scores) == set(self._scores) and kept["share"] == self.look:
+            self._scores = scores
+            self._offsets = {int(split): offset for split, offset in kept["offsets"].items()}
+            self.seconds = {int(number): seconds for number, seconds in kept["seconds"].items()}
+
+    @property
+    def _kept_as(self) -> str:
+        return FINAL_SCORES if self.look is None else LOOK_SCORES

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from lodestar.core.models import Family
 from lodestar.core.models.watching import Patience, StoppedError, Watch
 from lodestar.core.results import IntArray, Predictions, Truth
 from lodestar.core.splitter import Split, Splitter
-from lodestar.core.tuning.drafts import thinned
+from lodestar.core.tuning.drafts import some_of, thinned
 from lodestar.core.tuning.reference import Reference, cross_fitted
 from lodestar.errors import LodestarError
 from lodestar.interface.execution import TrialOutcome, TrialTask
@@ -130,7 +130,7 @@ class TrialProblem:
 
     def _value(self, prepared: _Prepared, task: TrialTask, watch: Watch) -> float:
         given = task.hyperparameters
-        if task.draft is not None:
+        if task.draft is not None or task.coarse:
             given = self.learner.family.drafted(given)
         model = self.learner.single_training_iteration(prepared.train, given, watch=watch)
         if watch.patience is not None:
@@ -142,12 +142,15 @@ class TrialProblem:
         return float(self.metric.compute(truth, predictions))
 
     def _prepare(self, task: TrialTask) -> _Prepared:
-        wanted = (task.split_seed, task.draft, task.judges, task.window)
+        wanted = (task.split_seed, task.draft, task.share, task.judges, task.window)
         if self._last is not None and self._last.of == wanted:
             return self._last
         split = self._split(task)
         if task.draft is not None:
             split = thinned(split, self.strata, task.draft, seed=task.split_seed)
+        if task.share is not None:
+            chooser = np.random.default_rng(task.split_seed)
+            split = replace(split, train=some_of(split.train, self.strata, task.share, chooser))
         train = self.learner.prepare(self.inputs.take(split.train), self.truth.at(split.train))
         validation = train.preprocessor.transform(
             self.inputs.take(split.test), dtype=self.learner.family.dtype

@@ -1,7 +1,7 @@
 """A few fits at random before the search, to see whether whole trials fit into its time."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -10,7 +10,8 @@ from optuna.distributions import BaseDistribution
 from lodestar.core.tuning.budget import FINALISTS_SHARE
 from lodestar.core.tuning.drafts import FEWEST_TRIALS, whole_seconds
 from lodestar.core.tuning.result import SearchLimits
-from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialTask
+from lodestar.core.tuning.together import together
+from lodestar.interface.execution import TrialExecutor, TrialTask
 
 __all__ = ["settled_correction", "settled_draft"]
 
@@ -20,7 +21,6 @@ REHEARSAL_SHARE = 0.03
 # What pruning leaves of the cost of the trials, or so.
 PRUNED_COST = 0.5
 FEWEST_FITS = 2
-TICK = 0.25
 
 
 def settled_draft(
@@ -80,33 +80,6 @@ def _rehearsed(
     ]
     one_after_another = math.ceil(count / executor.capacity)
     allowed = REHEARSAL_SHARE * limits.seconds / one_after_another
-    ended = _run(executor, tasks, interrupted, seconds=allowed)
+    ended = together(executor, tasks, seconds=lambda: allowed, interrupted=interrupted)
     # One that was stopped, or killed because it did not see the clock, would have taken longer.
     return sum(max(one.seconds, allowed * (one.state == "stopped")) for one in ended) / count
-
-
-def _run(
-    executor: TrialExecutor,
-    tasks: Sequence[TrialTask],
-    interrupted: Callable[[], bool],
-    *,
-    seconds: float,
-) -> list[TrialOutcome]:
-    waiting, ended = list(tasks), []
-    running = 0
-    while waiting or running:
-        if interrupted():
-            waiting = []
-            executor.halt()
-            if not running:
-                break
-        while waiting and running < executor.capacity:
-            executor.submit(waiting.pop(0), seconds=seconds)
-            running += 1
-        for event in executor.events(timeout=TICK):
-            if isinstance(event, TrialOutcome):
-                ended.append(event)
-                running -= 1
-            else:
-                executor.answer(event.number, "go on")
-    return ended

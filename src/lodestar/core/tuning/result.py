@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
+__all__ = ["Expected", "Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class SearchLimits:
     its own rounds. With `patience` a trial ends after so many rounds without a better metric.
     `draft` is the share of their rows that trials are fitted on where whole ones would not fit into
     the time; None: they are whole in any case. `corrected`: a trial's values are corrected for how
-    hard its validation rows are.
+    hard its validation rows are. `gains`: what all rows bring to the score is found out.
     """
 
     n_trials: int
@@ -38,6 +38,7 @@ class SearchLimits:
     patience: int | None = None
     corrected: bool = False
     draft: float | None = None
+    gains: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,35 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What is to be expected of the model of all training rows: `value` is mean - offset + gain.
+
+    `mean` is the winner's on the common splits. `offset`: what a reference scores on the rows that
+    judged there less what on all. `gain`: what the rows bring that the winner was not fitted on, by fits
+    on a third of its rows; None where that is not known, and counts as nothing. `rows`: the share of the
+    training rows that it was fitted on.
+    """
+
+    mean: float
+    offset: float
+    gain: float | None
+    rows: float
+
+    @property
+    def value(self) -> float:
+        """The score to expect."""
+        return self.mean - self.offset + (self.gain or 0.0)
+
+
+@dataclass(frozen=True)
 class TuningResult:
     """The chosen hyperparameters, an honest score of them, and the whole history.
 
     `optimism` is the score that the naively best trial had on its own split, minus its mean on the
     common splits (sign turned so that positive means flattered). `importances`: hyperparameter → its
     share, if there were enough complete trials. `draft_share`: the share of
-    their train rows that trials were fitted on, but no finalist; None: all.
+    their train rows that trials were fitted on, `finalist_share` finalists; None: all. `best_score` is
+    what is to be expected of the model, made up as `expected` says.
     """
 
     metric: str
@@ -105,6 +128,8 @@ class TuningResult:
     notes: tuple[str, ...] = field(default=())
     importances: Mapping[str, float] = field(default_factory=dict)
     draft_share: float | None = None
+    finalist_share: float | None = None
+    expected: Expected | None = None
 
     def count(self, state: str) -> int:
         """How many trials ended so: complete, pruned, failed."""
@@ -125,6 +150,7 @@ def described(tuning: TuningResult) -> dict[str, Any]:
             "best_params": tuning.best_params,
             "best_score": tuning.best_score,
             "best_score_error": tuning.best_error,
+            "best_score_parts": None if tuning.expected is None else asdict(tuning.expected),
             "optimism": tuning.optimism,
             "asked_trials": tuning.asked,
             "total_trials": len(tuning.history),
@@ -133,6 +159,7 @@ def described(tuning: TuningResult) -> dict[str, Any]:
             "failed_trials": tuning.count("failed"),
             "optimization_time": tuning.seconds,
             "draft_share": tuning.draft_share,
+            "finalist_share": tuning.finalist_share,
             "search_space": tuning.search_space,
             "parameter_importances": tuning.importances,
             "finalists": [asdict(item) for item in tuning.finalists],

@@ -10,8 +10,8 @@ import optuna
 
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.budget import TimeBudget
-from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.importances import importances_of
+from lodestar.core.tuning.judging import Judged, Judging
 from lodestar.core.tuning.rehearsal import settled_correction, settled_draft
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
@@ -93,30 +93,31 @@ class Search:
         best = self._trials.complete()
         if not best:
             raise self._nothing_complete()
-        finals = self._finals(best)
-        finalists = finals.run()
-        naive = next((item for item in finalists if item.number == best[0].number), None)
-        return self._result(finalists, naive, (*self.notes, *finals.notes))
+        judging = self._judging([self._settled(record) for record in best])
+        judged = judging.run()
+        self.notes += judging.notes
+        return self._result(judged, best[0].number)
 
-    def _result(
-        self, finalists: tuple[Finalist, ...], naive: Finalist | None, notes: tuple[str, ...]
-    ) -> TuningResult:
-        winner = finalists[0]
+    def _result(self, judged: Judged, best_alone: int) -> TuningResult:
+        winner = judged.finalists[0]
+        naive = next((one for one in judged.finalists if one.number == best_alone), None)
         return TuningResult(
             metric=self.metric.name,
             direction=self.metric.direction,
             best_params=winner.params,
-            best_score=winner.mean,
+            best_score=judged.expected.value,
             best_error=winner.error,
             optimism=self._optimism(naive),
-            finalists=finalists,
+            finalists=judged.finalists,
             history=tuple(sorted(self._trials.history, key=lambda record: record.number)),
             search_space=self.space.described(),
             seconds=self._time.spent(),
             asked=self.limits.n_trials,
-            notes=notes,
+            notes=tuple(self.notes),
             importances=importances_of(self.study),
             draft_share=self._time.draft,
+            finalist_share=judged.share,
+            expected=judged.expected,
         )
 
     def _optimism(self, naive: Finalist | None) -> float:
@@ -141,27 +142,18 @@ class Search:
             )
         return share
 
-    def _finals(self, best: list[TrialRecord]) -> Finals:
-        """The common splits for as many of the best as there is time for."""
-        wanted = min(self.limits.candidates, len(best))
-        kept = self._time.affordable(best)
-        if len(kept) < wanted and not self.interrupted():
-            self.notes.append(
-                f"the time that was left is enough to compare {len(kept)} of {wanted} finalists"
-            )
-        return Finals(
+    def _judging(self, best: list[TrialRecord]) -> Judging:
+        return Judging(
             study=self.study,
-            trials=[self._settled(record) for record in kept],
+            best=best,
             metric=self.metric,
-            splits=self.limits.splits,
-            validation_size=self.limits.validation_size,
-            windows=self.limits.windows,
+            limits=self.limits,
             executor=self.executor,
             hyperparameters=self.hyperparameters,
-            seconds_left=self._time.left,
+            time=self._time,
             interrupted=self.interrupted,
             tell=lambda done, total: self._tell("finalists", done, total),
-            alone="which flatters it" if self._time.draft is None else "and of a draft",
+            corrected=self._corrected,
         )
 
     def _settled(self, record: TrialRecord) -> TrialRecord:

@@ -1,0 +1,137 @@
+"""The end of a search: looks at the best drafts, finalists, and what to expect of the model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import optuna
+
+from lodestar.core.metrics import Metric
+from lodestar.core.tuning.budget import TimeBudget
+from lodestar.core.tuning.finalists import Finals
+from lodestar.core.tuning.result import Expected, Finalist, SearchLimits, TrialRecord
+from lodestar.core.tuning.row_gain import GAIN_SPLITS, SMALLER, row_gain
+from lodestar.core.tuning.together import together
+from lodestar.interface.execution import TrialExecutor
+
+__all__ = ["Judged", "Judging"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The finalists, the winner first; `share` of their train rows they were fitted on, None: all."""
+
+    finalists: tuple[Finalist, ...]
+    share: float | None
+    expected: Expected
+
+
+@dataclass
+class Judging:
+    """Compares the best trials in the time that is left.
+
+    `best` are the complete trials, the best first.
+    """
+
+    study: optuna.Study
+    best: list[TrialRecord]
+    metric: Metric
+    limits: SearchLimits
+    executor: TrialExecutor
+    hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
+    time: TimeBudget
+    interrupted: Callable[[], bool]
+    tell: Callable[[int, int], None]
+    corrected: bool
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Judged:
+        """Look, compare, and say what is to be expected of the winner.
+
+        Raises:
+            DataError: every finalist fails on the first common split.
+        """
+        finals, finalists = self._compared()
+        expected = self._expected(finals, finalists[0])
+        self.notes += finals.notes
+        return Judged(finalists, finals.look, expected)
+
+    def _compared(self) -> tuple[Finals, tuple[Finalist, ...]]:
+        """Those of all rows where the time allows, else those of the looks."""
+        planned = None if self.interrupted() else self.time.looks(self.best)
+        if planned is None:
+            whole = self._finals(self.time.affordable(self.best))
+            return whole, whole.run()
+        looks = self._finals(self.best[: planned.count], look=planned.share)
+        by_number = {record.number: record for record in looks.trials}
+        ranked = [by_number[one.number] for one in looks.run() if one.scores and not one.dropped]
+        fitting = self.time.affordable_after(ranked, looks.seconds, planned.share)
+        if fitting:
+            whole = self._finals(fitting)
+            finalists = whole.run()
+            if finalists[0].scores:
+                self.notes += looks.notes
+                return whole, finalists
+        self.notes.append(
+            "no whole fit would end in the time that was left: the finalists were fitted on "
+            f"{planned.share:.0%} of their rows, and what all rows will bring is estimated"
+        )
+        looks.splits = self.limits.splits
+        looks.notes.clear()
+        return looks, looks.run()
+
+    def _finals(self, trials: list[TrialRecord], *, look: float | None = None) -> Finals:
+        wanted = min(self.limits.candidates, len(self.best))
+        if look is None and len(trials) < wanted and not self.interrupted():
+            self.notes.append(
+                f"the time that was left is enough to compare {len(trials)} of {wanted} finalists"
+            )
+        kept = self.time.gain_seconds(trials, look) if self.limits.gains else 0.0
+        return Finals(
+            study=self.study,
+            trials=trials,
+            metric=self.metric,
+            splits=self.limits.splits if look is None else 1,
+            validation_size=self.limits.validation_size,
+            windows=self.limits.windows,
+            look=look,
+            corrected=self.corrected,
+            executor=self.executor,
+            hyperparameters=self.hyperparameters,
+            seconds_left=lambda: max(self.time.left() - kept, 0.0),
+            interrupted=self.interrupted,
+            tell=self.tell,
+            alone="which flatters it" if self.time.draft is None else "and of a draft",
+        )
+
+    def _expected(self, finals: Finals, winner: Finalist) -> Expected:
+        rows = (1 - self.limits.validation_size) * (finals.look or 1.0)
+        if not winner.scores:
+            return Expected(winner.mean, 0.0, None, rows)
+        offset = finals.offset(len(winner.scores))
+        return Expected(winner.mean, offset, self._gain(finals, winner, rows), rows)
+
+    def _gain(self, finals: Finals, winner: Finalist, rows: float) -> float | None:
+        """What the rows bring that the winner was not fitted on; None where nobody knows."""
+        if not self.limits.gains or self.interrupted():
+            return None
+        record = next(one for one in finals.trials if one.number == winner.number)
+        share = SMALLER * (finals.look or 1.0)
+        splits = range(min(GAIN_SPLITS, len(winner.scores)))
+        lent = max(1, self.executor.capacity // len(splits))
+        tasks = [
+            replace(finals.task(record, split, share=share, workers=lent), number=-1 - split)
+            for split in splits
+        ]
+        ended = together(self.executor, tasks, seconds=self.time.left, interrupted=self.interrupted)
+        ahead = [
+            winner.scores[-1 - one.number] - one.value - one.offset
+            for one in ended
+            if one.value is not None
+        ]
+        if not ahead:
+            reason = next((one.error for one in ended if one.error), "the time was up")
+            self.notes.append(f"what all rows bring to the score is not known: {reason}")
+            return None
+        return row_gain(SMALLER * rows, rows, float(np.mean(ahead)))

@@ -1,0 +1,225 @@
+"""The end of a search: looks where whole fits would not end, and what the model of all rows will score."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from tests.searching import (
+    CLASSIFIER,
+    Script,
+    between,
+    metric_of,
+    problem_of,
+    searched,
+    searching,
+    whole,
+)
+
+from lodestar.core.tuning.budget import TimeBudget
+from lodestar.core.tuning.result import SearchLimits, TrialRecord, TuningResult, described
+from lodestar.core.tuning.row_gain import POWER, SMALLER, row_gain
+from lodestar.core.tuning.search import SearchProgress
+from lodestar.interface.execution import TrialTask
+
+SPACE = {"x": between(0.0, 1.0)}
+WHOLE = SearchLimits(
+    n_trials=12, seconds=1e6, candidates=4, splits=5, validation_size=0.1, gains=True
+)
+# Drafts on an eighth: a look has three eighths.
+DRAFTS = replace(WHOLE, n_trials=40, seconds=100.0, draft=0.125)
+COMMON = 1_000_000
+
+
+def by_rows(task: TrialTask) -> float:
+    """A score that nears x / 2 with the rows, as far as a power of them goes."""
+    fitted = 0.9 * (task.share or 1.0) if task.split_seed >= COMMON else task.draft or 0.75
+    return float(task.hyperparameters["x"]) / 2 - 0.1 * float(fitted**-POWER - 1)
+
+
+def played(
+    script: Script, limits: SearchLimits, study: optuna.Study | None = None
+) -> TuningResult:
+    return searching(script, SPACE, metric_of("roc_auc"), limits, study=study).run()
+
+
+def common(script: Script) -> list[TrialTask]:
+    return [task for task in script.submitted if task.split_seed >= COMMON]
+
+
+def test_the_gain_is_that_of_a_power_of_the_rows() -> None:
+    def score(share: float) -> float:
+        return 0.9 - 0.05 * float(share**-POWER)
+
+    for smaller, larger in ((0.3, 0.9), (0.1, 0.3), (0.04, 0.125)):
+        ahead = score(larger) - score(smaller)
+        assert score(larger) + row_gain(smaller, larger, ahead) == pytest.approx(score(1.0))
+    assert row_gain(0.3, 1.0, 0.2) == pytest.approx(0)
+
+
+def test_what_is_reported_is_what_the_model_of_all_rows_will_score() -> None:
+    script = Script(by_rows)
+    result = played(script, WHOLE)
+    winner = result.finalists[0]
+    assert winner.mean == pytest.approx(by_rows(common(script)[0]), abs=0.5)
+    assert result.expected is not None
+    assert result.expected.mean == winner.mean
+    assert result.expected.rows == 0.9
+    # The script is the power law: so the score of all rows is hit.
+    assert result.best_score == pytest.approx(result.best_params["x"] / 2)
+    smaller = [task for task in common(script) if task.share is not None]
+    assert {task.share for task in smaller} == {SMALLER}
+    assert [task.split_seed - COMMON for task in smaller] == [0, 1, 2]
+    assert {task.hyperparameters["x"] for task in smaller} == {result.best_params["x"]}
+    assert not any(task.coarse for task in smaller)
+    parts = described(result)["best_score_parts"]
+    assert parts["mean"] - parts["offset"] + parts["gain"] == pytest.approx(result.best_score)
+
+
+def test_without_gains_it_is_the_mean_on_the_common_splits() -> None:
+    script = Script(by_rows)
+    result = played(script, replace(WHOLE, gains=False))
+    assert result.best_score == result.finalists[0].mean
+    assert {task.share for task in common(script)} == {None}
+
+
+def test_a_smaller_fit_that_fails_costs_the_gain_and_nothing_else() -> None:
+    script = Script(lambda task: "too few rows" if task.share else by_rows(task))
+    result = played(script, WHOLE)
+    assert result.best_score == result.finalists[0].mean
+    assert result.expected is not None
+    assert result.expected.gain is None
+    assert any(note.endswith("is not known: too few rows") for note in result.notes)
+
+
+def test_interrupted_nothing_more_is_fitted() -> None:
+    script, stop = Script(by_rows), []
+
+    def listen(progress: SearchProgress) -> None:
+        if progress.stage == "finalists" and progress.done == 2:
+            stop.append(True)
+
+    search = searching(
+        script,
+        SPACE,
+        metric_of("roc_auc"),
+        WHOLE,
+        interrupted=lambda: bool(stop),
+        listener=listen,
+    )
+    result = search.run()
+    assert result.best_score == result.finalists[0].mean
+    assert not [task for task in common(script) if task.share]
+
+
+def test_where_no_whole_fit_ends_the_best_drafts_are_looked_at_on_more_rows() -> None:
+    script = Script(by_rows, seconds=12.0)  # a whole fit takes some 80
+    result = played(script, DRAFTS)
+    looked = [task for task in common(script) if task.number >= 0]
+    assert {task.share for task in looked} == {0.25}
+    assert all(task.coarse for task in looked)
+    assert result.draft_share == 0.125
+    assert result.finalist_share == described(result)["finalist_share"] == 0.25
+    assert result.expected is not None
+    assert result.expected.rows == pytest.approx(0.9 * 0.25)
+    assert result.best_score == pytest.approx(result.best_params["x"] / 2)
+    assert any("what all rows will bring is estimated" in note for note in result.notes)
+
+
+def test_where_a_whole_fit_ends_it_is_one_of_those_that_looked_best() -> None:
+    def turned(task: TrialTask) -> float:
+        """Drafts rank the other way round than looks do."""
+        return by_rows(task) if task.split_seed >= COMMON else -by_rows(task)
+
+    script = Script(turned, seconds=4.0)
+    result = played(script, DRAFTS)
+    assert result.finalist_share is None
+    whole = [task for task in common(script) if task.share is None]
+    looked = [task for task in common(script) if task.coarse and task.number >= 0]
+    assert 0 < len({task.number for task in whole}) <= len({task.number for task in looked})
+    best = max(task.hyperparameters["x"] for task in looked)
+    assert whole[0].hyperparameters["x"] == best
+
+
+def test_killed_between_looks_and_whole_fits_a_search_looks_no_more() -> None:
+    study = optuna.create_study(direction="maximize")
+    first = Script(by_rows, seconds=12.0)
+    before = played(first, DRAFTS, study)
+    again = Script(by_rows, seconds=12.0)
+    after = played(again, DRAFTS, study)
+    assert not [task for task in common(again) if task.number >= 0]
+    assert after.best_params == before.best_params
+    assert after.best_score == before.best_score
+
+
+def budget_of(seconds: float, taken: float, *, capacity: int = 2) -> TimeBudget:
+    limits = replace(DRAFTS, seconds=seconds, candidates=8, finalist_rows=1.2)
+    return TimeBudget(limits, Script(by_rows, capacity=capacity), draft=0.125)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share"), [(300.0, 0.375), (60.0, 0.375), (45.0, 0.25), (28.0, 0.125), (15.0, None)]
+)
+def test_looks_have_as_many_rows_as_there_is_time_for(seconds: float, share: float | None) -> None:
+    best = [TrialRecord(number, "complete", 0.5, {}, (), 4.5) for number in range(9)]
+    budget = budget_of(seconds, 4.5)
+    looks = budget.looks(best)
+    assert (looks.share if looks else None) == share
+    if looks:
+        assert looks.count % 2 == 0
+        assert looks.seconds <= 0.34 * seconds
+    began = time.monotonic()
+    budget.reserve(best)
+    kept = seconds - (budget.until - began)
+    assert kept == pytest.approx(looks.seconds if looks else 0.0, abs=0.1) or seconds > 60
+
+
+def test_only_drafts_are_looked_at() -> None:
+    best = [TrialRecord(0, "complete", 0.5, {}, (), 1.0)]
+    budget = budget_of(1_000.0, 1.0)
+    budget.draft = None
+    assert budget.looks(best) is None
+    budget.draft = 0.25  # three times of it are nearly all
+    assert budget.looks(best) is None
+    assert budget_of(1_000.0, 1.0).looks([]) is None
+
+
+def test_what_was_looked_at_says_whether_a_whole_fit_would_end() -> None:
+    best = [TrialRecord(number, "complete", 0.5, {}, (), 1.0) for number in range(4)]
+    budget = budget_of(100.0, 1.0)
+    # At three eighths of the rows 10 s: some 31 s for all of them, 15 with the threads of both.
+    assert budget.affordable_after(best, dict.fromkeys(range(4), 10.0), 0.375) == best[:3]
+    assert budget.affordable_after(best, dict.fromkeys(range(4), 50.0), 0.375) == []
+    assert budget.affordable_after([], {}, 0.375) == []
+
+
+def test_a_share_is_taken_of_the_train_rows_and_all_others_judge() -> None:
+    problem = problem_of(CLASSIFIER, rows=2_000)
+    task = TrialTask(0, {"n_estimators": 5}, 3, watched=False, judges=0.1)
+    all_rows = problem.run(task, lambda step, value: None, lambda: False)
+    assert problem._last is not None
+    judges, rows = problem._last.judges, len(problem._last.train.truth)
+    some = problem.run(replace(task, share=0.25), lambda step, value: None, lambda: False)
+    assert len(problem._last.train.truth) == pytest.approx(rows / 4, abs=2)
+    assert np.array_equal(problem._last.judges, judges)
+    coarse = problem.run(
+        replace(task, share=0.25, coarse=True), lambda step, value: None, lambda: False
+    )
+    assert len({all_rows.value, some.value, coarse.value}) == 3
+
+
+def test_a_splits_rows_are_taken_for_no_harder_than_all() -> None:
+    """The reference says so of each common split, and what is reported is what it says of all rows."""
+    problem = problem_of(CLASSIFIER, rows=1_200)
+    problem.reference = {"n_estimators": 20}
+    limits = SearchLimits(
+        n_trials=4, seconds=1e6, candidates=2, splits=2, validation_size=0.1, corrected=True
+    )
+    result = searched(problem, {"n_estimators": whole(10, 40)}, limits)
+    assert result.expected is not None
+    assert problem._measured is not None
+    assert result.expected.offset != 0
+    assert result.best_score == pytest.approx(
+        result.finalists[0].mean - result.expected.offset, abs=1e-12
+    )
