@@ -81,7 +81,9 @@ def test_the_artifact_keeps_all_that_the_blueprint_lists(tuned: Trained) -> None
         assert 2 <= trial["params"]["max_depth"] <= 6
         assert trial["seconds"] > 0
     assert [len(item["scores"]) for item in kept["finalists"]] == [2, 2]
-    assert kept["best_score"] == kept["finalists"][0]["mean"]
+    parts = kept["best_score_parts"]
+    assert parts["mean"] == kept["finalists"][0]["mean"]
+    assert parts["mean"] - parts["offset"] + parts["gain"] == pytest.approx(kept["best_score"])
     assert json.loads(json.dumps(kept, allow_nan=False)) == kept
 
 

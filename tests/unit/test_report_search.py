@@ -16,7 +16,7 @@ from lodestar.core.results import (
     MetricEstimate,
     RegressionCurves,
 )
-from lodestar.core.tuning.result import Finalist, TrialRecord, TuningResult
+from lodestar.core.tuning.result import Expected, Finalist, TrialRecord, TuningResult
 from lodestar.report import RunReport, SplitSummary, render
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
@@ -256,6 +256,20 @@ def test_the_finalists_table_ranks_them_with_error_own_score_and_hyperparameters
     assert told[3][:7] == ["3", "1", "0.9000", "\N{EN DASH}", "0.9100", "1", "dropped"]
     assert "rate 0.003" in told[1][7]
     assert "kind a" in told[1][7]
+
+
+def test_what_the_model_of_all_rows_will_score_is_told_with_its_parts() -> None:
+    tuning = search()
+    expected = Expected(mean=0.93, offset=0.002, gain=0.005, rows=0.9)
+    told = words(section(render(report(replace(tuning, best_score=0.933, expected=expected)))))
+    assert f"score ROC AUC 0.9300 {PLUS_MINUS} 0.0061" in told
+    assert (
+        "The model of all rows is expected to score 0.9330: +0.0050 for the 10% of the training rows "
+        "that it was not fitted on there, \N{MINUS SIGN}0.0020 for how hard the rows that judged are."
+    ) in told
+    unknown = replace(expected, offset=0.0, gain=None)
+    told = words(section(render(report(replace(tuning, expected=unknown)))))
+    assert "is expected to score" not in told
 
 
 def test_a_search_of_one_trial_and_one_split_is_told_without_a_standard_error() -> None:

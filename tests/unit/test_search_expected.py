@@ -1,11 +1,13 @@
-"""The end of a search: looks where whole fits would not end, and what the model of all rows will score."""
+"""The end of a search: looks where no whole fit would end, and the score to expect of the model."""
 
+import io
 import time
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
+from rich.console import Console
 from tests.searching import (
     CLASSIFIER,
     Script,
@@ -17,6 +19,7 @@ from tests.searching import (
     whole,
 )
 
+from lodestar.cli.drawing import print_tuning, tuning_json
 from lodestar.core.tuning.budget import TimeBudget
 from lodestar.core.tuning.result import SearchLimits, TrialRecord, TuningResult, described
 from lodestar.core.tuning.row_gain import POWER, SMALLER, row_gain
@@ -38,9 +41,7 @@ def by_rows(task: TrialTask) -> float:
     return float(task.hyperparameters["x"]) / 2 - 0.1 * float(fitted**-POWER - 1)
 
 
-def played(
-    script: Script, limits: SearchLimits, study: optuna.Study | None = None
-) -> TuningResult:
+def played(script: Script, limits: SearchLimits, study: optuna.Study | None = None) -> TuningResult:
     return searching(script, SPACE, metric_of("roc_auc"), limits, study=study).run()
 
 
@@ -151,6 +152,24 @@ def test_killed_between_looks_and_whole_fits_a_search_looks_no_more() -> None:
     assert not [task for task in common(again) if task.number >= 0]
     assert after.best_params == before.best_params
     assert after.best_score == before.best_score
+
+
+def told(result: TuningResult) -> str:
+    file = io.StringIO()
+    print_tuning(Console(file=file, width=300, highlight=False), result)
+    return file.getvalue()
+
+
+def test_the_terminal_says_what_the_score_comes_from() -> None:
+    whole_fits = played(Script(by_rows), WHOLE)
+    assert f"{whole_fits.best_score:.4f} ± " in told(whole_fits)
+    assert " expected, from 5 common splits; the best single trial" in told(whole_fits)
+    looks = played(Script(by_rows, seconds=12.0), replace(DRAFTS, splits=1))
+    assert (
+        f"{looks.best_score:.4f} expected, from 1 common split and 25% of the rows; trials were "
+        "drafts, on 12% of their rows"
+    ) in told(looks)
+    assert tuning_json(looks)["finalist_share"] == 0.25
 
 
 def budget_of(seconds: float, taken: float, *, capacity: int = 2) -> TimeBudget:

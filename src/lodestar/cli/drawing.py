@@ -55,6 +55,7 @@ def tuning_json(tuning: TuningResult | None) -> dict[str, Any]:
         "best_score_error": None if math.isnan(tuning.best_error) else tuning.best_error,
         "optimism": None if math.isnan(tuning.optimism) else tuning.optimism,
         "draft_share": tuning.draft_share,
+        "finalist_share": tuning.finalist_share,
         "seconds": tuning.seconds,
     }
 
@@ -65,7 +66,10 @@ def print_tuning(console: Console, tuning: TuningResult) -> None:
     splits = len(tuning.finalists[0].scores)
     counted = [f"{tuning.count(state)} {state}" for state in ("complete", "pruned", "failed")]
     chosen = [f"{name} {_short(value)}" for name, value in tuning.best_params.items()]
-    honest = f"{tuning.best_score:.4f}{error} on {splits} common splits"
+    judged = f"{splits} common split{'' if splits == 1 else 's'}"
+    if tuning.finalist_share is not None:
+        judged += f" and {tuning.finalist_share:.0%} of the rows"
+    honest = f"{tuning.best_score:.4f}{error} expected, from {judged}"
     flattered = f"the best single trial flattered itself by {tuning.optimism:.4f}"
     if tuning.draft_share is not None:
         flattered = f"trials were drafts, on {tuning.draft_share:.0%} of their rows"

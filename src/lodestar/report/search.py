@@ -46,7 +46,7 @@ def search(tuning: TuningResult) -> Html:
 
 
 def _lead(story: Story) -> Node:
-    return [_trials(story.tuning), " ", _score(story), " ", _flattery(story)]
+    return [_trials(story.tuning), " ", _score(story), " ", _expected(story), " ", _flattery(story)]
 
 
 def _trials(tuning: TuningResult) -> Node:
@@ -70,12 +70,33 @@ def _score(story: Story) -> Node:
         ]
     better = f"{'higher' if story.maximize else 'lower'} is better"
     splits = wording.count(len(winner.scores), "common split")
+    value = tag("b", wording.number(winner.mean))
     told = f" on {splits}, too few for a standard error ({better})."
     if math.isfinite(tuning.best_error):
         spread = f" \N{PLUS-MINUS SIGN} {wording.short(tuning.best_error)}"
-        value = tag("b", f"{wording.number(tuning.best_score)}{spread}")
+        value = tag("b", f"{wording.number(winner.mean)}{spread}")
         told = f" (mean and standard error over {splits}; {better})."
     return [f"The chosen hyperparameters score {metric} ", value, told]
+
+
+def _expected(story: Story) -> Node:
+    """What the model of all rows is to score, and what that is made up of."""
+    expected = story.tuning.expected
+    if expected is None or not (expected.gain or expected.offset):
+        return None
+    parts = []
+    if expected.gain:
+        rest = f"{1 - expected.rows:.0%} of the training rows that it was not fitted on there"
+        parts.append(f"{_signed(expected.gain)} for the {rest}")
+    if expected.offset:
+        parts.append(f"{_signed(-expected.offset)} for how hard the rows that judged are")
+    value = tag("b", wording.number(expected.value))
+    return ["The model of all rows is expected to score ", value, f": {', '.join(parts)}."]
+
+
+def _signed(value: float) -> str:
+    sign = "+" if value > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{wording.short(abs(value))}"
 
 
 def _flattery(story: Story) -> Node:
