@@ -25,6 +25,8 @@ LOOKS_SHARE, FEWEST_LOOKS_SHARE = 0.25, 0.33
 # The share of that time which a fit with all threads may be expected to take, to be worth a try: two
 # threads are not twice as fast as one, and a fit that is cut off has told nothing.
 SURE_SHARE = 0.6
+# A look without the smaller fit is worth little, so that one has some time more than it should need.
+GAIN_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TimeBudget:
             times = share / (self.draft or 1.0) * self.limits.finalist_rows
             first = max(one.seconds for one in best[:workers])
             each = look_seconds(first, times)
-            gain = look_seconds(first, times * SMALLER)
+            gain = GAIN_MARGIN * look_seconds(first, times * SMALLER)
             if each + gain <= FEWEST_LOOKS_SHARE * self._all:
                 rounds = max(int(LOOKS_SHARE * self._all / each), 1)
                 count = min(rounds * workers, self.limits.candidates, len(best))
@@ -107,12 +109,11 @@ class TimeBudget:
         return list(looked[: max(1, int(left / max(each, 1e-9) * FIRST_SPLIT_SHARE))])
 
     def gain_seconds(self, trials: Sequence[TrialRecord], look: float | None) -> float:
-        """What the fits take that say what all rows bring, with all workers."""
-        seconds = _mean_seconds(trials)
+        """What the fits take that say what all rows bring: after looks at most, else about."""
         if look is not None:
             times = look / (self.draft or 1.0) * self.limits.finalist_rows * SMALLER
-            return look_seconds(seconds, times)
-        each = whole_seconds(seconds, self.draft) * self.limits.finalist_rows
+            return GAIN_MARGIN * look_seconds(max(one.seconds for one in trials), times)
+        each = whole_seconds(_mean_seconds(trials), self.draft) * self.limits.finalist_rows
         each /= self.executor.capacity
         splits = min(max(int(self.left() / max(each, 1e-9)), 1), GAIN_SPLITS)
         return each * splits * SMALLER
@@ -133,6 +134,7 @@ class TimeBudget:
         sure = min(splits, FEWEST_PAIRS)
         # By then the test has dropped half of them, or so.
         wanted = count * each * (sure + (splits - sure) / 2)
+        wanted += GAIN_SPLITS * SMALLER * each if self.limits.gains else 0.0
         first = min(count * each, most)
         return min(wanted, max(min(FINALISTS_SHARE * self._all, most), first))
 

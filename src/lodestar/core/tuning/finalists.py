@@ -90,7 +90,8 @@ class Finals:
     def _note_end(self, done: int) -> None:
         reason = "interrupted" if self.interrupted() else "the time was up"
         if done:
-            self.notes.append(f"{reason}: the finalists were compared on {done} common splits")
+            splits = f"{done} common split{'' if done == 1 else 's'}"
+            self.notes.append(f"{reason}: the finalists were compared on {splits}")
         else:
             self.notes.append(
                 f"{reason} before the best trials were compared on a common split: the score is "

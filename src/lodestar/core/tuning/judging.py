@@ -119,7 +119,8 @@ class Judging:
         record = next(one for one in finals.trials if one.number == winner.number)
         share = SMALLER * (finals.look or 1.0)
         splits = range(min(GAIN_SPLITS, len(winner.scores)))
-        lent = max(1, self.executor.capacity // len(splits))
+        # Two threads are no faster at a draft's size than one.
+        lent = 1 if finals.look else max(1, self.executor.capacity // len(splits))
         tasks = [
             replace(finals.task(record, split, share=share, workers=lent), number=-1 - split)
             for split in splits

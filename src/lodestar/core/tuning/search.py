@@ -138,7 +138,7 @@ class Search:
         if share is not None:
             self.notes.append(
                 f"{self.limits.n_trials} trials would not fit into {self.limits.seconds:g} s: they "
-                f"are drafts, fitted on {share:.0%} of their rows; finalists are fitted on all"
+                f"are drafts, fitted on {share:.0%} of their rows"
             )
         return share
 
