@@ -2,7 +2,7 @@
 # need, then all of them. Both need only Python 3.11 or 3.12, make and the package registry.
 .POSIX:
 .SUFFIXES:
-.PHONY: demo dev test coverage lint format faults bench-quick lock system-packages clean-root-packages clean
+.PHONY: demo dev test test-needs coverage lint format faults bench-quick lock system-packages clean-root-packages clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -24,26 +24,28 @@ demo: $(VENV)/.installed-run
 # Every extra, for DEV: then `lodestar infra up`.
 dev: $(VENV)/.installed-dev
 
-test: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages
-	$(ONE_THREAD) $(BIN)/pytest -n 3 --dist loadfile -m "not faults" \
-		--cov --cov-report=term --durations=15 $(PYTEST)
+test: test-needs
+	$(ONE_THREAD) $(BIN)/pytest -n 3 --dist loadfile -m "not faults" --durations=15 $(PYTEST)
+
+test-needs: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As `make test`, with the coverage of the commands that the tests start.
+# As `make test`, with its coverage and that of the commands that the tests start. To trace each line
+# takes longer, and proves nothing.
 coverage:
-	COVERAGE_PATCH=subprocess $(MAKE) test
+	COVERAGE_PATCH=subprocess $(MAKE) test PYTEST="--cov --cov-report=term $(PYTEST)"
 
 # The long runs: kills, full disks, tampering with every file, three times the examples.
-faults: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages clean-root-packages
+faults: test-needs clean-root-packages
 	THOROUGH=1 $(ONE_THREAD) $(BIN)/pytest -m faults $(PYTEST)
 	THOROUGH=1 $(ONE_THREAD) $(BIN)/pytest tests/property $(PYTEST)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from tests.warm import WarmCommands, warm_commands
 from lodestar.adapters.feast.project import METRICS_FOLDERS
 from lodestar.samples.project import create_project
 
-pytest_plugins = ("tests.servers", "tests.object_stores", "tests.warehouse_servers")
+pytest_plugins = (
+    *("tests.servers", "tests.object_stores", "tests.warehouse_servers"),
+    "tests.sharing",
+)
 
 without_chance()
 # Before any library loads OpenMP, whose threads else spin on cores that the suite's others use.
@@ -29,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-c", "from lodestar.cli.app import main; main()")
 DEADLINE = 240
 READ_BY_IMPORTS = ("PYTHON", "MLFLOW", "OMP", "PATH", "HOME")
+READ_LATER = ("MLFLOW_HTTP_REQUEST_", "MLFLOW_S3_ENDPOINT_URL")
 SMALL = ("--set", "model.hyperparameters.n_estimators=5")
 
 
@@ -80,7 +84,7 @@ class Lodestar:
         under: Sequence[str] = (),
     ) -> Finished:
         """Run to the end. `under` is a command that starts it, such as prlimit."""
-        if not under and not any(name.startswith(READ_BY_IMPORTS) for name in env or ()):
+        if not under and not any(map(_read_by_imports, env or ())):
             words, variables = list(map(str, args)), _environment(env)
             return Finished(*self._warm.run(words, cwd, variables, timeout=DEADLINE))
         done = subprocess.run(
@@ -95,6 +99,12 @@ class Lodestar:
             stdin=subprocess.DEVNULL,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def stocked(self, project: Path) -> Path:
+        """Give a new project the empty tracking store that its first command would make."""
+        (project / "mlruns").mkdir()
+        shutil.copyfile(self._warm.store, project / "mlruns/mlflow.db")
+        return project
 
     def start(
         self, *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None
@@ -157,6 +167,10 @@ def edited(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def _read_by_imports(variable: str) -> bool:
+    return variable.startswith(READ_BY_IMPORTS) and not variable.startswith(READ_LATER)
+
+
 def _environment(extra: Mapping[str, str] | None, *, measured: bool = True) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
     if not measured:
@@ -179,9 +193,11 @@ def _as_without_feast() -> None:
 
 
 @pytest.fixture(scope="session")
-def lodestar() -> Iterator[Lodestar]:
-    with warm_commands() as warm:
-        yield Lodestar(warm)
+def lodestar(tmp_path_factory: pytest.TempPathFactory) -> Lodestar:
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one process that is warm does for all workers
+        return Lodestar(warm_commands(folder.parent, os.getppid()))
+    return Lodestar(warm_commands(folder, os.getpid()))
 
 
 @pytest.fixture(scope="session")
@@ -208,8 +224,17 @@ def trained(lodestar: Lodestar, sample_project: Path) -> Callable[..., Trained]:
 
 
 @pytest.fixture
-def project(sample_project: Path, tmp_path: Path) -> Path:
-    """A fresh copy of the sample project without runs, to change at will."""
+def project(request: pytest.FixtureRequest, new_project: Path) -> Path:
+    """A fresh copy of the sample project without runs, to change at will; its store is made already."""
+    if "lodestar" in request.fixturenames:
+        lodestar: Lodestar = request.getfixturevalue("lodestar")
+        return lodestar.stocked(new_project)
+    return new_project
+
+
+@pytest.fixture
+def new_project(sample_project: Path, tmp_path: Path) -> Path:
+    """A fresh copy of the sample project in which no command has run."""
     return copy_of(sample_project, tmp_path / "project")
 
 

@@ -22,7 +22,9 @@ __all__ = [
     "catalog_of",
     "changed",
     "connection_to",
+    "feast_key",
     "feast_redis",
+    "feast_value",
     "stores_of",
 ]
 
@@ -50,6 +52,21 @@ def catalog_of(*views: FeatureView) -> FeatureCatalog:
 
 def changed(view: FeatureView, **values: Any) -> FeatureView:  # noqa: ANN401 -- parts of a declaration
     return FeatureView.model_validate({**view.model_dump(exclude_none=True), **values})
+
+
+# Importing Feast takes five seconds, which only whoever runs these tests is to spend.
+def feast_value(**given: Any) -> Any:  # noqa: ANN401 -- a message that protobuf makes
+    """Feast's own message of a value."""
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    return Value(**given)
+
+
+def feast_key(**given: Any) -> Any:  # noqa: ANN401 -- as above
+    """Feast's own message of an entity's key."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+
+    return EntityKey(**given)
 
 
 @contextmanager

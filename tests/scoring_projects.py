@@ -91,7 +91,7 @@ class Scoring:
 
 def scoring_project(lodestar: Lodestar, sample: Path, target: Path) -> Scoring:
     """Train in a copy of the sample project, and multiply the rows there."""
-    project = copy_of(sample, target)
+    project = lodestar.stocked(copy_of(sample, target))
     wine = (project / "recipes/wine.yaml").read_text(encoding="utf-8")
     (project / "recipes/filled.yaml").write_text(wine + FILLED, encoding="utf-8")
     (project / "features/chemistry.yaml").write_text(CHEMISTRY, encoding="utf-8")

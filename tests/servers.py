@@ -71,7 +71,7 @@ def mlflow_server(enterable_folder: Path) -> Iterator[MlflowServer]:
     server = MlflowServer(home, free_port(), database=database)
     server.start()
     yield server
-    server.stop()
+    server.stop(within=0.1)  # in peace it would wait for connections that clients keep
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ class Place:
     @classmethod
     def make(cls, lodestar: Lodestar, sample: Path, target: Path) -> "Place":
         """Copy the sample and let it serve; nothing is trained yet."""
-        project = copy_of(sample, target)
+        project = lodestar.stocked(copy_of(sample, target))
         keys = {"key": _sha256(KEY), "admin": _sha256(ADMIN_KEY)}
         for name, numbers in ENVIRONMENTS.items():
             (project / "config" / f"{name}.yaml").write_text(CONFIG.format(**keys, **numbers))
@@ -168,8 +168,8 @@ class Server:
 
     def admin(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 -- httpx's
         """Ask as an administrator."""
-        with httpx.Client(base_url=self.process.address, timeout=PATIENCE) as client:
-            return client.request(method, path, headers=ADMIN, **options)
+        with self.process.client(headers=ADMIN) as client:
+            return client.request(method, path, timeout=PATIENCE, **options)
 
     def swap(self, reference: str) -> httpx.Response:
         """Bring in another champion."""
@@ -199,7 +199,7 @@ class Asking:
     """Clients that ask one row after the other, until the block ends."""
 
     def __init__(self, server: Server, *, clients: int = 3, pause: float = 0.01) -> None:
-        self._address = server.process.address
+        self._process = server.process
         self._bodies = [json.dumps(body) for body in server.place.bodies]
         self._pause = pause
         self._ended = threading.Event()
@@ -226,7 +226,7 @@ class Asking:
 
     def _ask_on(self, at: int) -> None:
         headers = {**ASK, "content-type": "application/json"}
-        with httpx.Client(base_url=self._address, headers=headers, timeout=DEADLINE) as client:
+        with self._process.client(headers=headers) as client:
             while not self._ended.wait(self._pause):
                 at = (at + 1) % len(self._bodies)
                 asked = time.monotonic()

@@ -3,16 +3,19 @@
 Imports are most of what a short command costs, and the suite runs hundreds of them. A forked command
 has its own directory, environment and streams, as a started one has. What an import itself reads,
 kills, limits or replaces is tested with commands that are really started: see `Lodestar`.
+
+MLflow's tables are most of what the first command of a project costs: they are made once, to be copied.
 """
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import random
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,8 +23,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,34 +39,43 @@ LIBRARIES = (
     "xgboost",
     "causalml.inference.meta",
 )
-CALLER_GONE_WITHIN = 10.0
+CALLER_GONE_WITHIN = 1.0
+SOCKET, STORE = "socket", "mlflow.db"
 
 
-@contextmanager
-def warm_commands() -> "Iterator[WarmCommands]":
-    """Start the process that has imported everything; it lives as long as the block."""
-    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
-        address = str(Path(folder) / "socket")
-        with subprocess.Popen(
-            [sys.executable, "-c", f"from tests.warm import serve; serve({address!r})"],
-            cwd=Path(__file__).resolve().parents[1],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        ) as process:
-            assert process.stdout is not None
-            try:
-                said = process.stdout.readline()
-                assert said == b"ready\n", said
-                yield WarmCommands(address)
-            finally:
-                process.terminate()
+def warm_commands(folder: Path, caller: int) -> "WarmCommands":
+    """The process that has imported everything; whoever asks first in this folder starts it for all.
+
+    It lives as long as the process `caller`.
+    """
+    with (folder / "warm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        note = folder / "warm.address"
+        if not note.exists():
+            # The address of a socket has room for a hundred characters.
+            place = Path(tempfile.mkdtemp(prefix="warm-"))
+            program = f"from tests.warm import serve; serve({str(place)!r}, {caller})"
+            subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=Path(__file__).resolve().parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+            note.write_text(str(place), encoding="utf-8")
+        place = Path(note.read_text(encoding="utf-8"))
+    return WarmCommands(str(place / SOCKET), place / STORE)
 
 
 @dataclass(frozen=True)
 class WarmCommands:
-    """Asks that process, by the address of its socket, to be a command."""
+    """Asks that process, by the address of its socket, to be a command.
+
+    `store` is a tracking store as MLflow makes it, with no run.
+    """
 
     address: str
+    store: Path
 
     def run(
         self, args: Sequence[str], cwd: Path, env: Mapping[str, str], *, timeout: float
@@ -94,30 +105,41 @@ class WarmCommands:
         return code, texts[0], texts[1]
 
 
-def serve(address: str) -> None:
-    """Import, then fork off every command that is asked for, until SIGTERM or the caller's end."""
-    caller = os.getppid()
+def serve(folder: str, caller: int) -> None:
+    """Import, go to the background, and fork off every command asked for until the caller has ended."""
+    place = Path(folder)
     _import_everything()
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _make_store(place / STORE)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(str(place / SOCKET))
         listener.listen()
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        os.dup2(1, 2)  # nobody reads it; whoever started us is not to wait for it
         listener.settimeout(CALLER_GONE_WITHIN)
-        os.write(1, b"ready\n")
-        while os.getppid() == caller:
+        while _lives(caller):
             try:
                 line, _ = listener.accept()
             except TimeoutError:
                 continue
             # Whoever waits for the command is a process of its own, so that many run at a time.
             if os.fork() == 0:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 listener.close()
                 _attend(line)
             line.close()
             _bury()
+    shutil.rmtree(place)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _import_everything() -> None:
@@ -130,6 +152,18 @@ def _import_everything() -> None:
         for module in pkgutil.walk_packages(lodestar.__path__, "lodestar."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+
+
+def _make_store(path: Path) -> None:
+    """By a child, so that no command has its connections."""
+    maker = os.fork()
+    if maker == 0:
+        from mlflow.tracking import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
+        os._exit(0)
+    _, status = os.waitpid(maker, 0)
+    assert status == 0, "MLflow has made no tables"
 
 
 def _bury() -> None:

@@ -1,10 +1,11 @@
-"""DEV for the whole suite: a project on real PostgreSQL and Redis, and one run trained there."""
+"""DEV for the whole suite: a project on real PostgreSQL and Redis, one run trained there; a browser."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from tests.browsers import Chromium, found_chromium
 from tests.conftest import Lodestar, edited
 
 from lodestar.infra.loading import ShopSize, load_tables
@@ -51,3 +52,9 @@ def dev_run(lodestar: Lodestar, dev_project: Path) -> str:
         "train", "-r", RECIPE, *PARAMS, *SMALL, "--json", cwd=dev_project, env={"APP_ENV": "dev"}
     ).succeeded()
     return str(trained.json["run_id"])
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Chromium:
+    """A browser with a new profile."""
+    return found_chromium(tmp_path / "profile")

@@ -35,7 +35,9 @@ def studio(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """A project with one trained run, and its rows as they were and as they may become."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("alerts") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("alerts") / "project")
+    )
     (project / "config/watched.yaml").write_text(CONFIG)
     env = watched(f"http://127.0.0.1:{nobody_there()}/T0KEN-CANARY")
     done = lodestar("train", "-r", "breast_cancer", *SMALL, "--json", cwd=project, env=env)

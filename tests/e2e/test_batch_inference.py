@@ -19,7 +19,9 @@ def studio(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """A project of this file's own, with one trained run; tests may add configs and outputs to it."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("studio") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("studio") / "project")
+    )
     (project / "config/frames.yaml").write_text(
         "output: {root: frames, save: [predictions, augmented, preprocessed]}\n", encoding="utf-8"
     )

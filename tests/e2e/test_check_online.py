@@ -17,16 +17,16 @@ from lodestar.samples.stacks import STACKS
 
 
 def test_the_pieces_of_a_machine_without_servers_are_fine(
-    lodestar: Lodestar, project: Path
+    lodestar: Lodestar, new_project: Path
 ) -> None:
-    before = digests(project)
-    done = lodestar("check", "--online", "-r", "wine", "--json", cwd=project).succeeded()
+    before = digests(new_project)
+    done = lodestar("check", "--online", "-r", "wine", "--json", cwd=new_project).succeeded()
     assert done.json["environment"] == "local"
     states = {piece["name"]: piece["state"] for piece in done.json["pieces"]}
     assert set(states.values()) == {"fine", "not in this config"}
     assert states["recipe wine"] == states["tracking store"] == states["artifacts"] == "fine"
     assert states["online store"] == "not in this config"
-    left = {name: digest for name, digest in digests(project).items() if "mlruns" not in name}
+    left = {name: digest for name, digest in digests(new_project).items() if "mlruns" not in name}
     assert left == before
 
 

@@ -48,7 +48,9 @@ def studio(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """A project with one trained run, and its rows as they were and as they may become."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("drifting") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("drifting") / "project")
+    )
     done = lodestar("train", "-r", "breast_cancer", *SMALL, "--json", cwd=project)
     table = pq.read_table(project / "data/breast_cancer.parquet")
     pq.write_table(moved(table, "mean_radius", 3.0), project / "data/moved.parquet")

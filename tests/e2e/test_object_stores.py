@@ -48,7 +48,7 @@ def far(
 ) -> Far:
     box = S3Box(s3_endpoint)
     box.make()
-    project = copy_of(sample_project, tmp_path_factory.mktemp("far") / "project")
+    project = lodestar.stocked(copy_of(sample_project, tmp_path_factory.mktemp("far") / "project"))
     rows = project / "data" / "breast_cancer.parquet"
     box.put("rows/breast_cancer.parquet", rows.read_bytes())
     rows.unlink()

@@ -205,6 +205,46 @@ def test_the_version_is_that_of_the_package(lodestar: Lodestar, tmp_path: Path) 
     assert done.stdout == f"lodestar {version('lodestar-ml')}\n"
 
 
+def test_without_a_recipe_the_error_says_which_there_are_and_what_to_type(
+    lodestar: Lodestar, project: Path
+) -> None:
+    for command in ("train", "snapshot"):
+        lodestar(command, cwd=project).refused(2, "no recipe is named", "breast_cancer", "wine")
+    others = [path for path in (project / "recipes").glob("*.yaml") if path.stem != "wine"]
+    for path in others:
+        path.unlink()
+    lodestar("train", cwd=project).refused(2, "no recipe is named", "there is one: -r wine")
+    (project / "recipes/wine.yaml").unlink()
+    lodestar("train", cwd=project).refused(2, "there is none in recipes/")
+
+
+def test_a_value_that_the_estimator_refuses_is_told_with_its_line(
+    lodestar: Lodestar, project: Path
+) -> None:
+    recipe = project / "recipes/breast_cancer.yaml"
+
+    def line(words: str) -> int:
+        (found,) = [
+            number
+            for number, text in enumerate(recipe.read_text(encoding="utf-8").splitlines(), start=1)
+            if words in text
+        ]
+        return found
+
+    place = "recipes/breast_cancer.yaml:{}:model.hyperparameters"
+    train = ("train", "-r", "breast_cancer")
+    edited(recipe, "    subsample: 0.8", "    subsample: 7")
+    said = place.format(line("subsample:")) + ".subsample: XGBClassifier refuses"
+    lodestar(*train, cwd=project).refused(2, said, "7")
+    searched = ("--set", "config.hyperparameter_tuning.enabled=true")
+    lodestar(*train, *searched, cwd=project).refused(3, "the first: " + said)
+    # The library's words name no hyperparameter here.
+    edited(recipe, "    subsample: 7", "    sampling_method: uniform")
+    edited(recipe, "n_estimators: {type: int, low: 50, high: 400, default: 200}", "n_estimators: x")
+    said = place.format(line("  hyperparameters:")) + ": XGBClassifier refuses: 'str' object"
+    lodestar(*train, cwd=project).refused(2, said)
+
+
 def test_an_error_with_json_is_one_object_too(lodestar: Lodestar, project: Path) -> None:
     edited(project / "recipes/wine.yaml", "  min_samples_leaf: 2", "  min_sample_leaf: 2")
     done = lodestar("train", "-r", "wine", "--json", cwd=project).refused(2)

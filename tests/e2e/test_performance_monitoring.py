@@ -34,7 +34,9 @@ def studio(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """A project whose champion is a good model; it was compared with the baseline alone."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("watched") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("watched") / "project")
+    )
     (project / "config/watched.yaml").write_text(CONFIG, encoding="utf-8")
     wrong = CONFIG.replace("accuracy", "accuraccy")
     (project / "config/wrong.yaml").write_text(wrong, encoding="utf-8")

@@ -1,13 +1,12 @@
 """The run report in a real browser, from disk: figures are drawn and nothing fails."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.browsers import Chromium
 from tests.unit.test_report_monitoring import labelled
 
 from lodestar.core.results import (
@@ -27,21 +26,6 @@ from lodestar.report import RunReport, SplitSummary, render
 from lodestar.report.monitoring import render_monitoring
 
 HOSTILE = "</script><script>document.documentElement.dataset.owned = 1</script>"
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--enable-logging=stderr",
-    "--window-size=1400,2600",
-    "--virtual-time-budget=20000",
-    "--dump-dom",
-)
 
 
 def curves(task: str) -> Curves:
@@ -84,14 +68,6 @@ def report(drawn: Curves) -> RunReport:
     )
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.fail("chromium is not on PATH: install it with `make system-packages`")
-    return found
-
-
 def search() -> TuningResult:
     def params(place: int) -> dict[str, object]:
         return {HOSTILE: 0.001 * (place + 1), "kind": [HOSTILE, None][place % 2]}
@@ -132,25 +108,25 @@ def search() -> TuningResult:
     [("classification", 3), ("many classes", 2), ("regression", 3), ("causal", 2)],
 )
 def test_a_browser_draws_every_figure_from_disk_without_an_error(
-    chromium: str, tmp_path: Path, task: str, figures: int
+    chromium: Chromium, tmp_path: Path, task: str, figures: int
 ) -> None:
     opened_without_error(chromium, tmp_path, render(report(curves(task))), figures)
 
 
-def test_a_browser_draws_the_figures_of_a_search(chromium: str, tmp_path: Path) -> None:
+def test_a_browser_draws_the_figures_of_a_search(chromium: Chromium, tmp_path: Path) -> None:
     searched = replace(report(curves("regression")), tuning=search())
 
     # History, intermediate values, finalists, two slices, parallel coordinates.
     opened_without_error(chromium, tmp_path, render(searched), 3 + 6)
 
 
-def test_a_browser_shows_what_monitor_found(chromium: str, tmp_path: Path) -> None:
+def test_a_browser_shows_what_monitor_found(chromium: Chromium, tmp_path: Path) -> None:
     opened_without_error(
         chromium, tmp_path, render_monitoring(labelled(HOSTILE, wrong_from=3, of=HOSTILE)), 0
     )
 
 
-def test_a_narrow_window_is_never_scrolled_sideways(chromium: str, tmp_path: Path) -> None:
+def test_a_narrow_window_is_never_scrolled_sideways(chromium: Chromium, tmp_path: Path) -> None:
     searched = replace(report(curves("classification")), tuning=search(), recipe_name="narrow")
     measure = "document.documentElement.dataset.wide = document.documentElement.scrollWidth"
     # The policy would refuse the measuring script as well.
@@ -158,33 +134,19 @@ def test_a_narrow_window_is_never_scrolled_sideways(chromium: str, tmp_path: Pat
     measuring = f"<script>onload = () => {{ {measure} }}</script></body>"
     page = tmp_path / "report.html"
     page.write_text(free.replace("</body>", measuring), encoding="utf-8")
-    options = [option for option in OPTIONS if not option.startswith("--window-size")]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
 
-    opened = subprocess.run(
-        [chromium, *options, "--window-size=500,900", profile, page.as_uri()],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=True,
-    )
+    opened = chromium(page.as_uri(), "--window-size=500,900")
 
     wide = re.search(r'data-wide="(\d+)"', opened.stdout)
     assert wide is not None
     assert int(wide.group(1)) <= 500
 
 
-def opened_without_error(chromium: str, tmp_path: Path, made: str, figures: int) -> None:
+def opened_without_error(chromium: Chromium, tmp_path: Path, made: str, figures: int) -> None:
     page = tmp_path / "report.html"
     page.write_text(made, encoding="utf-8")
 
-    opened = subprocess.run(
-        [chromium, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=True,
-    )
+    opened = chromium(page.as_uri())
 
     dom = opened.stdout
     root = re.search(r"<html[^>]*>", dom)

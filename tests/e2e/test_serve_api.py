@@ -2,15 +2,16 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from tests.browsers import Chromium
 from tests.conftest import Lodestar, Trained, outbox
 from tests.served_projects import SERVED, served_run, write_served_config
 from tests.serving_places import Served, until
@@ -99,10 +100,23 @@ def test_openapi_shows_the_fields_of_the_sql_without_the_target(server: Served) 
     assert list(document["paths"])[:2] == ["/predict", "/predict/batch"]
     page = server.get("/docs")
     assert page.status_code == 200
-    assert (
-        "//"
-        not in page.text.replace("http://127.0.0.1", "").split("<script>")[0].split("<head>")[1]
-    )
+    taken = re.findall(r"""(?:src|href|url) ?[=:] ?["']([^"']*)["']""", page.text)
+    assert len(taken) == 4
+    for path in taken:
+        assert re.match(r"/[^/]", path), f"{path} is of another host"
+        assert server.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])
+def test_the_page_of_the_api_is_dark_where_the_browser_is(
+    server: Served, chromium: Chromium, scheme: int, dark: bool
+) -> None:
+    opened = chromium(f"{server.address}/docs", f"--blink-settings=preferredColorScheme={scheme}")
+    root = re.search(r"<html[^>]*>", opened.stdout)
+    assert root is not None
+    assert ("dark-mode" in root.group()) is dark
+    assert "Predict one row" in opened.stdout
+    assert "CONSOLE" not in opened.stderr
 
 
 def test_contributions_add_up_to_the_prediction(server: Served, rows: list[dict[str, Any]]) -> None:
@@ -347,7 +361,7 @@ def test_two_workers_share_the_port_and_say_the_same(
     with served_run(run.project, run.run_id, "--workers", "2", env=environment) as server:
         said = set()
         for _ in range(20):
-            with httpx.Client(base_url=server.address, timeout=20) as client:
+            with server.client() as client:
                 answer = client.post("/predict", json=rows[0]).json()
                 said.add((answer["prediction"], answer["probabilities"]["malignant"]))
         assert len(said) == 1

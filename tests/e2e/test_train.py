@@ -106,17 +106,17 @@ def test_set_changes_one_key_of_the_recipe(trained: Callable[..., Trained]) -> N
     assert run.json["hyperparameters"]["random_state"] == 42
 
 
-def test_a_path_names_a_recipe_as_well(lodestar: Lodestar, project: Path) -> None:
-    (project / "experiments").mkdir()
-    shutil.copy(project / "recipes/wine.yaml", project / "experiments/wine_second.yaml")
+def test_a_path_names_a_recipe_as_well(lodestar: Lodestar, new_project: Path) -> None:
+    (new_project / "experiments").mkdir()
+    shutil.copy(new_project / "recipes/wine.yaml", new_project / "experiments/wine_second.yaml")
     done = lodestar(
         *("train", "--recipe-file", "wine_second.yaml", *SMALL, "--json"),
-        cwd=project / "experiments",
+        cwd=new_project / "experiments",
     ).succeeded()
     assert "_wine_second_" in done.json["run_name"]
     # The project is the nearest one above; nothing is written beside the recipe.
-    assert (project / "mlruns/mlflow.db").is_file()
-    assert not (project / "experiments/mlruns").exists()
+    assert (new_project / "mlruns/mlflow.db").is_file()
+    assert not (new_project / "experiments/mlruns").exists()
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
@@ -189,15 +189,15 @@ SALES_SQL = (
 
 
 @pytest.fixture
-def sales(project: Path) -> Path:
+def sales(new_project: Path) -> Path:
     """A project with a recipe of its own, whose SQL takes a date."""
     days = pd.date_range("2025-01-01", periods=100).strftime("%Y-%m-%d")
     rows = pd.DataFrame({"id": range(100), "day": days, "visits": [i % 7 for i in range(100)]})
     rows["amount"] = rows["visits"] * 2.5 + rows["id"] * 0.01
-    rows.to_csv(project / "data/sales.csv", index=False)
-    (project / "recipes/sales.yaml").write_text(SALES, encoding="utf-8")
-    (project / "recipes/sql/loaders/sales.sql").write_text(SALES_SQL, encoding="utf-8")
-    return project
+    rows.to_csv(new_project / "data/sales.csv", index=False)
+    (new_project / "recipes/sales.yaml").write_text(SALES, encoding="utf-8")
+    (new_project / "recipes/sql/loaders/sales.sql").write_text(SALES_SQL, encoding="utf-8")
+    return new_project
 
 
 def test_context_params_select_the_rows(lodestar: Lodestar, sales: Path) -> None:

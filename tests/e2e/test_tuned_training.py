@@ -184,7 +184,10 @@ def test_every_model_of_the_blueprint_is_tuned(trained: Callable[..., Trained], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", ["auuc", "qini", "roc_auc"])
+@pytest.mark.parametrize(
+    "metric",
+    ["roc_auc", *(pytest.param(other, marks=pytest.mark.faults) for other in ("auuc", "qini"))],
+)
 def test_the_uplift_model_is_tuned(trained: Callable[..., Trained], metric: str) -> None:
     run = trained(
         "uplift_model_exp3",

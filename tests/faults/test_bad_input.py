@@ -253,7 +253,7 @@ data_interface: {task_type: classification, target_col: answer, entity_keys: [ke
 @pytest.fixture(scope="module")
 def rowed(lodestar: Lodestar, pristine: Path) -> "tuple[Path, str]":
     """A project with a run over `rows()`."""
-    project = copy_of(pristine, pristine.parent / "rowed")
+    project = lodestar.stocked(copy_of(pristine, pristine.parent / "rowed"))
     (project / "recipes/rows.yaml").write_text(RECIPE, encoding="utf-8")
     pq.write_table(rows(), project / "data/rows.parquet")
     done = lodestar("train", "-r", "rows", "--json", cwd=project).succeeded()

@@ -25,7 +25,9 @@ def scoring(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> "tuple[Trained, Trained]":
     """Two runs of one project, and a table of 71,200 rows that both of them score."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("kills") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("kills") / "project")
+    )
     small = ("--set", "model.hyperparameters.n_estimators=3")
     train = ("train", "-r", "wine", "--json")
     old = Trained(project, lodestar(*train, *SMALL, cwd=project).succeeded().json)
@@ -137,9 +139,13 @@ def test_the_temporary_file_of_a_living_writer_is_left_alone(
 
 
 @pytest.fixture(scope="module")
-def training(sample_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training(
+    lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A project to kill trainings in."""
-    return copy_of(sample_project, tmp_path_factory.mktemp("training") / "project")
+    return lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("training") / "project")
+    )
 
 
 @contextlib.contextmanager
@@ -216,17 +222,17 @@ def test_a_training_killed_at_any_moment_leaves_nothing_half_done(
 
 @pytest.mark.parametrize("size", [100_000, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_training_killed_while_it_makes_the_database_does_not_block_the_next(
-    lodestar: Lodestar, project: Path, size: int
+    lodestar: Lodestar, new_project: Path, size: int
 ) -> None:
-    process = lodestar.start(*TRAIN, cwd=project)
+    process = lodestar.start(*TRAIN, cwd=new_project)
     deadline = time.monotonic() + 60
-    while _largest(project) < size and process.poll() is None and time.monotonic() < deadline:
+    while _largest(new_project) < size and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
     process.kill()
     assert ended(process).code == -signal.SIGKILL
-    assert size <= _largest(project) < 900_000  # the injector fired in the middle
-    lodestar(*TRAIN, cwd=project).succeeded()
-    databases = [path.name for path in (project / "mlruns").glob("*mlflow.db*")]
+    assert size <= _largest(new_project) < 900_000  # the injector fired in the middle
+    lodestar(*TRAIN, cwd=new_project).succeeded()
+    databases = [path.name for path in (new_project / "mlruns").glob("*mlflow.db*")]
     assert databases == ["mlflow.db"]
 
 

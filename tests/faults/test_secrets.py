@@ -74,11 +74,11 @@ def test_the_search_for_secrets_finds_them_in_every_disguise(tmp_path: Path) -> 
 
 
 def test_a_secret_of_the_config_is_nowhere_after_a_training(
-    lodestar: Lodestar, project: Path
+    lodestar: Lodestar, new_project: Path
 ) -> None:
     # The only place that LOCAL has for a secret; SQLite takes any query part.
     edited(
-        project / "config/base.yaml",
+        new_project / "config/base.yaml",
         "tracking_uri: sqlite:///mlruns/mlflow.db",
         "tracking_uri: ${TRACKING}",
     )
@@ -86,10 +86,10 @@ def test_a_secret_of_the_config_is_nowhere_after_a_training(
         "TRACKING": f"sqlite:///mlruns/mlflow.db?password={quote(CANARY, safe='')}",
         "UNUSED_PASSWORD": CANARY,
     }
-    train = lodestar("train", "-r", "wine", *SMALL, "--json", cwd=project, env=env).succeeded()
+    train = lodestar("train", "-r", "wine", *SMALL, "--json", cwd=new_project, env=env).succeeded()
     run_id = train.json["run_id"]
     others = [
-        lodestar(*args, cwd=project, env=env).succeeded()
+        lodestar(*args, cwd=new_project, env=env).succeeded()
         for args in (
             ("batch-inference", "--run-id", run_id, "--json"),
             ("runs", "show", run_id),
@@ -98,11 +98,11 @@ def test_a_secret_of_the_config_is_nowhere_after_a_training(
     ]
     for done in (train, *others):
         assert not said_by(done, CANARY)
-    assert hits(project / "mlruns/artifacts", CANARY) == []
-    assert hits(project / "outputs", CANARY) == []
+    assert hits(new_project / "mlruns/artifacts", CANARY) == []
+    assert hits(new_project / "outputs", CANARY) == []
     # The files that were searched are those of the run.
-    report = project / train.json["report"]
-    assert report.is_relative_to(project / "mlruns/artifacts")
+    report = new_project / train.json["report"]
+    assert report.is_relative_to(new_project / "mlruns/artifacts")
     assert report.is_file()
 
 

@@ -71,7 +71,7 @@ class Load:
             thread.join(20)
 
     def _ask(self, first: int) -> None:
-        with httpx.Client(base_url=self.server.address, timeout=20) as client:
+        with self.server.client() as client:
             at = first
             while not self.stop.is_set():
                 key = self.keys[at % len(self.keys)]

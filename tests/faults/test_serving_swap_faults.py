@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import pytest
 from tests.conftest import Lodestar
 from tests.redis_places import Redis, one_redis
@@ -94,8 +93,8 @@ class Asking:
 
 
 def admin(server: Served, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 -- JSON
-    with httpx.Client(base_url=server.address, headers=KEY, timeout=120) as client:
-        found = client.request(method, path, **options)
+    with server.client(headers=KEY) as client:
+        found = client.request(method, path, timeout=120, **options)
     assert found.status_code == 200, found.text
     return found.json()
 

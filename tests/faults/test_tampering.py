@@ -24,7 +24,9 @@ def victim(
     lodestar: Lodestar, sample_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """A run of this file's own: a forest, which is kept as a pickle."""
-    project = copy_of(sample_project, tmp_path_factory.mktemp("victim") / "project")
+    project = lodestar.stocked(
+        copy_of(sample_project, tmp_path_factory.mktemp("victim") / "project")
+    )
     done = lodestar("train", "-r", "wine", *SMALL, "--json", cwd=project).succeeded()
     return Trained(project, done.json)
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ import pytest
 import redis
 from mlflow import MlflowClient
 from rich.console import Console
+from tests.conftest import copy_of
 from tests.databases import Database, fresh_database
 from tests.dynamodb_places import KEY, REGION, SECRET, client_of, make_tables
 from tests.faults.injector.answers import Answers
@@ -26,6 +28,7 @@ from tests.tracking import MLFLOWS_WARNINGS
 
 from lodestar.adapters.threads.daemon import DaemonThreads
 from lodestar.cli.checking_views import OnlineView
+from lodestar.cli.progress import ConsoleProgress
 from lodestar.infra.endpoint import HOST, free_port
 from lodestar.infra.mlflow_server import MlflowServer
 from lodestar.interface.progress import Silent
@@ -353,6 +356,35 @@ def test_a_dynamodb_without_the_table_is_red_and_with_it_keeps_nothing_of_the_tr
     down = lab.check(**{**given, "DYNAMO": f"http://{HOST}:{free_port()}", "SECRET": CANARY})
     assert red(down) == {ONLINE, "feature registry"}, said(down)
     assert CANARY not in said(down)
+
+
+def test_a_terminal_lists_each_piece_once(sample_project: Path, tmp_path: Path) -> None:
+    environment = load_config(copy_of(sample_project, tmp_path / "project"), None, variables={})
+    file = StringIO()
+    console = Console(file=file, width=120, force_terminal=True, highlight=False)
+    with ConsoleProgress(console) as progress:
+        checked = check_online(environment, None, within=60.0, tell=progress)
+    OnlineView(checked).print(console)
+    lines = left_on_screen(file.getvalue())
+    for piece in checked.pieces:
+        assert sum(piece.name in line for line in lines) == 1, lines
+    assert lines[0].startswith(f"✓ Trying out local  {len(checked.pieces)} pieces")
+
+
+def left_on_screen(written: str) -> list[str]:
+    """The lines that a terminal still shows when all of it was written."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part[0] not in "\x1b\r":
+            lines[row] += part
+    return lines
 
 
 def test_what_does_not_answer_in_time_is_red_and_a_bug_hides_no_other_piece() -> None:

@@ -11,10 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import _mmh3
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # its types are published apart
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +22,9 @@ from tests.feast_places import (
     catalog_of,
     changed,
     connection_to,
+    feast_key,
     feast_redis,
+    feast_value,
     stores_of,
 )
 from tests.redis_places import Redis, line_to
@@ -64,13 +62,13 @@ def repository(server: Redis, tmp_path: Path) -> FeastRepository:
 @settings(deadline=None)
 @given(left=INTS, right=INTS, first=TEXTS, second=TEXTS)
 def test_entity_keys_are_feasts_own(left: int, right: int, first: str, second: str) -> None:
-    whole = EntityKey(
+    whole = feast_key(
         join_keys=["left", "right"],
-        entity_values=[Value(int64_val=left), Value(int64_val=right)],
+        entity_values=[feast_value(int64_val=left), feast_value(int64_val=right)],
     )
-    text = EntityKey(
+    text = feast_key(
         join_keys=["second", "first"],
-        entity_values=[Value(string_val=second), Value(string_val=first)],
+        entity_values=[feast_value(string_val=second), feast_value(string_val=first)],
     )
     assert feast_layout.entity_key(PAIRS, (left, right), "shop") == _feast_key(whole)
     turned = changed(WORDS, entity_keys={"second": "string", "first": "string"})
@@ -96,11 +94,15 @@ def test_a_key_is_known_by_its_columns_and_its_whole_project(
 
 
 def test_fields_are_feasts_own() -> None:
+    from feast.infra.online_stores.helpers import _mmh3
+
     for name in KINDS.features:
         assert feast_layout.feature_field(KINDS, name) == _mmh3(f"every_kind:{name}")
 
 
-def _feast_key(key: EntityKey) -> bytes:
+def _feast_key(key: Any) -> bytes:  # noqa: ANN401 -- Feast's message
+    from feast.infra.key_encoding_utils import serialize_entity_key
+
     return serialize_entity_key(key, entity_key_serialization_version=3) + b"shop"
 
 
@@ -108,12 +110,12 @@ def _feast_key(key: EntityKey) -> bytes:
 @given(whole=INTS, number=st.floats(), text=TEXTS, flag=st.booleans())
 def test_values_are_feasts_own(whole: int, number: float, text: str, flag: bool) -> None:
     for kind, value, theirs in (
-        ("int", whole, Value(int64_val=whole)),
-        ("timestamp", whole, Value(int64_val=whole)),
-        ("float", number, Value(double_val=number)),
-        ("string", text, Value(string_val=text)),
-        ("bool", flag, Value(bool_val=flag)),
-        ("int", None, Value()),
+        ("int", whole, feast_value(int64_val=whole)),
+        ("timestamp", whole, feast_value(int64_val=whole)),
+        ("float", number, feast_value(double_val=number)),
+        ("string", text, feast_value(string_val=text)),
+        ("bool", flag, feast_value(bool_val=flag)),
+        ("int", None, feast_value()),
     ):
         assert feast_layout.value_bytes(kind, value) == theirs.SerializeToString()
         back = feast_layout.PARSERS[kind](theirs.SerializeToString())
@@ -135,24 +137,26 @@ def test_event_times_are_feasts_own(moment: datetime) -> None:
 @pytest.mark.parametrize(
     ("kind", "stored"),
     [
-        ("int", Value(string_val="1")),
-        ("int", Value(double_val=1.0)),
-        ("float", Value(int64_val=1)),
-        ("bool", Value(int64_val=1)),
-        ("string", Value(bytes_val=b"1")),
-        ("timestamp", Value(string_val="2025")),
+        ("int", {"string_val": "1"}),
+        ("int", {"double_val": 1.0}),
+        ("float", {"int64_val": 1}),
+        ("bool", {"int64_val": 1}),
+        ("string", {"bytes_val": b"1"}),
+        ("timestamp", {"string_val": "2025"}),
     ],
 )
-def test_a_value_of_another_type_is_never_read_as_if_it_fitted(kind: str, stored: Value) -> None:
+def test_a_value_of_another_type_is_never_read_as_if_it_fitted(
+    kind: str, stored: dict[str, Any]
+) -> None:
     with pytest.raises(ValueError, match="no "):
-        feast_layout.PARSERS[kind](stored.SerializeToString())
+        feast_layout.PARSERS[kind](feast_value(**stored).SerializeToString())
 
 
 def test_smaller_numbers_and_seconds_of_another_writer_are_read() -> None:
     parse = feast_layout.PARSERS
-    assert parse["int"](Value(int32_val=-5).SerializeToString()) == -5
-    assert parse["float"](Value(float_val=0.5).SerializeToString()) == 0.5
-    assert parse["timestamp"](Value(unix_timestamp_val=7).SerializeToString()) == 7_000_000
+    assert parse["int"](feast_value(int32_val=-5).SerializeToString()) == -5
+    assert parse["float"](feast_value(float_val=0.5).SerializeToString()) == 0.5
+    assert parse["timestamp"](feast_value(unix_timestamp_val=7).SerializeToString()) == 7_000_000
 
 
 def test_feast_answers_with_what_we_wrote(repository: FeastRepository) -> None:
@@ -180,9 +184,12 @@ def test_we_answer_with_what_feast_wrote(repository: FeastRepository) -> None:
 
 def _write_by_feast(repository: FeastRepository, code: str, at: datetime, whole: int) -> None:
     store = repository.store
-    values = {name: Value() for name in KINDS.features}
-    values["whole"], values["text"] = Value(int64_val=whole), Value(string_val="by Feast")
-    key = EntityKey(join_keys=["code"], entity_values=[Value(string_val=code)])
+    values = {name: feast_value() for name in KINDS.features}
+    values["whole"], values["text"] = (
+        feast_value(int64_val=whole),
+        feast_value(string_val="by Feast"),
+    )
+    key = feast_key(join_keys=["code"], entity_values=[feast_value(string_val=code)])
     view = repository.registered(KINDS)
     store.provider.online_write_batch(store.config, view, [(key, values, at, None)], None)
 
@@ -410,7 +417,7 @@ def test_feast_leaves_our_servers_metrics_where_they_are() -> None:
         "from prometheus_client.values import ValueClass\n"
         "print(ValueClass.__name__)\n"
     )
-    # Feast, which this file imports itself, has set them here.
+    # Feast, which other tests import here, has set them.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(

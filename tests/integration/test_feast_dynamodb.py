@@ -12,9 +12,6 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pytest
-from feast.infra.online_stores.helpers import compute_entity_id
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -29,7 +26,7 @@ from tests.dynamodb_places import (
     section,
     tables_of,
 )
-from tests.feast_places import NAMES, NOON, ROWS, catalog_of, changed
+from tests.feast_places import NAMES, NOON, ROWS, catalog_of, changed, feast_key, feast_value
 
 from lodestar.adapters.feast.dynamodb import FeastDynamoDBStore, FeastItems
 from lodestar.adapters.feast.online_stores import online_store_of
@@ -84,14 +81,16 @@ def repository(server: Scripted, tmp_path: Path) -> Iterator[FeastRepository]:
 @settings(deadline=None)
 @given(left=INTS, right=INTS, first=TEXTS, second=TEXTS)
 def test_entity_ids_are_feasts_own(left: int, right: int, first: str, second: str) -> None:
+    from feast.infra.online_stores.helpers import compute_entity_id
+
     layout = FeastItems("{project}.{table_name}", "shop")
-    numbers = EntityKey(
+    numbers = feast_key(
         join_keys=["left", "right"],
-        entity_values=[Value(int64_val=left), Value(int64_val=right)],
+        entity_values=[feast_value(int64_val=left), feast_value(int64_val=right)],
     )
-    texts = EntityKey(
+    texts = feast_key(
         join_keys=["first", "second"],
-        entity_values=[Value(string_val=first), Value(string_val=second)],
+        entity_values=[feast_value(string_val=first), feast_value(string_val=second)],
     )
     assert layout.name_of(PAIRS)((left, right)) == compute_entity_id(numbers)
     assert layout.name_of(WORDS)((first, second)) == compute_entity_id(texts)
@@ -269,8 +268,11 @@ def test_a_package_that_feast_lacks_names_its_extra(server: Scripted, tmp_path: 
 
 def _write_by_feast(repository: FeastRepository, code: str, at: datetime, whole: int) -> None:
     store = repository.store
-    values = {name: Value() for name in KINDS.features}
-    values["whole"], values["text"] = Value(int64_val=whole), Value(string_val="by Feast")
-    key = EntityKey(join_keys=["code"], entity_values=[Value(string_val=code)])
+    values = {name: feast_value() for name in KINDS.features}
+    values["whole"], values["text"] = (
+        feast_value(int64_val=whole),
+        feast_value(string_val="by Feast"),
+    )
+    key = feast_key(join_keys=["code"], entity_values=[feast_value(string_val=code)])
     view = repository.registered(KINDS)
     store.provider.online_write_batch(store.config, view, [(key, values, at, None)], None)

@@ -153,7 +153,7 @@ def test_a_project_may_lie_in_a_folder_that_looks_like_a_pattern(tmp_path: Path)
 def test_a_folder_is_trained_on_scored_and_gone_on_with_like_one_file(
     lodestar: Lodestar, sample_project: Path, tmp_path: Path
 ) -> None:
-    project = copy_of(sample_project, tmp_path / "project")
+    project = lodestar.stocked(copy_of(sample_project, tmp_path / "project"))
     table = pq.read_table(project / "data/wine.parquet")
     (project / "data/wine").mkdir()
     for number in range(0, len(table), 40):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from tests.conftest import SMALL, Lodestar, Trained, copy_of, ended
+from tests.conftest import SMALL, Lodestar, Trained, ended
 from tests.tracking import MLFLOWS_WARNINGS, remote_project, saved_copy, store_of
 
 from lodestar.artifact.aliases import Holder
@@ -23,8 +23,8 @@ pytestmark = MLFLOWS_WARNINGS
 
 
 @pytest.fixture
-def local(sample_project: Path, tmp_path: Path) -> Environment:
-    return load_config(copy_of(sample_project, tmp_path / "local"), "local", variables={})
+def local(lodestar: Lodestar, new_project: Path) -> Environment:
+    return load_config(lodestar.stocked(new_project), "local", variables={})
 
 
 @pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.faults)])
@@ -208,11 +208,11 @@ def test_an_unknown_alias_is_answered_with_those_there_are(
     ],
 )
 def test_a_name_that_cannot_be_an_alias_is_refused_before_anything_is_looked_at(
-    tmp_path: Path, name: str, words: str, local: Environment
+    new_project: Path, name: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        promoted(local, "0000", name)
-    assert not (local.project / "mlruns").exists()
+        promoted(load_config(new_project, "local", variables={}), "0000", name)
+    assert not (new_project / "mlruns").exists()
 
 
 def test_a_tampered_artifact_is_not_promoted(local: Environment, artifact: Path) -> None:

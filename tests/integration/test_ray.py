@@ -32,6 +32,8 @@ from lodestar.testing.trials import DEADLY, TrialExecutorContract, deed_problem
 
 Ray: TypeAlias = Any  # the module, which tests import late
 Cluster: TypeAlias = Any
+PartsOf: TypeAlias = Callable[[ScorerSource], RayParts]
+TrialsOf: TypeAlias = Callable[[TrialProblem], "closing[RayTrials]"]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,21 @@ def ray(cluster: Cluster) -> Iterator[Ray]:
 
 class TestParts(PartExecutorContract):
     @pytest.fixture
-    def executor_of(self, ray: Ray) -> Callable[[ScorerSource], RayParts]:
+    def executor_of(self, ray: Ray) -> PartsOf:
         return lambda source: RayParts(ray, source, RayCluster())
+
+    # Two workers begin for each: what is simple of the contract runs among the faults.
+    @pytest.mark.faults
+    def test_nothing_to_score_is_no_error(self, executor_of: PartsOf) -> None:
+        super().test_nothing_to_score_is_no_error(executor_of)
+
+    @pytest.mark.faults
+    def test_parts_are_asked_for_when_somebody_is_free(self, executor_of: PartsOf) -> None:
+        super().test_parts_are_asked_for_when_somebody_is_free(executor_of)
+
+    @pytest.mark.faults
+    def test_what_cannot_be_loaded_says_why(self, executor_of: PartsOf) -> None:
+        super().test_what_cannot_be_loaded_says_why(executor_of)
 
 
 def trials(ray: Ray, problem: TrialProblem, workers: int) -> RayTrials:
@@ -58,8 +73,20 @@ def trials(ray: Ray, problem: TrialProblem, workers: int) -> RayTrials:
 
 class TestTrials(TrialExecutorContract):
     @pytest.fixture
-    def trials_of(self, ray: Ray) -> Callable[[TrialProblem], "closing[RayTrials]"]:
+    def trials_of(self, ray: Ray) -> TrialsOf:
         return lambda problem: closing(trials(ray, problem, 2))
+
+    @pytest.mark.faults
+    def test_a_fit_that_fails_says_why(self, trials_of: TrialsOf) -> None:
+        super().test_a_fit_that_fails_says_why(trials_of)
+
+    @pytest.mark.faults
+    def test_a_fit_that_does_not_look_at_the_clock_is_ended(self, trials_of: TrialsOf) -> None:
+        super().test_a_fit_that_does_not_look_at_the_clock_is_ended(trials_of)
+
+    @pytest.mark.faults
+    def test_halting_stops_what_runs(self, trials_of: TrialsOf) -> None:
+        super().test_halting_stops_what_runs(trials_of)
 
 
 def outcomes(

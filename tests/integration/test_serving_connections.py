@@ -14,6 +14,8 @@ BODY = b'{"a": 1}'
 WHOLE = head(length=len(BODY)) + BODY
 HEALTH = head("GET", "/health/live")
 PATIENCE = 10.0  # seconds that no answer to nonsense may take
+# A busy machine's, and less than these deadlines are where nobody sets them.
+HEADERS_WITHIN, BODY_WITHIN, IDLE_WITHIN = 4.5, 9.0, 20.0
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_headers_that_never_end_are_given_up(hasty: Served) -> None:
     began = time.monotonic()
     with hasty.line(b"GET /health/live HTTP/1.1\r\nHost: x\r\n") as line:
         assert line.statuses() == [408]
-    assert 0.4 < time.monotonic() - began < 4
+    assert 0.4 < time.monotonic() - began < HEADERS_WITHIN
 
 
 @pytest.mark.parametrize("drip", [b"X-A: b\r\n", b"x", b"\r\n"])
@@ -51,7 +53,7 @@ def test_a_drip_of_headers_does_not_buy_time(hasty: Served, drip: bytes) -> None
         line.timeout(0.1)
         while not line.has_ended():
             line.say(drip)
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < HEADERS_WITHIN
     assert time.monotonic() - began > 0.4
 
 
@@ -61,7 +63,7 @@ def test_a_body_that_drips_is_given_up(hasty: Served) -> None:
         line.timeout(0.1)
         while not line.has_ended():
             line.say(b" ")
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < BODY_WITHIN
         assert STATUS.findall(line.heard) == [b"408"]
     assert time.monotonic() - began > 0.4
 
@@ -73,7 +75,7 @@ def test_connections_that_say_nothing_are_closed(hasty: Served) -> None:
     with hasty.line(WHOLE) as line:
         assert line.response()[0] == 200
         assert line.rest() == b""
-    assert 0.8 < time.monotonic() - began < 4
+    assert 0.8 < time.monotonic() - began < IDLE_WITHIN
 
 
 def test_slow_clients_do_not_slow_the_others(hasty: Served) -> None:
@@ -95,8 +97,8 @@ def test_slow_clients_do_not_slow_the_others(hasty: Served) -> None:
 
 
 def test_a_client_that_comes_back_in_time_keeps_its_connection() -> None:
-    with served(header_seconds=2, idle_seconds=2) as server, server.line() as line:
-        for _ in range(4):
+    with served(header_seconds=4, idle_seconds=4) as server, server.line() as line:
+        for _ in range(7):
             line.say(WHOLE)
             assert line.response()[0] == 200
             time.sleep(0.7)  # less than it may, and more together

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from lodestar.core.clock_changes import Stretch, stretches
 from lodestar.errors import DataError
@@ -42,14 +43,14 @@ def by_pyarrow(local: datetime, zone: str) -> datetime:
     return moment
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(zone=st.sampled_from(ZONES), local=st.datetimes(FIRST, LAST))
 def test_any_local_time_means_what_pyarrow_says(zone: str, local: datetime) -> None:
     parts = stretches(zone, None, LAST.replace(tzinfo=UTC))
     assert meant(local, parts) == by_pyarrow(local, zone)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(zone=st.sampled_from(ZONES[1:4]), data=st.data())
 def test_around_a_change_of_the_clock_too(zone: str, data: st.DataObject) -> None:
     parts = stretches(zone, None, LAST.replace(tzinfo=UTC))

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from lodestar.core.drift.categories import CategoryCounts, CategorySketch
 from lodestar.core.drift.numbers import NumberCounts, NumberSketch
 from lodestar.core.drift.sketches import Reference, SketchedColumn, Window
 from lodestar.core.stability import StabilityIndex, stability_index
 
+SOME = settings(max_examples=examples(100))
 FLOATS = st.floats(-1e300, 1e300) | st.just(math.nan) | st.none()
 NUMBERS = st.lists(FLOATS | st.sampled_from([0.0, -0.0, 1.0, 1.0000001]), max_size=120)
 TEXTS = st.lists(
@@ -36,6 +38,7 @@ def numbers_told(counts: NumberCounts) -> tuple[object, ...]:
     )
 
 
+@SOME
 @given(trained=NUMBERS, later=NUMBERS, cuts=CUTS)
 def test_numbers_in_any_split_and_merged_in_any_order_give_the_same(
     trained: list[float | None], later: list[float | None], cuts: list[int]
@@ -53,6 +56,7 @@ def test_numbers_in_any_split_and_merged_in_any_order_give_the_same(
     assert numbers_told(whole) == numbers_told(streamed) == numbers_told(merged)
 
 
+@SOME
 @given(trained=TEXTS, later=TEXTS, cuts=CUTS, sensitive=st.booleans())
 def test_text_in_any_split_and_merged_in_any_order_gives_the_same(
     trained: list[str | None], later: list[str | None], cuts: list[int], sensitive: bool
@@ -74,6 +78,7 @@ def test_text_in_any_split_and_merged_in_any_order_gives_the_same(
     assert told(whole) == told(merged)
 
 
+@SOME
 @given(
     trained=st.lists(st.integers(0, 5) | st.none(), max_size=60),
     later=st.lists(st.integers(-1, 7) | st.none(), max_size=60),
@@ -102,6 +107,7 @@ def test_the_values_that_are_named_do_not_depend_on_order_even_where_there_are_t
     assert forth.unknown == 2_000
 
 
+@SOME
 @given(values=NUMBERS)
 def test_a_sketch_counts_its_own_rows_as_it_remembers_them(values: list[float | None]) -> None:
     column = pa.array(values, pa.float64())
@@ -115,6 +121,7 @@ def test_a_sketch_counts_its_own_rows_as_it_remembers_them(values: list[float | 
     assert window.binned().sum() == pytest.approx(window.present)
 
 
+@SOME
 @given(values=TEXTS)
 def test_a_sketch_of_text_counts_its_own_rows_as_it_remembers_them(
     values: list[str | None],
@@ -128,6 +135,7 @@ def test_a_sketch_of_text_counts_its_own_rows_as_it_remembers_them(
     assert not window.unknown
 
 
+@SOME
 @given(seed=st.integers(0, 2**32 - 1), steps=st.lists(st.floats(0.1, 1.0), min_size=2, max_size=4))
 def test_the_index_grows_with_a_planted_shift(seed: int, steps: list[float]) -> None:
     draw = np.random.default_rng(seed)
@@ -142,6 +150,7 @@ def test_the_index_grows_with_a_planted_shift(seed: int, steps: list[float]) -> 
     assert all(near < far for near, far in pairwise(found))
 
 
+@SOME
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-9, 1.0, 1e9]))
 def test_streamed_and_at_hand_the_index_is_the_same(seed: int, scale: float) -> None:
     """The index of the sketches is the one that serving's rollback goes by."""
@@ -154,6 +163,7 @@ def test_streamed_and_at_hand_the_index_is_the_same(seed: int, scale: float) -> 
     assert index == pytest.approx(StabilityIndex(was.tolist()).of(now.tolist()), abs=1e-12)
 
 
+@SOME
 @given(st.lists(st.floats(-1e9, 1e9), min_size=200, max_size=400))
 def test_quantiles_are_as_exact_as_their_number(values: list[float]) -> None:
     """Between two places lies no more than a quantile's share, one value's repeats apart."""

@@ -8,7 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its types are published apart
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # its types are published apart
-from hypothesis import given
+from hypothesis import given, settings
+from tests.examples import examples
 
 from lodestar.adapters.feast import layout as feast_layout
 from lodestar.adapters.online import entities as names
@@ -16,6 +17,7 @@ from lodestar.adapters.online.columns import ColumnParsers
 from lodestar.adapters.online.rows import EVENT, Parsers
 from lodestar.adapters.redis import layout as redis_layout
 
+SOME = settings(max_examples=examples(100))
 WHOLE = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 300))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
@@ -52,6 +54,7 @@ def outcome(parse: Callable[[], Sequence[Any]]) -> str:
     ("layout", "kind"),
     [(name, kind) for name, parts in LAYOUTS.items() for kind in parts[1] if kind != EVENT],
 )
+@SOME
 @given(data=st.data())
 def test_a_column_is_parsed_as_its_values_are(layout: str, kind: str, data: st.DataObject) -> None:
     parsers, columns, write = LAYOUTS[layout]
@@ -64,6 +67,7 @@ def test_a_column_is_parsed_as_its_values_are(layout: str, kind: str, data: st.D
     assert outcome(lambda: columns[kind](column)) == outcome(lambda: [parse(v) for v in column])
 
 
+@SOME
 @given(st.integers(-(2**60), 2**60), st.one_of(st.none(), st.integers(-(2**60), 2**60)))
 def test_an_event_time_in_text_is_what_stands_before_the_time_of_creation(
     event: int, created: int | None
@@ -72,6 +76,7 @@ def test_an_event_time_in_text_is_what_stands_before_the_time_of_creation(
     assert redis_layout.COLUMN_PARSERS[EVENT]([text.encode()]) == [event]
 
 
+@SOME
 @given(
     st.one_of(
         st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
@@ -92,6 +97,7 @@ def test_feast_s_event_times_are_read_as_protobuf_reads_them(given_time: int | b
         assert wanted == [given_time]
 
 
+@SOME
 @given(st.lists(st.tuples(st.text(max_size=9), st.integers(-(2**63), 2**63 - 1)), min_size=1))
 def test_no_two_entities_share_a_key(entities: list[tuple[str, int]]) -> None:
     from lodestar.settings.features import FeatureView

@@ -265,7 +265,7 @@ def test_the_deadline_leaves_time_for_a_common_split(
     script = Script(hill, seconds=each, sleeps=True, capacity=capacity)
     began = time.monotonic()
     result = played(script, limits)
-    assert time.monotonic() - began < seconds + each + 2.0  # all 1,000 trials take ten and more
+    assert time.monotonic() - began < seconds + each + 6.0  # all 1,000 trials take ten and more
     assert len(result.finalists[0].scores) >= 1
     # Where the time is short, the better half goes on, and one of them wins.
     assert len(result.finalists[0].scores) == max(len(item.scores) for item in result.finalists)

@@ -64,7 +64,7 @@ def test_lines_come_within_a_second_without_being_asked_for() -> None:
         said(log)
         began = time.monotonic()
         assert json.loads(end.readline())["request_id"] == "id-0"
-        assert time.monotonic() - began < 5.0  # on a busy machine
+        assert time.monotonic() - began < 15.0  # on a busy machine
         log.close()
 
 

@@ -80,7 +80,7 @@ def every_command(
 
 @app.command()
 def train(
-    recipe_file: RecipeFile,
+    recipe_file: RecipeFile = None,
     context_params: Params = None,
     overrides: Overrides = None,
     env: Env = None,

@@ -186,7 +186,7 @@ def features_materialize(
 
 
 def snapshot(
-    recipe_file: RecipeFile,
+    recipe_file: RecipeFile = None,
     context_params: Params = None,
     rows: Annotated[
         int | None, typer.Option(min=1, help="How many rows, drawn at random (default: all).")

@@ -30,7 +30,9 @@ __all__ = [
     "the_variables",
 ]
 
-RecipeFile = Annotated[str, typer.Option("--recipe-file", "-r", help="Recipe name, or a path.")]
+RecipeFile = Annotated[
+    str | None, typer.Option("--recipe-file", "-r", help="Recipe name, or a path; to be given.")
+]
 RunId = Annotated[
     str,
     typer.Option(
@@ -86,13 +88,20 @@ def the_environment(name: str | None) -> "Environment":
 
 
 def the_settings(
-    recipe: str, environment: str | None, overrides: "Sequence[str] | None"
+    recipe: str | None, environment: str | None, overrides: "Sequence[str] | None"
 ) -> "Settings":
-    """One recipe of the project here, in one environment."""
-    from lodestar.settings.loading import load_settings
+    """One recipe of the project here, in one environment.
 
+    Raises:
+        UsageError: none is named; the error says which there are.
+    """
+    from lodestar.settings.loading import load_settings, recipe_names
+
+    project = the_project()
+    if recipe is None:
+        raise UsageError("no recipe is named", hint=_which(recipe_names(project)))
     return load_settings(
-        the_project(),
+        project,
         recipe,
         environment=environment,
         overrides=overrides or (),
@@ -103,3 +112,14 @@ def the_settings(
 def the_variables() -> dict[str, str]:
     """What `${VARIABLE}` in a config is filled in from."""
     return dict(os.environ)
+
+
+def _which(recipes: "Sequence[str]") -> str:
+    """What to type."""
+    match recipes:
+        case []:
+            return "there is none in recipes/"
+        case [only]:
+            return f"there is one: -r {only}"
+        case _:
+            return f"-r with one of {', '.join(recipes)}"

@@ -1,7 +1,8 @@
 """The one way in which anything is fitted here: fixed or tuned, for a trial or for good."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,11 +28,15 @@ class TrainRows:
 
 @dataclass(frozen=True)
 class Learner:
-    """Makes preprocessors and estimators, and fits them."""
+    """Makes preprocessors and estimators, and fits them.
+
+    `places`: where the recipe gives each hyperparameter, and at "" all of them, for errors.
+    """
 
     family: Family
     preprocessor: Callable[[], Preprocessor]
     seed: int
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self, rows: pa.Table, truth: Truth) -> TrainRows:
         """Fit a new preprocessor on these rows."""
@@ -56,15 +61,18 @@ class Learner:
             else:
                 self.family.fit_watched(estimator, rows.features, rows.truth, watch)
         except self.family.refusals() as error:
-            raise _refused(self.family.cls.__name__, hyperparameters, error) from error
+            raise self._refused(hyperparameters, error) from error
         return FittedModel(rows.preprocessor, estimator, self.family, rows.truth.classes)
 
-
-def _refused(name: str, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
-    """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
-    words = f"{name} refuses: {first_line(error)}"
-    # The rows are numbers by now: what is of a wrong type is a hyperparameter.
-    mistyped = isinstance(error, TypeError)
-    if mistyped or any(parameter in words for parameter in hyperparameters):
-        return UsageError(words, hint="see model.hyperparameters in the recipe")
-    return DataError(words, hint="see the columns' values, or model.hyperparameters in the recipe")
+    def _refused(self, hyperparameters: Mapping[str, Any], error: Exception) -> LodestarError:
+        """In the library's own words; it is the recipe's mistake where they name a hyperparameter."""
+        words = first_line(error)
+        named = [name for name in hyperparameters if re.search(rf"\b{re.escape(name)}\b", words)]
+        said = f"{self.family.cls.__name__} refuses: {words}"
+        # The rows are numbers by now: what is of a wrong type is a hyperparameter.
+        if not named and not isinstance(error, TypeError):
+            hint = "see the columns' values, or model.hyperparameters in the recipe"
+            return DataError(said, hint=hint)
+        first = min(named, key=words.index, default="")
+        where = self.places.get(first) or self.places.get("")
+        return UsageError(said, where=where, hint="see model.hyperparameters in the recipe")

@@ -189,6 +189,14 @@ class Factory(EnvironmentFactory):
                     hint=f"leave it out: {instead}",
                 )
 
+    def _places(self) -> dict[str, str]:
+        """Where the recipe gives each hyperparameter, and at "" all of them."""
+        given = {name: (name,) for name in self._recipe.model.hyperparameters}
+        return {
+            name: self._loaded.where("model", "hyperparameters", *key)
+            for name, key in {"": (), **given}.items()
+        }
+
     def preprocessor(self) -> Callable[[], Preprocessor]:
         """Makes an unfitted preprocessor each time it is called."""
         section = self._recipe.preprocessor
@@ -293,7 +301,7 @@ class Factory(EnvironmentFactory):
         """Everything that learning takes; with a search it is tuned first."""
         data, split = self._recipe.data_interface, self._recipe.split
         return Trainer(
-            learner=Learner(self.family, self.preprocessor(), split.seed),
+            learner=Learner(self.family, self.preprocessor(), split.seed, self._places()),
             metric=self.metric(),
             search=search,
             splitter=Splitter(split, task=data.task_type, timestamp_col=data.event_timestamp_col),

@@ -61,15 +61,17 @@ def check_online(
         group() for group in (pieces.of_stores, pieces.of_features, pieces.of_results)
     )
     threads = DaemonThreads(_MOST_THREADS, "check")
+    tell.stage(f"Trying out {environment.name}")
     try:
         checked = tuple(_tried(piece, threads, within, tell) for piece in every)
     finally:
         threads.end()
+    tell.detail(f"{len(checked)} pieces")
     return CheckedOnline(environment.name, checked)
 
 
 def _tried(piece: Piece, threads: DaemonThreads, within: float, tell: Progress) -> CheckedPiece:
-    tell.stage(f"Trying {piece.name}")
+    tell.detail(piece.name)
     began = time.monotonic()
     future = threads.submit(piece.work)
     said, error, bug = Said("failed", ""), None, None

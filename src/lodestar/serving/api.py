@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 import lodestar
 from lodestar.serving.admin import HasDeployment, add_administration, described_deployment
 from lodestar.serving.api_problems import install_problem_handlers
+from lodestar.serving.docs_page import add_docs_page
 from lodestar.serving.documented import json_body
 from lodestar.serving.explanations import add_explanations
 from lodestar.serving.fleet import Fleet, HasFleet
@@ -78,11 +79,13 @@ def build_api(served: HasDeployment, lifespan: Lifespan, *, limits: Limits) -> F
     app = FastAPIOffline(
         title="Lodestar",
         version=lodestar.__version__,
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
         responses=_refusals(),
     )
     install_problem_handlers(app)
+    add_docs_page(app)
 
     @app.get("/metadata", summary="What the served models are", tags=["model"])
     async def metadata() -> dict[str, Any]:

@@ -198,7 +198,7 @@ class TrialProblem:
 
 def _worded(error: Exception) -> str:
     if isinstance(error, LodestarError):
-        return error.what
+        return f"{error.where}: {error.what}" if error.where else error.what
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
