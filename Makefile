@@ -25,24 +25,24 @@ demo: $(VENV)/.installed-run
 dev: $(VENV)/.installed-dev
 
 test: test-needs
-	$(ONE_THREAD) $(BIN)/pytest -n 3 --dist loadfile -m "not faults" --durations=15 $(PYTEST)
+	$(ONE_THREAD) $(BIN)/pytest -n 3 --dist loadfile -m "not faults" \
+		--cov --cov-report=term --durations=15 $(PYTEST)
 
 test-needs: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As `make test`, with its coverage and that of the commands that the tests start. To trace each line
-# takes longer, and proves nothing.
+# As `make test`, with the coverage of the commands that the tests start.
 coverage:
-	COVERAGE_PATCH=subprocess $(MAKE) test PYTEST="--cov --cov-report=term $(PYTEST)"
+	COVERAGE_PATCH=subprocess $(MAKE) test
 
 # The long runs: kills, full disks, tampering with every file, three times the examples.
 faults: test-needs clean-root-packages
