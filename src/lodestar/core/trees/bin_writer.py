@@ -5,25 +5,32 @@ of one word: no branch depends on a row.
 """
 
 from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lodestar.core.trees.bins import BinnedForest
 from lodestar.core.trees.block_writer import BLOCK, BlockWriter
 from lodestar.core.trees.machine_code import Value
 
-__all__ = ["MOST_LEAVES", "WORD", "BinWriter"]
+__all__ = ["MOST_LEAVES", "WORD", "WORDS", "BinWriter"]
 
 WORD = 64  # rows that are compared at once
+WORDS = BLOCK // WORD
 # Rows whose bins are looked for side by side, which hides the time that each waits.
 SIDE_BY_SIDE = 8
 CACHE_LINE = 64  # bytes
 VECTOR = 64  # bytes of the widest vectors; narrower ones are made of it where the machine has those
+MOST_TABLES = 16  # vectors of leaves; picking out of more takes longer than loading
 MOST_LEAVES = 2**8  # of a tree: a leaf's number is a byte
 
 
 class BinWriter(BlockWriter):
     """Writes the function over the bins of a block, column after column."""
 
-    def __init__(self, binned: BinnedForest) -> None:
+    def __init__(self, binned: BinnedForest, *, most_leaves: int, picks: bool) -> None:
+        """`picks`: leaves are picked out of vectors, which takes a machine that `picks_lanes`."""
         super().__init__(binned.forest)
         self.binned = binned
         ir, vector = self.ir, self.ir.VectorType
@@ -32,16 +39,26 @@ class BinWriter(BlockWriter):
         self.lanes = VECTOR // self.forest.base.itemsize
         self.word, self.numbers = vector(self.small, WORD), vector(self.byte, WORD)
         self.answers, self.values = vector(ir.IntType(1), WORD), vector(self.real, self.lanes)
-        self.leaf = self.code.alloca(self.numbers)
+        self.leaf = self.code.bitcast(self.code.alloca(self.numbers), self.pointer)
+        # Vectors that hold a tree's leaves, so many that they can be halved again and again.
+        self.tables = 1 << max(0, (most_leaves - 1).bit_length() - (self.lanes - 1).bit_length())
+        self.picks = picks and self.tables <= MOST_TABLES
+
+    def padded(self, leaves: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """So that behind the last tree's leaves there is memory to read."""
+        return np.concatenate([leaves.ravel(), np.zeros(self.tables * self.lanes, leaves.dtype)])
 
     @property
     def bytes_of_room(self) -> int:
         """A bin of each compared column for each row."""
         return len(self.binned.columns) * BLOCK * self.binned.cut.itemsize
 
+    def divide(self, tree: Value) -> None:
+        """What is done for all rows of the block together, before their leaves are numbered."""
+
     @abstractmethod
-    def leaf_numbers(self, tree: Value, first: Value) -> Value:
-        """Which of the tree's leaves each of the 64 rows from `first` on comes to: 64 bytes."""
+    def leaf_numbers(self, tree: Value, word: Value) -> Value:
+        """Which of the tree's leaves each of a word's 64 rows comes to: 64 bytes."""
 
     @abstractmethod
     def leaf_values(self, tree: Value) -> Value:
@@ -50,7 +67,7 @@ class BinWriter(BlockWriter):
     def make_ready(self, first: Value) -> Value:
         """The bins of a block; how many of its values are not finite."""
         strange = self.whole(0)
-        with self.loop(BLOCK // WORD, carried=[strange]) as (word, over_words):
+        with self.loop(WORDS, carried=[strange]) as (word, over_words):
             in_block = self.code.mul(word, self.whole(WORD))
             with self.loop(len(self.binned.columns), carried=over_words) as (slot, over_slots):
                 over_slots[0] = self._find_column(first, in_block, slot, over_slots[0])
@@ -64,9 +81,10 @@ class BinWriter(BlockWriter):
             values = self.leaf_values(tree)
             target = self.load(self.int64, self.address(self.forest.targets), tree)
             sums = self.place(self.sums, code.mul(target, self.whole(BLOCK)), self.real)
-            with self.loop(BLOCK // WORD) as word:
+            self.divide(tree)
+            with self.loop(WORDS) as word:
+                code.store(self.leaf_numbers(tree, word), self.leaf)
                 first = code.mul(word, self.whole(WORD))
-                code.store(self.leaf_numbers(tree, first), self.leaf)
                 self._add(values, self.place(sums, first, self.real))
 
     def compared(self, slot: Value, cut: Value, first: Value) -> Value:
@@ -122,14 +140,52 @@ class BinWriter(BlockWriter):
 
     def _add(self, leaves: Value, sums: Value) -> None:
         """Look the leaves up, a vector of them at a time."""
-        code = self.code
-        numbers = code.bitcast(self.leaf, self.pointer)
         for start in range(0, WORD, self.lanes):
-            found: Value = self.ir.Constant(self.values, self.ir.Undefined)
-            for lane in range(self.lanes):
-                number = self.load(self.byte, numbers, self.whole(start + lane))
-                value = self.load(self.real, leaves, code.zext(number, self.int64))
-                found = code.insert_element(found, value, self.int32(lane))
             place = self.place(sums, self.whole(start), self.real)
-            so_far = code.load(place, typ=self.values, align=CACHE_LINE)
-            code.store(code.fadd(so_far, found), place, align=CACHE_LINE)
+            so_far = self.code.load(place, typ=self.values, align=CACHE_LINE)
+            numbers = self._numbers(start)
+            found = self._picked(leaves, numbers) if self.picks else self._loaded(leaves, numbers)
+            self.code.store(self.code.fadd(so_far, found), place, align=CACHE_LINE)
+
+    def _numbers(self, start: int) -> Value:
+        """The leaves' numbers of as many rows as a vector has lanes."""
+        place = self.place(self.leaf, self.whole(start), self.byte)
+        small = self.code.load(place, typ=self.ir.VectorType(self.byte, self.lanes), align=1)
+        return self.code.zext(small, self.ir.VectorType(self.int32, self.lanes))
+
+    def _loaded(self, leaves: Value, numbers: Value) -> Value:
+        """One leaf after another."""
+        found: Value = self.ir.Constant(self.values, self.ir.Undefined)
+        for lane in map(self.int32, range(self.lanes)):
+            number = self.code.zext(self.code.extract_element(numbers, lane), self.int64)
+            found = self.code.insert_element(found, self.load(self.real, leaves, number), lane)
+        return found
+
+    def _picked(self, leaves: Value, numbers: Value) -> Value:
+        """Out of vectors that hold all of a tree's leaves, chosen among by the numbers' high bits."""
+        code = self.code
+        within = code.and_(numbers, self._all(self.lanes - 1))
+        found = []
+        for table in range(self.tables):
+            place = self.place(leaves, self.whole(table * self.lanes), self.real)
+            vector = code.load(place, typ=self.values, align=self.forest.base.itemsize)
+            found.append(self._permuted(vector, within))
+        bit = self.lanes
+        while len(found) > 1:
+            high = code.icmp_unsigned("!=", code.and_(numbers, self._all(bit)), self._all(0))
+            pairs = zip(found[::2], found[1::2], strict=True)
+            found = [code.select(high, above, below) for below, above in pairs]
+            bit *= 2
+        return found[0]
+
+    def _permuted(self, vector: Value, places: Value) -> Value:
+        """LLVM knows this form of what some processors do at once."""
+        found: Value = self.ir.Constant(self.values, self.ir.Undefined)
+        for lane in map(self.int32, range(self.lanes)):
+            value = self.code.extract_element(vector, self.code.extract_element(places, lane))
+            found = self.code.insert_element(found, value, lane)
+        return found
+
+    def _all(self, value: int) -> Value:
+        kind = self.ir.VectorType(self.int32, self.lanes)
+        return self.ir.Constant(kind, [self.int32(value)] * self.lanes)

@@ -12,7 +12,7 @@ from lodestar.core.trees.block_writer import BLOCK, BlockWriter
 from lodestar.core.trees.branching import BranchingWriter
 from lodestar.core.trees.complete import CompleteWriter
 from lodestar.core.trees.forest import Forest
-from lodestar.core.trees.machine_code import Compiled
+from lodestar.core.trees.machine_code import Compiled, picks_lanes
 from lodestar.core.trees.walking import WalkingWriter
 
 __all__ = ["ManyRows", "many_rows"]
@@ -69,4 +69,5 @@ def _writer(forest: Forest) -> BlockWriter:
         return WalkingWriter(forest)
     places = 2.0 ** int(forest.depths.max())
     filled_up = places <= min(MOST_LEAVES, PLACES_PER_LEAF * leaves.mean())
-    return CompleteWriter(binned(forest)) if filled_up else BranchingWriter(binned(forest))
+    form = CompleteWriter if filled_up else BranchingWriter
+    return form(binned(forest), picks=picks_lanes())
