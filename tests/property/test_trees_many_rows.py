@@ -14,14 +14,15 @@ from lodestar.core.trees.block_writer import BlockWriter
 from lodestar.core.trees.branching import BranchingWriter
 from lodestar.core.trees.complete import CompleteWriter
 from lodestar.core.trees.forest import Forest
+from lodestar.core.trees.inputs import FromMatrix
 from lodestar.core.trees.many_rows import ManyRows
 from lodestar.core.trees.walking import WalkingWriter
 
 FORMS: list[Callable[[Forest], BlockWriter]] = [
-    lambda forest: CompleteWriter(binned(forest), picks=True),
-    lambda forest: CompleteWriter(binned(forest), picks=False),
-    lambda forest: BranchingWriter(binned(forest), picks=True),
-    lambda forest: BranchingWriter(binned(forest), picks=False),
+    lambda forest: CompleteWriter(binned(forest), FromMatrix(), picks=True),
+    lambda forest: CompleteWriter(binned(forest), FromMatrix(), picks=False),
+    lambda forest: BranchingWriter(binned(forest), FromMatrix(), picks=True),
+    lambda forest: BranchingWriter(binned(forest), FromMatrix(), picks=False),
     WalkingWriter,
 ]
 

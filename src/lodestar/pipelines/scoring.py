@@ -70,7 +70,7 @@ class RowScoring:
             scored = self._wrapper.score(batch, first_row=first)
             if watched is not None:
                 watched.add(scored.augmented, scored.predictions, first_row=first)
-            for column, count in scored.features.unknown.items():
+            for column, count in scored.unknown.items():
                 unknown[column] = unknown.get(column, 0) + count
             for name, made in self._frames(batch, scored, first).items():
                 found[name].append(made)

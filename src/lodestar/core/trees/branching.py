@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lodestar.core.trees.bin_writer import WORD, BinWriter
+from lodestar.core.trees.bin_writer import BinWriter
 from lodestar.core.trees.bins import BinnedForest
+from lodestar.core.trees.inputs import Inputs
 from lodestar.core.trees.machine_code import Value
+from lodestar.core.trees.vector_writer import WORD
 
 __all__ = ["BranchingWriter"]
 
@@ -13,11 +15,11 @@ __all__ = ["BranchingWriter"]
 class BranchingWriter(BinWriter):
     """Writes a function whose time grows with the number of leaves, not with 2^depth."""
 
-    def __init__(self, binned: BinnedForest, *, picks: bool) -> None:
+    def __init__(self, binned: BinnedForest, inputs: Inputs, *, picks: bool) -> None:
         """Inner nodes and leaves apart, a tree's from its start on; parents before their children."""
         nodes, inner, roots = binned.forest.nodes, binned.inner, binned.forest.roots
         most_leaves = int(np.add.reduceat(~inner, roots, dtype=np.int64).max())
-        super().__init__(binned, most_leaves=most_leaves, picks=picks)
+        super().__init__(binned, inputs, most_leaves=most_leaves, picks=picks)
         sizes = np.diff([*roots, len(nodes)])
         tree_of = np.repeat(np.arange(len(sizes)), sizes)
         within = (np.arange(len(nodes)) - roots[tree_of]).astype(np.int32)

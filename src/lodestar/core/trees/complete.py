@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lodestar.core.trees.bin_writer import WORD, WORDS, BinWriter
+from lodestar.core.trees.bin_writer import WORDS, BinWriter
 from lodestar.core.trees.bins import BinnedForest
 from lodestar.core.trees.block_writer import BLOCK
+from lodestar.core.trees.inputs import Inputs
 from lodestar.core.trees.machine_code import Value
+from lodestar.core.trees.vector_writer import WORD
 
 __all__ = ["CompleteWriter"]
 
@@ -20,10 +22,10 @@ class CompleteWriter(BinWriter):
     bits of the leaves' numbers.
     """
 
-    def __init__(self, binned: BinnedForest, *, picks: bool) -> None:
+    def __init__(self, binned: BinnedForest, inputs: Inputs, *, picks: bool) -> None:
         """`slot` and `cut` (trees, 2^depth - 1), level after level; `leaves` (trees × 2^depth)."""
         self.depth = int(binned.forest.depths.max())
-        super().__init__(binned, most_leaves=2**self.depth, picks=picks)
+        super().__init__(binned, inputs, most_leaves=2**self.depth, picks=picks)
         places, first_leaf = _places(binned, self.depth), 2**self.depth - 1
         self.slot = np.ascontiguousarray(binned.slot[places[:, :first_leaf]])
         self.cut = np.ascontiguousarray(binned.cut[places[:, :first_leaf]])
