@@ -95,6 +95,8 @@ class Categorical:
 
     def codes(self, values: pa.Array) -> tuple[NDArray[np.unsignedinteger[Any]], int]:
         """Which column is 1 in each row, and how many rows hold what training had not seen."""
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(pa.string())
         found = _positions(values, self.known)
         codes = self.places[found]
         unknown = int(np.count_nonzero(found < 0))

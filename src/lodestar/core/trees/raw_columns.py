@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lodestar.core.preprocessor import Categorical, Numeric, SimpleScaler, plain_numbers
@@ -130,11 +131,26 @@ class RawColumns:
             columns.append(np.ascontiguousarray(numbers, np.float64))
         unknown: dict[str, int] = {}
         for text in self.categories:
-            codes, strange = text.codes(rows.column(text.name))
+            codes, strange = _codes(text, rows.column(text.name))
             columns.append(codes.astype(self.codes.own.dtype, copy=False))
             if strange:
                 unknown[text.name] = strange
         return TakenColumns(tuple(columns), unknown)
+
+
+def _codes(
+    text: Categorical, values: pa.Array | pa.ChunkedArray
+) -> tuple[NDArray[np.unsignedinteger[Any]], int]:
+    """As `Categorical.codes`, but each text of a dictionary is looked up once."""
+    if not isinstance(values, pa.DictionaryArray) or values.dictionary.null_count:
+        return text.codes(values)
+    known, strange = text.codes(values.dictionary)
+    table = np.append(known, known.dtype.type(text.width - 2))
+    places = values.indices.fill_null(len(known)).to_numpy()
+    if strange:
+        seen = pc.is_in(values.dictionary, value_set=text.known).to_numpy(zero_copy_only=False)
+        strange = int(np.count_nonzero(~np.append(seen, True)[places]))
+    return table[places], strange
 
 
 def _bins(
