@@ -212,7 +212,7 @@ class _Job:
 
     def _count(self, watched: Watched) -> None:
         if self.watch is not None:
-            self.watch.take(watched.counted())
+            self.watch.add(watched)
 
     @property
     def _size(self) -> Batch:
