@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_the_compiled_trees_say_what_the_library_says(
     for some in (rows.slice(7, 9_001), rows.slice(0, 1)):
         assert bits(compiled.score(some).predictions) == bits(plain.score(some).predictions)
     assert compiled.reason == ""
+
+
+def test_compiled_trees_may_be_asked_by_several_threads() -> None:
+    plain = fitted(*XGB_BINARY)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    before = compiled.side_by_side
+    compiled.score(rows)
+    assert (plain.side_by_side, before, compiled.side_by_side) == (False, False, True)
+    parts = [rows.slice(first, 3_000) for first in range(0, LEAST_ROWS, 3_000)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(compiled.score, 3 * parts))
+    said = [bits(plain.score(part).predictions) for part in parts]
+    assert [bits(one.predictions) for one in found] == 3 * said
 
 
 def test_few_rows_are_not_worth_compiling() -> None:

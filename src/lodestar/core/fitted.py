@@ -48,6 +48,11 @@ class FittedModel:
         """What the user should know of how it predicts; "" where there is nothing."""
         return ""
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether rows may be scored by several threads at once."""
+        return False
+
     def score(self, rows: pa.Table | pa.RecordBatch) -> Scored:
         """Transform and predict; `rows` holds at least the model's inputs.
 

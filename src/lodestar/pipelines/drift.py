@@ -21,7 +21,7 @@ from lodestar.settings.monitoring import Drift
 __all__ = ["DriftWatch", "tell_store", "watch_of"]
 
 MOST_TAGGED = 20
-AT_ONCE = 65_536  # rows that wait to be counted; memory holds them meanwhile
+AT_ONCE = 32_768  # rows that wait to be counted; memory holds them meanwhile
 
 
 class DriftWatch:

@@ -55,6 +55,11 @@ class RowScoring:
         self._plan = plan
         self._reference = reference
 
+    @property
+    def side_by_side(self) -> bool:
+        """Compiled trees are; what other models' code does in two threads, nobody knows."""
+        return self._wrapper.fitted.side_by_side
+
     def __call__(self, task: PartTask) -> ScoredPart:
         """Score a part.
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
@@ -36,12 +37,14 @@ class _Trees:
     """Whether and how the trees are asked: unknown at first, then compiled or not for a reason.
 
     `ask` is None as well of rows with a value that is not finite: what to do with it, the library knows.
-    `library` predicts a few rows: in one thread, as two would take longer to begin.
+    `library` predicts a few rows: in one thread, as two would take longer to begin. Who asks the library
+    once there is an `ask` is `alone`.
     """
 
     ask: Callable[[Rows], Scored | None] | None = None
     library: Ask = field(init=False)
     reason: str = ""
+    alone: Lock = field(default_factory=Lock)
 
     def are_worth(self, scored: Scored) -> bool:
         """Whether to compile them, now that so many rows were scored by the library."""
@@ -86,6 +89,11 @@ class CompiledModel(FittedModel):
         return self.trees.reason
 
     @property
+    def side_by_side(self) -> bool:
+        """As soon as the compiled trees are asked of a scaler's columns: all of that is our own."""
+        return self.trees.ask is not None and type(self.preprocessor) is SimpleScaler
+
+    @property
     def doubt(self) -> str:
         """What is not as it should be, though what is predicted is right."""
         return self.reason if self.reason == DIFFERENT else ""
@@ -104,9 +112,10 @@ class CompiledModel(FittedModel):
                 self.trees.prove(plain, rows, scored)
             return scored
         own = self.trees.ask(rows)
-        if own is None:
-            return super().score(rows)
-        self._compare(rows, own.predictions)
+        with self.trees.alone:
+            if own is None:
+                return super().score(rows)
+            self._compare(rows, own.predictions)
         return own
 
     def _compare(self, rows: Rows, predictions: Predictions) -> None:
