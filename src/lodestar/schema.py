@@ -263,6 +263,9 @@ def _refuse_unseen(array: pa.Array, column: Column, first_row: int) -> None:
     if column.type != "float" or array.null_count == len(array):
         return
     values = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # the quicker question; large numbers' sum may say no as well
+            return
     finite = np.isfinite(values)
     if finite.all():
         return

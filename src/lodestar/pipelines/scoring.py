@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,7 @@ def _marked(frame: pa.RecordBatch, mark: Mapping[str, str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
+@lru_cache(maxsize=8)
 def _constant(text: str, rows: int) -> pa.DictionaryArray:
     codes = pa.array([0], pa.int32()).take(pa.nulls(rows, pa.int32()).fill_null(0))
     return pa.DictionaryArray.from_arrays(codes, pa.array([text]))
