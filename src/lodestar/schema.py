@@ -119,6 +119,8 @@ class FrameSchema:
     def conform(self, batch: pa.RecordBatch, *, first_row: int = 0) -> pa.RecordBatch:
         """Cast to these types, in this order, and refuse what training never saw.
 
+        Text that comes in a dictionary stays there.
+
         Raises:
             DataError: a null or NaN where training saw none, an infinite number, a lossy cast.
         """
@@ -128,7 +130,7 @@ class FrameSchema:
             wanted = ARROW_TYPES[column.type]
             try:
                 empty = array.null_count == len(array)
-                array = pa.nulls(len(array), wanted) if empty else array.cast(wanted)
+                array = pa.nulls(len(array), wanted) if empty else _cast(array, wanted)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise DataError(
                     f"column {column.name!r} does not fit the type {column.type} of training",
@@ -136,7 +138,7 @@ class FrameSchema:
                 ) from error
             _refuse_unseen(array, column, first_row)
             arrays.append(array)
-        return pa.record_batch(arrays, schema=self.arrow())
+        return pa.RecordBatch.from_arrays(arrays, names=list(self.names))
 
 
 def canonical_schema(schema: pa.Schema) -> pa.Schema:
@@ -238,6 +240,11 @@ def _name_of(kind: pa.DataType) -> str:
     return "float" if pa.types.is_null(kind) else str(kind)
 
 
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    coded = pa.types.is_dictionary(array.type) and array.type.value_type == pa.string()
+    return array if coded and wanted == pa.string() else array.cast(wanted)
+
+
 def _on_one_line(name: str) -> str:
     """A column's name may hold a line break, which would look like a line of ours."""
     return name if name.isprintable() else repr(name)
@@ -256,6 +263,9 @@ def _refuse_unseen(array: pa.Array, column: Column, first_row: int) -> None:
     if column.type != "float" or array.null_count == len(array):
         return
     values = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # the quicker question; large numbers' sum may say no as well
+            return
     finite = np.isfinite(values)
     if finite.all():
         return

@@ -71,11 +71,13 @@ def test_text_in_any_split_and_merged_in_any_order_gives_the_same(
         one.add(part)
         one.merge(merged)
         merged = one
+    coded = sketch.counter()
+    coded.add(pa.chunked_array([part.dictionary_encode() for part in parts(column, cuts)]))
 
     def told(counts: CategoryCounts) -> tuple[object, ...]:
         return counts.rows, counts.nulls, counts.counts.tolist(), counts.unseen
 
-    assert told(whole) == told(merged)
+    assert told(whole) == told(merged) == told(coded)
 
 
 @SOME

@@ -14,19 +14,20 @@ from lodestar.core.trees.block_writer import BlockWriter
 from lodestar.core.trees.branching import BranchingWriter
 from lodestar.core.trees.complete import CompleteWriter
 from lodestar.core.trees.forest import Forest
+from lodestar.core.trees.inputs import FromMatrix
 from lodestar.core.trees.many_rows import ManyRows
 from lodestar.core.trees.walking import WalkingWriter
 
+FORMS: list[Callable[[Forest], BlockWriter]] = [
+    lambda forest: CompleteWriter(binned(forest), FromMatrix(), picks=True),
+    lambda forest: CompleteWriter(binned(forest), FromMatrix(), picks=False),
+    lambda forest: BranchingWriter(binned(forest), FromMatrix(), picks=True),
+    lambda forest: BranchingWriter(binned(forest), FromMatrix(), picks=False),
+    WalkingWriter,
+]
 
-def filled_up(forest: Forest) -> BlockWriter:
-    return CompleteWriter(binned(forest))
 
-
-def as_they_are(forest: Forest) -> BlockWriter:
-    return BranchingWriter(binned(forest))
-
-
-@pytest.mark.parametrize("form", [filled_up, as_they_are, WalkingWriter])
+@pytest.mark.parametrize("form", FORMS)
 @given(
     seed=st.integers(0, 2**32),
     trees=st.integers(1, 20),

@@ -4,8 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
-from lodestar.core.drift.watched import WHOLE, WatchedRows
+from lodestar.core.drift.watched import WHOLE, Counted, WatchedRows
+from lodestar.pipelines.drift import DriftWatch
+from lodestar.settings.monitoring import Drift
 
 ROWS = 4 * WHOLE
 # A category comes back every k rows.
@@ -55,3 +58,30 @@ def test_what_comes_back_every_few_rows_is_counted_as_often_as_it_comes(
         shares = [count / window.rows for count in counts]
         assert len(shares) == k
         assert shares == pytest.approx([1 / k] * k, rel=0.01)
+
+
+def test_rows_of_several_parts_are_counted_together_as_one_by_one(
+    reference: Reference, rows: pa.RecordBatch
+) -> None:
+    held = WatchedRows(reference)
+    for first in range(0, ROWS, 77_777):
+        watched = WatchedRows(reference)
+        watched.add(rows.slice(first, 77_777), {}, first_row=first)
+        held.join(watched)
+    window = counted(reference, rows, ROWS)
+    assert held.rows == window.rows
+    assert held.counted() == window.to_json()
+
+
+def test_a_watch_counts_what_waits_before_it_says_anything(
+    reference: Reference, rows: pa.RecordBatch
+) -> None:
+    limits = limits_of(Drift())
+    one, other = DriftWatch(reference, limits), DriftWatch(reference, limits)
+    for first in range(0, ROWS, 50_000):
+        watched = WatchedRows(reference)
+        watched.add(rows.slice(first, 50_000), {}, first_row=first)
+        one.add(watched)
+        other.add(Counted(watched.counted()))
+    assert one.report() == other.report()
+    assert one.report().rows == counted(reference, rows, ROWS).rows

@@ -1,6 +1,7 @@
 """Few types for all engines, and rows held to what training saw."""
 
 import json
+import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -224,6 +225,7 @@ def test_a_column_of_nothing_but_nulls_fits_where_training_saw_nulls(name: str) 
         ({"age": [30.0, 1e300]}, "column 'age' does not fit the type int"),
         ({"income": [1.0, float("inf")]}, "column 'income' has an infinite value in row 101"),
         ({"income": [float("-inf"), None]}, "column 'income' has an infinite value in row 100"),
+        ({"income": [math.inf, -math.inf]}, "column 'income' has an infinite value in row 100"),
         ({"income": [2**60 + 1, 1]}, "column 'income' does not fit the type float"),
     ],
 )
@@ -232,6 +234,11 @@ def test_what_training_never_saw_is_refused_with_its_row(
 ) -> None:
     with pytest.raises(DataError, match=words):
         trained().conform(batch(**changes), first_row=100)
+
+
+def test_numbers_whose_sum_is_too_large_are_finite() -> None:
+    largest = [1.7e308, 1.7e308]
+    assert trained().conform(batch(income=largest)).column("income").to_pylist() == largest
 
 
 def test_not_a_number_is_a_null_by_another_name() -> None:

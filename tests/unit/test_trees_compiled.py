@@ -3,26 +3,28 @@
 import importlib
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeRegressor
 from tests.forests import random_forest, walked, with_other_leaves
 from xgboost import XGBClassifier, XGBRegressor
 
 from lodestar.core.fitted import FittedModel
 from lodestar.core.models import family_of
-from lodestar.core.preprocessor import SimpleScaler
+from lodestar.core.preprocessor import SimpleScaler, TransformerPreprocessor
 from lodestar.core.results import Predictions, Task, Truth
 from lodestar.core.trees.bins import binned
 from lodestar.core.trees.compiled import DIFFERENT, LEAST_ROWS, CompiledModel
 from lodestar.core.trees.forest import NotPlannedError, Tree, forest_of
 from lodestar.core.trees.libraries import matrix_model
 from lodestar.core.trees.many_rows import many_rows
-from lodestar.errors import ArtifactError
+from lodestar.errors import ArtifactError, DataError
 
 Model: TypeAlias = tuple[type, Task, dict[str, Any], int]
 
@@ -84,6 +86,19 @@ def test_the_compiled_trees_say_what_the_library_says(
     for some in (rows.slice(7, 9_001), rows.slice(0, 1)):
         assert bits(compiled.score(some).predictions) == bits(plain.score(some).predictions)
     assert compiled.reason == ""
+
+
+def test_compiled_trees_may_be_asked_by_several_threads() -> None:
+    plain = fitted(*XGB_BINARY)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    before = compiled.side_by_side
+    compiled.score(rows)
+    assert (plain.side_by_side, before, compiled.side_by_side) == (False, False, True)
+    parts = [rows.slice(first, 3_000) for first in range(0, LEAST_ROWS, 3_000)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(compiled.score, 3 * parts))
+    said = [bits(plain.score(part).predictions) for part in parts]
+    assert [bits(one.predictions) for one in found] == 3 * said
 
 
 def test_few_rows_are_not_worth_compiling() -> None:
@@ -149,13 +164,55 @@ def test_trees_that_disagree_later_end_the_batch() -> None:
     assert "batch.native" in (caught.value.hint or "")
 
 
+def with_value(rows: pa.Table, name: str, at: int, value: float) -> pa.Table:
+    numbers = rows.column(name).to_numpy().copy()
+    numbers[at] = value
+    return rows.set_column(rows.schema.get_field_index(name), name, pa.array(numbers))
+
+
 def test_values_that_are_not_finite_are_the_librarys() -> None:
     plain = fitted(*XGB_BINARY)
     compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
     compiled.score(rows)
-    features = plain.preprocessor.transform(rows, dtype=np.float32)
-    features.array()[5, 1] = np.nan
-    assert bits(compiled.predict(features)) == bits(plain.predict(features))
+    odd = with_value(rows, "n1", 5, np.inf)
+    assert compiled.trees.ask is not None
+    assert compiled.trees.ask(odd) is None
+    assert bits(compiled.score(odd).predictions) == bits(plain.score(odd).predictions)
+
+
+def test_a_value_that_is_too_large_is_refused_as_ever() -> None:
+    compiled, rows = CompiledModel.of(fitted(*XGB_BINARY)), rows_of(LEAST_ROWS)
+    compiled.score(rows)
+    with pytest.raises(DataError, match="'n2' has a value that is too large"):
+        compiled.score(with_value(rows, "n2", LEAST_ROWS - 1, 1e300))
+
+
+def test_features_and_unknown_categories_are_those_of_the_preprocessor() -> None:
+    plain = fitted(*XGB_BINARY)
+    compiled, rows = CompiledModel.of(plain), rows_of(LEAST_ROWS)
+    compiled.score(rows)
+    colours = pa.array(["red", "violet", None, "violet"])
+    some = rows.slice(0, 4).set_column(4, "colour", colours)
+    own, library = compiled.score(some), plain.score(some)
+    assert own.unknown == library.unknown == {"colour": 2}
+    assert own.features.names == library.features.names
+    assert own.features.array().tobytes() == library.features.array().tobytes()
+
+
+def test_the_features_of_other_preprocessors_go_through_compiled_trees() -> None:
+    rows = rows_of(LEAST_ROWS)
+    halved = FunctionTransformer(lambda frame: frame[["n0", "n1"]].to_numpy(np.float32) / 2)
+    transformer = TransformerPreprocessor(halved)
+    features = transformer.transform(rows)
+    family = family_of(XGBRegressor, "regression")
+    estimator = XGBRegressor(**ROUNDS, n_jobs=1)
+    family.fit(estimator, features, Truth(rows.column("n0").to_numpy()))
+    plain = FittedModel(transformer, estimator, family, ())
+    compiled = CompiledModel.of(plain)
+    for given in (rows, rows, with_value(rows, "n1", 9, np.nan)):
+        assert bits(compiled.score(given).predictions) == bits(plain.score(given).predictions)
+    assert compiled.trees.ask is not None
+    assert compiled.trees.ask(rows) is not None
 
 
 def test_a_column_with_more_thresholds_than_a_byte_has_values() -> None:

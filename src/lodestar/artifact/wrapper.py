@@ -14,7 +14,7 @@ from lodestar.artifact.lock import compare
 from lodestar.artifact.manifest import verify
 from lodestar.artifact.probe import replay
 from lodestar.core.augmenter import Augmenter
-from lodestar.core.fitted import FittedModel
+from lodestar.core.fitted import FittedModel, Scored
 from lodestar.core.outputs import prediction_columns
 from lodestar.core.results import Predictions
 from lodestar.errors import ArtifactError, DataError, UsageError, choices
@@ -35,8 +35,18 @@ class ScoredRows:
     """One batch's way through the artifact."""
 
     augmented: pa.RecordBatch
-    features: FeatureMatrix
+    scored: Scored
     predictions: dict[str, pa.Array]
+
+    @property
+    def features(self) -> FeatureMatrix:
+        """The preprocessed rows, made now where they were not needed before."""
+        return self.scored.features
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """Per column, how many rows have a category that training had not seen."""
+        return self.scored.unknown
 
 
 class PyfuncWrapper:
@@ -71,7 +81,7 @@ class PyfuncWrapper:
             DataError: a value that training never saw the like of.
         """
         scored = self.fitted.score(self._inputs(rows, first_row))
-        return ScoredRows(rows, scored.features, prediction_columns(scored.predictions))
+        return ScoredRows(rows, scored, prediction_columns(scored.predictions))
 
     def predictions(self, rows: pa.RecordBatch, *, first_row: int = 0) -> Predictions:
         """As `score`, but the bare predictions, to be judged."""

@@ -1,6 +1,8 @@
 """A preprocessor and an estimator that belong together: what predicting needs, and nothing more."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,20 @@ __all__ = ["FittedModel", "Scored"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows on their way through a model."""
+    """Rows on their way through a model.
 
-    features: FeatureMatrix
+    `unknown` counts, per column, the rows whose category training had not seen. Features may not have
+    been needed as a matrix: then they are made when they are asked for.
+    """
+
     predictions: Predictions
+    unknown: Mapping[str, int]
+    made: Callable[[], FeatureMatrix]
+
+    @cached_property
+    def features(self) -> FeatureMatrix:
+        """The preprocessed rows."""
+        return self.made()
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,11 @@ class FittedModel:
         """What the user should know of how it predicts; "" where there is nothing."""
         return ""
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether rows may be scored by several threads at once."""
+        return False
+
     def score(self, rows: pa.Table | pa.RecordBatch) -> Scored:
         """Transform and predict; `rows` holds at least the model's inputs.
 
@@ -43,7 +60,7 @@ class FittedModel:
             DataError: the estimator refuses a value of these rows.
         """
         features = self.preprocessor.transform(rows, dtype=self.family.dtype)
-        return Scored(features, self.predict(features))
+        return Scored(self.predict(features), features.unknown, lambda: features)
 
     def predict(self, features: FeatureMatrix) -> Predictions:
         """Predict what the preprocessor made.

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,13 @@ from lodestar.interface.learning import FeatureMatrix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SimpleScaler", "TransformerPreprocessor"]
+__all__ = [
+    "Categorical",
+    "Numeric",
+    "SimpleScaler",
+    "TransformerPreprocessor",
+    "plain_numbers",
+]
 
 FloatArray = NDArray[np.float64]
 OTHER, NULL = "(other)", "(null)"
@@ -26,21 +33,76 @@ MOST_GROUPS = 10
 
 
 @dataclass
-class _Numeric:
+class Numeric:
     """Mean and standard deviation per group of rows; the last group is all rows together."""
 
     name: str
     mean: FloatArray
     scale: FloatArray
+    width: ClassVar[int] = 1
+
+    def scale_into(
+        self, out: NDArray[Any], values: pa.Array, group: NDArray[np.signedinteger[Any]] | None
+    ) -> None:
+        """Scale; `group` says which row of the moments each value takes (None: all the last one).
+
+        Raises:
+            DataError: a value is too large.
+        """
+        numbers = plain_numbers(values)
+        mean = self.mean[-1] if group is None else self.mean[group]
+        scale = self.scale[-1] if group is None else self.scale[group]
+        try:
+            with np.errstate(over="raise"):
+                scaled = (numbers - mean) / scale
+                # The mean of the scaled column is 0, so that is what a missing value becomes.
+                missing = np.isnan(scaled)
+                if missing.any():
+                    scaled[missing] = 0.0
+                out[:] = scaled
+        except FloatingPointError as error:
+            raise DataError(
+                f"column {self.name!r} has a value that is too large to be scaled as {out.dtype}",
+                hint="filter or clip it in the SQL",
+            ) from error
 
 
 @dataclass
-class _Categorical:
+class Categorical:
     """The categories that get a column of their own, the frequent first, and those that do not."""
 
     name: str
     categories: list[str]
     rare: list[str]
+
+    @property
+    def width(self) -> int:
+        """One column for each category, one for nulls, one for all others."""
+        return len(self.categories) + 2
+
+    @cached_property
+    def known(self) -> pa.Array:
+        """All values that training saw."""
+        return pa.array([*self.categories, *self.rare], pa.string())
+
+    @cached_property
+    def places(self) -> NDArray[np.unsignedinteger[Any]]:
+        """Which column is 1 for each of the known ones, and at the end for an unknown one."""
+        other = self.width - 1
+        places = np.full(len(self.known) + 1, other, np.min_scalar_type(other))
+        places[: len(self.categories)] = np.arange(len(self.categories))
+        return places
+
+    def codes(self, values: pa.Array) -> tuple[NDArray[np.unsignedinteger[Any]], int]:
+        """Which column is 1 in each row, and how many rows hold what training had not seen."""
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(pa.string())
+        found = _positions(values, self.known)
+        codes = self.places[found]
+        unknown = int(np.count_nonzero(found < 0))
+        if values.null_count:
+            codes[values.is_null().to_numpy(zero_copy_only=False)] = self.width - 2
+        return codes, unknown - values.null_count
 
 
 @dataclass
@@ -58,7 +120,7 @@ class SimpleScaler:
     exclude_cols: tuple[str, ...] = ()
     max_categories: int = 64
     groups: list[str] = field(default_factory=list)
-    columns: list[_Numeric | _Categorical] = field(default_factory=list)
+    columns: list[Numeric | Categorical] = field(default_factory=list)
 
     def fit(self, table: pa.Table, target: NDArray[Any]) -> None:
         """Learn means, deviations and categories from training rows."""
@@ -76,7 +138,7 @@ class SimpleScaler:
         """The columns that come out, in order."""
         out: list[str] = []
         for column in self.columns:
-            if isinstance(column, _Numeric):
+            if isinstance(column, Numeric):
                 out.append(column.name)
             else:
                 labels = [*column.categories, NULL, OTHER]
@@ -88,8 +150,7 @@ class SimpleScaler:
         """The raw column behind each one that comes out, in order."""
         out: list[str] = []
         for column in self.columns:
-            width = 1 if isinstance(column, _Numeric) else len(column.categories) + 2
-            out += [column.name] * width
+            out += [column.name] * column.width
         return tuple(out)
 
     def transform(
@@ -102,19 +163,19 @@ class SimpleScaler:
         position = 0
         for column in self.columns:
             values = rows.column(column.name)
-            if isinstance(column, _Numeric):
-                self._scale(column, values, group, out[:, position])
-                position += 1
+            if isinstance(column, Numeric):
+                column.scale_into(out[:, position], values, group)
             else:
-                count = self._encode(column, values, out, position)
+                codes, count = column.codes(values)
+                out[np.arange(len(codes)), position + codes.astype(np.intp)] = 1.0
                 if count:
                     unknown[column.name] = count
-                position += len(column.categories) + 2
+            position += column.width
         return FeatureMatrix(out, self.names, unknown)
 
     def _learn(
-        self, name: str, values: pa.ChunkedArray, group: NDArray[np.int64]
-    ) -> _Numeric | _Categorical:
+        self, name: str, values: pa.ChunkedArray, group: NDArray[np.signedinteger[Any]]
+    ) -> Numeric | Categorical:
         kind = values.type
         if pa.types.is_string(kind):
             return self._learn_categories(name, values)
@@ -123,7 +184,7 @@ class SimpleScaler:
                 f"column {name!r} is a {kind} and no feature as it is",
                 hint="list it in preprocessor.params.exclude_cols, or derive numbers from it in SQL",
             )
-        numbers = _numbers(values)
+        numbers = plain_numbers(values)
         present = ~np.isnan(numbers)
         if not present.any():
             raise DataError(
@@ -136,9 +197,9 @@ class SimpleScaler:
             for rows in (numbers[present & (group == at)] for at in range(len(self.groups)))
         ]
         moments = np.array([*known, total])
-        return _Numeric(name, mean=moments[:, 0].copy(), scale=moments[:, 1].copy())
+        return Numeric(name, mean=moments[:, 0].copy(), scale=moments[:, 1].copy())
 
-    def _learn_categories(self, name: str, values: pa.ChunkedArray) -> _Categorical:
+    def _learn_categories(self, name: str, values: pa.ChunkedArray) -> Categorical:
         counts = pc.value_counts(values.drop_null())
         pairs = [(item["values"].as_py(), item["counts"].as_py()) for item in counts]
         if not pairs:
@@ -148,9 +209,9 @@ class SimpleScaler:
             )
         pairs.sort(key=lambda pair: (-pair[1], pair[0]))
         labels = [label for label, _ in pairs[:MOST_REMEMBERED]]
-        return _Categorical(name, labels[: self.max_categories], labels[self.max_categories :])
+        return Categorical(name, labels[: self.max_categories], labels[self.max_categories :])
 
-    def _group(self, table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+    def _group(self, table: pa.Table) -> tuple[list[str], NDArray[np.signedinteger[Any]]]:
         if self.criterion_col is None:
             return [], np.full(table.num_rows, -1)
         texts = self._criterion(table)
@@ -161,50 +222,16 @@ class SimpleScaler:
                 f"{table.num_rows:,} rows: too few rows each to scale by",
                 hint="choose a column with few values, or criterion_col: null",
             )
-        return groups, _positions(texts, groups)
+        return groups, _positions(texts, pa.array(groups, pa.string()))
 
-    def _known_group(self, rows: pa.Table | pa.RecordBatch) -> NDArray[np.int64] | None:
+    def _known_group(self, rows: pa.Table | pa.RecordBatch) -> NDArray[np.int32] | None:
         """Which row of the moments each row takes; None: all take the global one."""
         if self.criterion_col is None:
             return None
-        return _positions(self._criterion(rows), self.groups)
+        return _positions(self._criterion(rows), pa.array(self.groups, pa.string()))
 
     def _criterion(self, rows: pa.Table | pa.RecordBatch) -> Any:  # noqa: ANN401 -- Arrow array
         return rows.column(self.criterion_col).cast(pa.string())
-
-    @staticmethod
-    def _scale(
-        column: _Numeric, values: pa.Array, group: NDArray[np.int64] | None, out: NDArray[Any]
-    ) -> None:
-        numbers = _numbers(values)
-        mean = column.mean[-1] if group is None else column.mean[group]
-        scale = column.scale[-1] if group is None else column.scale[group]
-        try:
-            with np.errstate(over="raise"):
-                scaled = (numbers - mean) / scale
-                # The mean of the scaled column is 0, so that is what a missing value becomes.
-                missing = np.isnan(scaled)
-                if missing.any():
-                    scaled[missing] = 0.0
-                out[:] = scaled
-        except FloatingPointError as error:
-            raise DataError(
-                f"column {column.name!r} has a value that is too large to be scaled as {out.dtype}",
-                hint="filter or clip it in the SQL",
-            ) from error
-
-    @staticmethod
-    def _encode(column: _Categorical, values: pa.Array, out: NDArray[Any], position: int) -> int:
-        other = len(column.categories) + 1
-        codes = _positions(values, [*column.categories, *column.rare])
-        unknown = codes < 0
-        codes[unknown | (codes >= len(column.categories))] = other
-        if values.null_count:
-            missing = values.is_null().to_numpy(zero_copy_only=False)
-            codes[missing] = other - 1
-            unknown &= ~missing
-        out[np.arange(len(codes)), position + codes] = 1.0
-        return int(np.count_nonzero(unknown))
 
     def to_json(self) -> dict[str, Any]:
         """Everything it learned as plain values; numbers come back bit for bit."""
@@ -215,7 +242,7 @@ class SimpleScaler:
             "groups": self.groups,
             "columns": [
                 {"name": column.name, "mean": column.mean.tolist(), "scale": column.scale.tolist()}
-                if isinstance(column, _Numeric)
+                if isinstance(column, Numeric)
                 else {"name": column.name, "categories": column.categories, "rare": column.rare}
                 for column in self.columns
             ],
@@ -224,10 +251,10 @@ class SimpleScaler:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SimpleScaler":
         """Read what `to_json` wrote."""
-        columns: list[_Numeric | _Categorical] = [
-            _Categorical(item["name"], item["categories"], item["rare"])
+        columns: list[Numeric | Categorical] = [
+            Categorical(item["name"], item["categories"], item["rare"])
             if "categories" in item
-            else _Numeric(item["name"], np.array(item["mean"]), np.array(item["scale"]))
+            else Numeric(item["name"], np.array(item["mean"]), np.array(item["scale"]))
             for item in value["columns"]
         ]
         return cls(
@@ -287,7 +314,8 @@ class TransformerPreprocessor:
         return tuple(map(str, name_features()))
 
 
-def _numbers(values: Any) -> FloatArray:  # noqa: ANN401 -- Arrow array or chunked array
+def plain_numbers(values: Any) -> FloatArray:  # noqa: ANN401 -- Arrow array or chunked array
+    """The numbers of a column; NaN where there is none."""
     if not pa.types.is_floating(values.type):
         # Whole numbers beyond 2^53 are rounded, as in any computation with floats.
         values = values.cast(pa.float64(), safe=False)
@@ -304,9 +332,9 @@ def _mean_and_scale(numbers: FloatArray) -> tuple[float, float]:
     return mean, scale if scale > error else 1.0
 
 
-def _positions(values: Any, known: list[str]) -> NDArray[np.int64]:  # noqa: ANN401 -- Arrow array
+def _positions(values: Any, known: pa.Array) -> NDArray[np.int32]:  # noqa: ANN401 -- Arrow array
     """Where each value stands among the known ones; -1 where it does not."""
-    found = pc.index_in(values, value_set=pa.array(known, pa.string())).fill_null(-1)
+    found = pc.index_in(values, value_set=known).fill_null(-1)
     if isinstance(found, pa.ChunkedArray):
-        return np.asarray(found.to_numpy()).astype(np.int64)
-    return np.asarray(found.to_numpy(zero_copy_only=False)).astype(np.int64)
+        return np.asarray(found.to_numpy())
+    return np.asarray(found.to_numpy(zero_copy_only=False))

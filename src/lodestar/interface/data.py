@@ -1,12 +1,12 @@
 """Ports to where rows come from and go to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["FrameSink", "FrameWriter", "MayBeMissing", "SaysCost", "SpineReader"]
+__all__ = ["CodesText", "FrameSink", "FrameWriter", "MayBeMissing", "SaysCost", "SpineReader"]
 
 
 class SpineReader(Protocol):
@@ -22,6 +22,18 @@ class SpineReader(Protocol):
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows in batches of at most `chunk_rows`, in bounded memory."""
+        ...
+
+
+@runtime_checkable
+class CodesText(Protocol):
+    """A reader of rows whose text may lie in dictionaries already."""
+
+    def coded(self, names: Collection[str]) -> SpineReader:
+        """The same rows; those of the named columns that lie in small dictionaries come as such.
+
+        Its schema says which: their type is a dictionary of strings.
+        """
         ...
 
 

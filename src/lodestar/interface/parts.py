@@ -22,6 +22,7 @@ __all__ = [
     "RowsAtHand",
     "ScoredPart",
     "ScorerSource",
+    "ScoresSideBySide",
     "Watched",
     "WrittenFile",
 ]
@@ -208,6 +209,16 @@ class FailedPart:
 
 
 PartScorer = Callable[[PartTask], ScoredPart]
+
+
+@runtime_checkable
+class ScoresSideBySide(Protocol):
+    """A scorer that may be asked by two threads at once, as soon as it says so."""
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether it may from now on."""
+        ...
 
 
 class ScorerSource(Protocol):

@@ -24,7 +24,7 @@ from lodestar.pipelines.batch_outputs import (
     publish,
     refuse_anothers,
 )
-from lodestar.pipelines.batch_rows import rows_in_parts
+from lodestar.pipelines.batch_rows import rows_in_parts, with_codes
 from lodestar.pipelines.drift import DriftWatch, tell_store, watch_of
 from lodestar.pipelines.kept_batch import kept_batch
 from lodestar.pipelines.scoring import ArtifactSource, FramePlan, packed
@@ -107,10 +107,11 @@ def batch_inference(
     if resume:
         refuse_anothers(environment, destinations["predictions"], opened.run_id)
     tell.stage(f"Scoring with {opened.run_name}")
+    reader = with_codes(spine.reader, wrapper, destinations)
     if resume or factory.distributes or is_folder(destinations["predictions"]):
-        counts = job.kept(spine.reader, destinations, resume=resume)
+        counts = job.kept(reader, destinations, resume=resume)
     else:
-        counts = job.streamed(spine.reader, destinations)
+        counts = job.streamed(reader, destinations)
     drift = None
     if watch is not None:
         drift, source = watch.report(), f"batch-inference {context}".rstrip()
@@ -211,7 +212,7 @@ class _Job:
 
     def _count(self, watched: Watched) -> None:
         if self.watch is not None:
-            self.watch.take(watched.counted())
+            self.watch.add(watched)
 
     @property
     def _size(self) -> Batch:

@@ -1,6 +1,6 @@
 """What a batch is to score, as parts: read here and handed on, or read where they are scored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from lodestar.artifact.wrapper import PyfuncWrapper
 from lodestar.core.fingerprint import fingerprint
+from lodestar.core.preprocessor import SimpleScaler
 from lodestar.factory.environment import EnvironmentFactory
-from lodestar.interface.data import SpineReader
+from lodestar.interface.data import CodesText, SpineReader
 from lodestar.interface.parts import (
     Batches,
     Divided,
@@ -20,7 +21,7 @@ from lodestar.interface.parts import (
 )
 from lodestar.settings.config import Batch
 
-__all__ = ["BatchRows", "rows_in_parts"]
+__all__ = ["BatchRows", "rows_in_parts", "with_codes"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ class BatchRows:
     moving: bool = False
     note: str = ""
     filled: dict[str, int] = field(default_factory=dict)
+
+
+def with_codes(
+    reader: SpineReader, wrapper: PyfuncWrapper, outputs: Collection[str]
+) -> SpineReader:
+    """Text that nobody but a scaler and the counts of drift looks at may come in its dictionaries."""
+    roles, schema = wrapper.contents.roles, wrapper.contents.feature_schema
+    looked_at = (
+        "augmented" in outputs
+        or wrapper.trained_augmenter.selection
+        or not isinstance(wrapper.trained_preprocessor, SimpleScaler)
+    )
+    if looked_at or not isinstance(reader, CodesText):
+        return reader
+    names = {column.name for column in schema.columns if column.type == "string"}
+    return reader.coded(names.difference(roles.carried))
 
 
 @contextmanager

@@ -12,13 +12,16 @@ from lodestar.core.drift.judge import judge
 from lodestar.core.drift.limits import limits_of
 from lodestar.core.drift.sketches import Reference, Window
 from lodestar.core.drift.verdict import DriftReport, Limits
+from lodestar.core.drift.watched import WatchedRows
 from lodestar.errors import ArtifactError, ExternalError, first_line
+from lodestar.interface.parts import Watched
 from lodestar.interface.progress import Progress
 from lodestar.settings.monitoring import Drift
 
 __all__ = ["DriftWatch", "tell_store", "watch_of"]
 
 MOST_TAGGED = 20
+AT_ONCE = 32_768  # rows that wait to be counted; memory holds them meanwhile
 
 
 class DriftWatch:
@@ -27,6 +30,16 @@ class DriftWatch:
     def __init__(self, reference: Reference, limits: Limits) -> None:
         self._window = Window(reference)
         self._limits = limits
+        self._waiting = WatchedRows(reference)
+
+    def add(self, watched: Watched) -> None:
+        """Count a part's rows, or let them wait until there are enough to be counted at once."""
+        if not isinstance(watched, WatchedRows):
+            self.take(watched.counted())
+            return
+        self._waiting.join(watched)
+        if self._waiting.rows >= AT_ONCE:
+            self._count_waiting()
 
     def take(self, counted: Mapping[str, Any]) -> None:
         """Add the counts of a part (see `WatchedRows`)."""
@@ -34,7 +47,12 @@ class DriftWatch:
 
     def report(self) -> DriftReport:
         """Judge all that was counted."""
+        self._count_waiting()
         return judge(self._window, self._limits)
+
+    def _count_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, WatchedRows(self._window.reference)
+        self.take(waiting.counted())
 
 
 def watch_of(folder: Path, section: Drift, tell: Progress) -> DriftWatch | None:

@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,11 @@ class RowScoring:
         self._plan = plan
         self._reference = reference
 
+    @property
+    def side_by_side(self) -> bool:
+        """Compiled trees are; what other models' code does in two threads, nobody knows."""
+        return self._wrapper.fitted.side_by_side
+
     def __call__(self, task: PartTask) -> ScoredPart:
         """Score a part.
 
@@ -70,7 +76,7 @@ class RowScoring:
             scored = self._wrapper.score(batch, first_row=first)
             if watched is not None:
                 watched.add(scored.augmented, scored.predictions, first_row=first)
-            for column, count in scored.features.unknown.items():
+            for column, count in scored.unknown.items():
                 unknown[column] = unknown.get(column, 0) + count
             for name, made in self._frames(batch, scored, first).items():
                 found[name].append(made)
@@ -209,6 +215,7 @@ def _marked(frame: pa.RecordBatch, mark: Mapping[str, str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
+@lru_cache(maxsize=8)
 def _constant(text: str, rows: int) -> pa.DictionaryArray:
     codes = pa.array([0], pa.int32()).take(pa.nulls(rows, pa.int32()).fill_null(0))
     return pa.DictionaryArray.from_arrays(codes, pa.array([text]))

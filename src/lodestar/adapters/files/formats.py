@@ -1,10 +1,11 @@
 """Formats of rows in a file, wherever it lies: parquet, csv and arrow, read in chunks and written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -19,15 +20,20 @@ __all__ = [
     "BatchWriter",
     "Chunks",
     "chunks",
+    "coded_schema",
     "footer_of",
     "new_writer",
     "parquet_chunks",
     "require_suffix",
     "schema_of",
+    "small_dictionaries",
 ]
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
 READ_BUFFER = 1 << 16  # bytes per column
+# Of a column with a larger one in a row group, text would be looked up more often than it is used.
+SMALL_DICTIONARY = 1 << 14  # bytes
+CODED = pa.dictionary(pa.int32(), pa.string())
 
 
 class BatchWriter(Protocol):
@@ -73,20 +79,44 @@ def schema_of(
         return canonical_schema(found.schema)
 
 
+def small_dictionaries(footer: pq.FileMetaData, names: Collection[str]) -> tuple[str, ...]:
+    """Those of the text columns that lie in small dictionaries, in each row group of a parquet file."""
+    schema = footer.schema
+    texts = [
+        at
+        for at in range(len(schema))
+        if schema.column(at).path in names and schema.column(at).logical_type.type == "STRING"
+    ]
+    groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
+    return tuple(
+        schema.column(at).path
+        for at in texts
+        if all(_dictionary_size(group.column(at)) <= SMALL_DICTIONARY for group in groups)
+    )
+
+
+def coded_schema(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """The same with dictionaries in place of these text columns."""
+    return pa.schema([field.with_type(CODED) if field.name in names else field for field in schema])
+
+
 def chunks(
     source: pa.NativeFile,
     suffix: str,
     target: pa.Schema,
     chunk_rows: int,
     *,
+    coded: Collection[str] = (),
     far: Ahead | None = None,
     footer: pq.FileMetaData | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows in the types of `target`; memory holds a few chunks, however long the file.
 
+    Text columns of a parquet file that are `coded` come as dictionaries.
+
     A file that is `far` away is told what is read next. A `footer` that is known is not read again.
     """
-    with _opened(source, suffix, chunk_rows, far=far, footer=footer) as found:
+    with _opened(source, suffix, chunk_rows, coded=coded, far=far, footer=footer) as found:
         for batch in found.batches:
             for start in range(0, batch.num_rows, chunk_rows):
                 yield canonical(batch.slice(start, chunk_rows), target)
@@ -113,12 +143,13 @@ def _opened(
     suffix: str,
     chunk_rows: int,
     *,
+    coded: Collection[str] = (),
     far: Ahead | None = None,
     footer: pq.FileMetaData | None = None,
 ) -> AbstractContextManager[Chunks]:
     match suffix:
         case ".parquet":
-            return parquet_chunks(source, chunk_rows, far=far, footer=footer)
+            return parquet_chunks(source, chunk_rows, coded=coded, far=far, footer=footer)
         case ".csv":
             return _csv(source, far)
         case _:
@@ -131,6 +162,7 @@ def parquet_chunks(
     chunk_rows: int,
     groups: Sequence[int] | None = None,
     *,
+    coded: Collection[str] = (),
     far: Ahead | None = None,
     footer: pq.FileMetaData | None = None,
 ) -> Iterator[Chunks]:
@@ -141,7 +173,13 @@ def parquet_chunks(
     footer = pq.read_metadata(source) if footer is None else footer
     fetching = None if far is None else fetching_of(footer)
     buffer_size = READ_BUFFER if fetching is None else fetching.buffer_size
-    with pq.ParquetFile(source, metadata=footer, pre_buffer=False, buffer_size=buffer_size) as file:
+    with pq.ParquetFile(
+        source,
+        metadata=footer,
+        read_dictionary=list(coded),
+        pre_buffer=False,
+        buffer_size=buffer_size,
+    ) as file:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for group in range(file.num_row_groups) if groups is None else groups:
@@ -171,6 +209,12 @@ def _arrow(source: pa.NativeFile, far: Ahead | None) -> Iterator[Chunks]:
             expect_all(far, source.size())
         count = reader.num_record_batches
         yield Chunks(reader.schema, (reader.get_batch(position) for position in range(count)))
+
+
+def _dictionary_size(column: pq.ColumnChunkMetaData) -> float:
+    """Bytes in the file; infinite where there is none."""
+    begin = column.dictionary_page_offset
+    return np.inf if begin is None else column.data_page_offset - begin
 
 
 def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:

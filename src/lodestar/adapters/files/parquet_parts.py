@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lodestar.adapters.files.errors import translated
-from lodestar.adapters.files.formats import parquet_chunks
+from lodestar.adapters.files.formats import coded_schema, parquet_chunks
 from lodestar.adapters.parts import grouped
 from lodestar.errors import ExternalError
 from lodestar.schema import canonical, canonical_schema
@@ -25,7 +25,7 @@ class ParquetPart:
     """Some row groups of a file, `stop` not among them; their bytes lie between `begin` and `end`.
 
     `footer` is the digest of the file's own description of itself, by which another machine sees that
-    it has the same file under that path.
+    it has the same file under that path. Text columns that are `coded` come as dictionaries.
     """
 
     path: Path
@@ -36,6 +36,7 @@ class ParquetPart:
     end: int
     footer: str
     chunk_rows: int
+    coded: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """The digest of the row groups' bytes.
@@ -64,9 +65,9 @@ class ParquetPart:
         with (
             translated(self.path),
             pa.OSFile(str(self.path)) as source,
-            parquet_chunks(source, self.chunk_rows, groups) as found,
+            parquet_chunks(source, self.chunk_rows, groups, coded=self.coded) as found,
         ):
-            target = canonical_schema(found.schema)
+            target = coded_schema(canonical_schema(found.schema), self.coded)
             for batch in found.batches:
                 yield canonical(batch, target)
 
@@ -83,7 +84,9 @@ class ParquetPart:
             )
 
 
-def parquet_parts(path: Path, *, chunk_rows: int, part_rows: int) -> list[ParquetPart]:
+def parquet_parts(
+    path: Path, *, chunk_rows: int, part_rows: int, coded: tuple[str, ...] = ()
+) -> list[ParquetPart]:
     """All rows, in order; a part has at least one whole row group."""
     with translated(path):
         footer = _footer(path)
@@ -92,7 +95,8 @@ def parquet_parts(path: Path, *, chunk_rows: int, part_rows: int) -> list[Parque
     for start, stop, rows in grouped(rows_of_groups(described), part_rows):
         places = [_place(described.row_group(at)) for at in range(start, stop)]
         begin, end = min(place[0] for place in places), max(place[1] for place in places)
-        parts.append(ParquetPart(path, start, stop, rows, begin, end, footer, chunk_rows))
+        size = (start, stop, rows, begin, end)
+        parts.append(ParquetPart(path, *size, footer, chunk_rows, coded))
     return parts
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,9 +17,12 @@ from lodestar.adapters.files.formats import (
     SUFFIXES,
     BatchWriter,
     chunks,
+    coded_schema,
+    footer_of,
     new_writer,
     require_suffix,
     schema_of,
+    small_dictionaries,
 )
 from lodestar.adapters.files.parquet_parts import parquet_parts
 from lodestar.errors import DataError, ExternalError, choices
@@ -34,8 +37,9 @@ _PROBE = b"lodestar check --online"
 class FileReader:
     """One parquet, csv or arrow file, read a chunk at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, coded: tuple[str, ...] = ()) -> None:
+        """`coded`: which text columns come as dictionaries."""
+        self._path, self._coded = path, coded
         require_suffix(path.suffix, f"{path.name}: not a kind of file that can be read")
         if not path.is_file():
             folder = path.parent
@@ -55,7 +59,14 @@ class FileReader:
     def schema(self) -> pa.Schema:
         """The columns, from the file's own metadata (csv: from its first block)."""
         with translated(self._path), self._source() as source:
-            return schema_of(source, self._path.suffix)
+            return coded_schema(schema_of(source, self._path.suffix), self._coded)
+
+    def coded(self, names: Collection[str]) -> "FileReader":
+        """Of a parquet file; other kinds are read as ever."""
+        with translated(self._path), self._source() as source:
+            footer = footer_of(source, self._path.suffix)
+        coded = () if footer is None else small_dictionaries(footer, names)
+        return FileReader(self._path, coded=coded)
 
     def read(self, *, chunk_rows: int) -> pa.RecordBatchReader:
         """Stream the rows; memory holds a few chunks, however long the file."""
@@ -63,7 +74,8 @@ class FileReader:
 
         def stream() -> Iterator[pa.RecordBatch]:
             with translated(self._path), self._source() as source:
-                yield from chunks(source, self._path.suffix, target, chunk_rows)
+                suffix = self._path.suffix
+                yield from chunks(source, suffix, target, chunk_rows, coded=self._coded)
 
         return pa.RecordBatchReader.from_batches(target, stream())
 
@@ -79,7 +91,7 @@ class FileReader:
             yield Divided(None)
             return
         size = {"chunk_rows": division.chunk_rows, "part_rows": division.part_rows}
-        yield Divided(parquet_parts(self._path, **size))
+        yield Divided(parquet_parts(self._path, coded=self._coded, **size))
 
 
 class FileWriter:

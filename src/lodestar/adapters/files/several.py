@@ -4,7 +4,7 @@ Folders named `column=value` are columns of the rows below them, as Hive and its
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from lodestar.adapters.threads.side_by_side import side_by_side
 from lodestar.errors import DataError, SchemaError
-from lodestar.interface.data import SpineReader
+from lodestar.interface.data import CodesText, SpineReader
 from lodestar.interface.parts import Divided, Division, PartitionedReader, PartRows
+from lodestar.schema import canonical_schema
 
 __all__ = ["Member", "SeveralReader", "members_of"]
 
@@ -75,6 +76,22 @@ class SeveralReader:
     def schema(self) -> pa.Schema:
         """The columns of the first, and those of its folders."""
         return self._completed(self._members[0].reader.schema())
+
+    def coded(self, names: Collection[str]) -> "SeveralReader":
+        """Columns that come as dictionaries in every member."""
+        readers = [one.reader for one in self._members if isinstance(one.reader, CodesText)]
+        if len(readers) < len(self._members):
+            return self
+        common = tuple(names)
+        for reader in readers:
+            schema = reader.coded(common).schema()
+            common = tuple(
+                name
+                for name in common
+                if name in schema.names and pa.types.is_dictionary(schema.field(name).type)
+            )
+        pairs = zip(self._members, readers, strict=True)
+        return SeveralReader([replace(one, reader=own.coded(common)) for one, own in pairs])
 
     def _completed(self, own: pa.Schema) -> pa.Schema:
         first = self._members[0]
@@ -138,7 +155,9 @@ class _Piece:
         return self.part.rows
 
     def digest(self) -> str:
-        said = f"{self.part.digest()}\0{self.target}\0{sorted(self.values.items())}"
+        said = (
+            f"{self.part.digest()}\0{canonical_schema(self.target)}\0{sorted(self.values.items())}"
+        )
         return hashlib.sha256(said.encode()).hexdigest()
 
     def read(self) -> Iterator[pa.RecordBatch]:

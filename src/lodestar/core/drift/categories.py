@@ -143,7 +143,10 @@ class CategoryCounts:
     def add(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count more rows."""
         if self.sketch.salt is None and not pa.types.is_string(column.type):
-            self._add_labels(column)
+            if pa.types.is_dictionary(column.type):
+                self._add_coded(column)
+            else:
+                self._add_labels(column)
             return
         texts = _texts(column)
         self.rows += len(texts)
@@ -171,6 +174,16 @@ class CategoryCounts:
             (text, self._places.get(text) if salt is None else _bucket(text, salt), count)
             for text, count in found.items()
         )
+
+    def _add_coded(self, column: pa.DictionaryArray | pa.ChunkedArray) -> None:
+        """Count codes, and look each text of a dictionary up once."""
+        self.rows += len(column)
+        self.nulls += column.null_count
+        for part in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            texts = part.dictionary.to_pylist()
+            counts = np.bincount(part.indices.drop_null().to_numpy(), minlength=len(texts))
+            found = zip(texts, map(self._places.get, texts), counts.tolist(), strict=True)
+            self._count(one for one in found if one[2])
 
     def _add_labels(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Count classes that are no text: their few different values alone are made text."""

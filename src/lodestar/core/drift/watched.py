@@ -38,7 +38,7 @@ class WatchedRows:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._rows: list[pa.RecordBatch] = []
+        self.held: list[pa.RecordBatch] = []
 
     def add(
         self, rows: pa.RecordBatch, predictions: Mapping[str, pa.Array], *, first_row: int
@@ -49,12 +49,22 @@ class WatchedRows:
         taken = pa.RecordBatch.from_pydict(watched)
         if first_row + rows.num_rows > WHOLE:
             taken = taken.take(pa.array(_counted(first_row, rows.num_rows)))
-        self._rows.append(taken)
+        self.held.append(taken)
+
+    @property
+    def rows(self) -> int:
+        """How many are held, to be counted."""
+        return sum(rows.num_rows for rows in self.held)
+
+    def join(self, later: "WatchedRows") -> None:
+        """Hold the rows of a later part as well: many are counted sooner at once."""
+        self.held += later.held
 
     def counted(self) -> Mapping[str, Any]:
         """Count them."""
         window = Window(self._reference)
-        for rows in self._rows:
+        if self.held:
+            rows = pa.Table.from_batches(self.held)
             columns = dict(zip(rows.schema.names, rows.columns, strict=True))
             window.add(columns, rows.num_rows)
         return window.to_json()

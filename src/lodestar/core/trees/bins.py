@@ -10,6 +10,8 @@ from lodestar.core.trees.forest import Forest, NotPlannedError
 
 __all__ = ["BinnedForest", "binned"]
 
+LEAST_STEPS = 4  # a search's first steps are among the cuts that fit into one vector: at most 16
+
 
 @dataclass(frozen=True)
 class BinnedForest:
@@ -44,7 +46,7 @@ def binned(forest: Forest) -> BinnedForest:
     most = max(map(len, found), default=0)
     if most > np.iinfo(np.uint16).max:
         raise NotPlannedError(f"a feature with {most:,} thresholds")
-    steps = np.array([len(cuts).bit_length() for cuts in found], np.int64)
+    steps = np.array([max(LEAST_STEPS, len(cuts).bit_length()) for cuts in found], np.int64)
     filled = [
         np.concatenate([cuts, np.full(2**step - 1 - len(cuts), np.inf, cuts.dtype)])
         for cuts, step in zip(found, steps, strict=True)

@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 
 from lodestar.core.trees.bin_writer import BinWriter
 from lodestar.core.trees.bins import BinnedForest
+from lodestar.core.trees.inputs import Inputs
 from lodestar.core.trees.machine_code import Value
+from lodestar.core.trees.vector_writer import WORD
 
 __all__ = ["BranchingWriter"]
 
@@ -13,19 +15,20 @@ __all__ = ["BranchingWriter"]
 class BranchingWriter(BinWriter):
     """Writes a function whose time grows with the number of leaves, not with 2^depth."""
 
-    def __init__(self, binned: BinnedForest) -> None:
+    def __init__(self, binned: BinnedForest, inputs: Inputs, *, picks: bool) -> None:
         """Inner nodes and leaves apart, a tree's from its start on; parents before their children."""
-        super().__init__(binned)
-        nodes, inner = self.forest.nodes, binned.inner
-        sizes = np.diff([*self.forest.roots, len(nodes)])
+        nodes, inner, roots = binned.forest.nodes, binned.inner, binned.forest.roots
+        most_leaves = int(np.add.reduceat(~inner, roots, dtype=np.int64).max())
+        super().__init__(binned, inputs, most_leaves=most_leaves, picks=picks)
+        sizes = np.diff([*roots, len(nodes)])
         tree_of = np.repeat(np.arange(len(sizes)), sizes)
-        within = (np.arange(len(nodes)) - self.forest.roots[tree_of]).astype(np.int32)
+        within = (np.arange(len(nodes)) - roots[tree_of]).astype(np.int32)
         self.inner_starts = _starts(tree_of[inner], len(sizes))
         self.leaf_starts = _starts(tree_of[~inner], len(sizes))
         self.inner_places, self.leaf_places = within[inner], within[~inner]
         self.left = (within + nodes["delta"].astype(np.int32))[inner]
         self.slot, self.cut = binned.slot[inner], binned.cut[inner]
-        self.leaves = np.ascontiguousarray(nodes["threshold"][~inner])
+        self.leaves = self.padded(nodes["threshold"][~inner])
         # Which rows of the word reach each node.
         self.reached = self.code.alloca(self.int64, int(sizes.max()))
         self.write()
@@ -35,8 +38,9 @@ class BranchingWriter(BinWriter):
         start = self.load(self.int64, self.address(self.leaf_starts), tree)
         return self.place(self.address(self.leaves), start, self.real)
 
-    def leaf_numbers(self, tree: Value, first: Value) -> Value:
+    def leaf_numbers(self, tree: Value, word: Value) -> Value:
         """Divide the rows from the root on, then number those that reached each leaf."""
+        first = self.code.mul(word, self.whole(WORD))
         self.store(self.whole(-1), self.reached, self.whole(0))
         start, count = self._span(self.inner_starts, tree)
         with self.loop(count) as number:

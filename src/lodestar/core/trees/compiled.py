@@ -3,18 +3,20 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from lodestar.core.fitted import FittedModel
+from lodestar.core.fitted import FittedModel, Scored
+from lodestar.core.preprocessor import SimpleScaler
 from lodestar.core.results import Predictions, bits
-from lodestar.core.trees.forest import NotPlannedError
+from lodestar.core.trees.forest import Forest, NotPlannedError
 from lodestar.core.trees.libraries import Ask, matrix_model, native_model, reader
-from lodestar.core.trees.many_rows import many_rows
+from lodestar.core.trees.many_rows import many_columns, many_rows
 from lodestar.errors import ArtifactError
-from lodestar.interface.learning import FeatureMatrix
 
 __all__ = ["LEAST_ROWS", "CompiledModel"]
 
@@ -27,35 +29,40 @@ DIFFERENT = (
 )
 
 
+Rows: TypeAlias = pa.Table | pa.RecordBatch
+
+
 @dataclass
 class _Trees:
     """Whether and how the trees are asked: unknown at first, then compiled or not for a reason.
 
-    `library` predicts a few rows: in one thread, as two would take longer to begin.
+    `ask` is None as well of rows with a value that is not finite: what to do with it, the library knows.
+    `library` predicts a few rows: in one thread, as two would take longer to begin. Who asks the library
+    once there is an `ask` is `alone`.
     """
 
-    ask: Callable[[NDArray[Any]], Predictions | None] | None = None
+    ask: Callable[[Rows], Scored | None] | None = None
     library: Ask = field(init=False)
     reason: str = ""
+    alone: Lock = field(default_factory=Lock)
 
-    def are_asked(self, features: FeatureMatrix) -> bool:
-        if self.reason or not isinstance(features.data, np.ndarray):
-            return False
-        return self.ask is not None or len(features) >= LEAST_ROWS
+    def are_worth(self, scored: Scored) -> bool:
+        """Whether to compile them, now that so many rows were scored by the library."""
+        enough = not self.reason and len(scored.predictions) >= LEAST_ROWS
+        return enough and isinstance(scored.features.data, np.ndarray)
 
-    def prove(self, model: FittedModel, features: FeatureMatrix, said: Predictions) -> None:
+    def prove(self, model: FittedModel, rows: Rows, scored: Scored) -> None:
         """Compile, and compare every bit."""
-        matrix = features.array()
         try:
-            ask = _compiled(model, matrix.shape[1])
+            ask = _compiled(model, scored.features.array().shape[1])
         except NotPlannedError as why:
             self.reason = str(why)
             return
-        predicted = ask(matrix)
-        if predicted is None:
+        own = ask(rows)
+        if own is None:
             self.reason = "the features are not finite"
-        elif _same(said, predicted):
-            self.ask, self.library = ask, matrix_model(model, features.names)
+        elif _same(scored.predictions, own.predictions):
+            self.ask, self.library = ask, matrix_model(model, scored.features.names)
         else:
             self.reason = DIFFERENT
 
@@ -82,45 +89,84 @@ class CompiledModel(FittedModel):
         return self.trees.reason
 
     @property
+    def side_by_side(self) -> bool:
+        """As soon as the compiled trees are asked of a scaler's columns: all of that is our own."""
+        return self.trees.ask is not None and type(self.preprocessor) is SimpleScaler
+
+    @property
     def doubt(self) -> str:
         """What is not as it should be, though what is predicted is right."""
         return self.reason if self.reason == DIFFERENT else ""
 
-    def predict(self, features: FeatureMatrix) -> Predictions:
+    def score(self, rows: Rows) -> Scored:
         """As FittedModel.
 
         Raises:
             DataError: the estimator refuses a value.
             ArtifactError: the compiled trees and the library disagree, which nothing explains.
         """
-        if not self.trees.are_asked(features):
-            return super().predict(features)
-        matrix = features.array()
         if self.trees.ask is None:
-            said = super().predict(features)
-            plain = FittedModel(self.preprocessor, self.estimator, self.family, self.classes)
-            self.trees.prove(plain, features, said)
-            return said
-        predicted = self.trees.ask(matrix)
-        if predicted is None:  # what to do with a value that is not finite, the library knows
-            return super().predict(features)
-        some = np.linspace(0, len(matrix) - 1, min(COMPARED, len(matrix))).astype(np.int64)
-        if not _same(self.trees.library(matrix[some]), _rows(predicted, some)):
+            scored = super().score(rows)
+            if self.trees.are_worth(scored):
+                plain = FittedModel(self.preprocessor, self.estimator, self.family, self.classes)
+                self.trees.prove(plain, rows, scored)
+            return scored
+        own = self.trees.ask(rows)
+        with self.trees.alone:
+            if own is None:
+                return super().score(rows)
+            self._compare(rows, own.predictions)
+        return own
+
+    def _compare(self, rows: Rows, predictions: Predictions) -> None:
+        """A few rows, from the preprocessor on."""
+        last = len(predictions) - 1
+        some = np.linspace(0, last, min(COMPARED, last + 1)).astype(np.int64)
+        features = self.preprocessor.transform(rows.take(pa.array(some)), dtype=self.family.dtype)
+        if not _same(self.trees.library(features.array()), _rows(predictions, some)):
             raise ArtifactError(
                 f"the compiled trees and {self.family.cls.__name__} predict different values",
                 hint="set batch.native to false, and report this with the artifact",
             )
-        return predicted
 
 
-def _compiled(model: FittedModel, width: int) -> Callable[[NDArray[Any]], Predictions | None]:
+def _compiled(model: FittedModel, width: int) -> Callable[[Rows], Scored | None]:
+    """Of the columns as they were read, where preprocessor and trees are of a kind for that.
+
+    Raises:
+        NotPlannedError: there is no such way of its features either.
+    """
     native = native_model(model, width)
-    trees = many_rows(native.forest, threads=_threads())
     read = reader(native.says, model.classes)
+    try:
+        return _of_columns(model, native.forest, read)
+    except NotPlannedError:
+        return _of_features(model, native.forest, read)
 
-    def ask(matrix: NDArray[Any]) -> Predictions | None:
-        out = trees(matrix)
-        return None if out is None else read(out)
+
+def _of_columns(model: FittedModel, forest: Forest, read: Ask) -> Callable[[Rows], Scored | None]:
+    scaler, dtype = model.preprocessor, model.family.dtype
+    if type(scaler) is not SimpleScaler:
+        raise NotPlannedError("the preprocessor is no SimpleScaler")
+    trees = many_columns(forest, scaler, dtype, threads=_threads())
+
+    def ask(rows: Rows) -> Scored | None:
+        taken = trees.raw.taken(rows)
+        out = trees(taken, rows.num_rows)
+        if out is None:
+            return None
+        return Scored(read(out), taken.unknown, lambda: scaler.transform(rows, dtype=dtype))
+
+    return ask
+
+
+def _of_features(model: FittedModel, forest: Forest, read: Ask) -> Callable[[Rows], Scored | None]:
+    trees = many_rows(forest, threads=_threads())
+
+    def ask(rows: Rows) -> Scored | None:
+        features = model.preprocessor.transform(rows, dtype=model.family.dtype)
+        out = trees(features.array())
+        return None if out is None else Scored(read(out), features.unknown, lambda: features)
 
     return ask
 

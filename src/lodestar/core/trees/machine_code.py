@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lodestar.core.trees.forest import NotPlannedError
 from lodestar.errors import first_line
 
-__all__ = ["Compiled", "Kind", "Value", "Writer"]
+__all__ = ["Compiled", "Kind", "Value", "Writer", "picks_lanes"]
 
 # llvmlite publishes no types: a value of the function, and the type of one.
 Value: TypeAlias = Any
@@ -108,6 +108,15 @@ class Writer:
     def whole(self, value: int) -> Value:
         """A constant."""
         return self.int64(value)
+
+
+def picks_lanes() -> bool:
+    """Whether this machine picks any lanes of a 64-byte vector by one instruction.
+
+    Raises:
+        NotPlannedError: llvmlite is not installed.
+    """
+    return bool(_llvm("binding").get_host_cpu_features().get("avx512f"))
 
 
 def _engine(text: str) -> Any:  # noqa: ANN401 -- one of llvmlite's objects

@@ -41,7 +41,10 @@ def classified(classes: tuple[Any, ...]) -> Ask:
 
     def read(probabilities: NDArray[Any]) -> Predictions:
         # With two, "p > 0.5" and "the larger one" agree: 1 - p is exact for p of at least 0.5.
-        values = probabilities.argmax(axis=1).astype(np.int64, copy=False)
+        if probabilities.shape[1] == 2:  # noqa: PLR2004 -- a comparison takes a tenth of argmax's time
+            values = (probabilities[:, 1] > probabilities[:, 0]).astype(np.int64)
+        else:
+            values = probabilities.argmax(axis=1).astype(np.int64, copy=False)
         return Predictions(values, probabilities, classes)
 
     return read
