@@ -54,7 +54,7 @@ class Judging:
         """
         finals, finalists = self._compared()
         expected = self._expected(finals, finalists[0])
-        self.notes += finals.notes
+        self.notes += dict.fromkeys(finals.notes)  # looks that went on said some of it twice
         return Judged(finalists, finals.look, expected)
 
     def _compared(self) -> tuple[Finals, tuple[Finalist, ...]]:
@@ -78,7 +78,6 @@ class Judging:
             f"{planned.share:.0%} of their rows, and what all rows will bring is estimated"
         )
         looks.splits = self.limits.splits
-        looks.notes.clear()
         return looks, looks.run()
 
     def _finals(self, trials: list[TrialRecord], *, look: float | None = None) -> Finals:
