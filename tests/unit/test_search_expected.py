@@ -37,7 +37,7 @@ COMMON = 1_000_000
 
 def by_rows(task: TrialTask) -> float:
     """A score that nears x / 2 with the rows, as far as a power of them goes."""
-    fitted = 0.9 * (task.share or 1.0) if task.split_seed >= COMMON else task.draft or 0.75
+    fitted = 0.9 * ((task.share if task.split_seed >= COMMON else task.draft) or 1.0)
     return float(task.hyperparameters["x"]) / 2 - 0.1 * float(fitted**-POWER - 1)
 
 
@@ -128,6 +128,26 @@ def test_where_no_whole_fit_ends_the_best_drafts_are_looked_at_on_more_rows() ->
     assert any("what all rows will bring is estimated" in note for note in result.notes)
 
 
+def test_where_not_even_a_look_ends_a_smaller_draft_says_what_all_rows_bring() -> None:
+    script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task), seconds=40.0)
+    result = played(script, DRAFTS)
+    assert result.finalists[0].scores == ()
+    smaller = script.submitted[-1]
+    assert smaller.draft == pytest.approx(0.125 / 3)
+    assert smaller.split_seed == result.finalists[0].number
+    assert result.expected is not None
+    assert result.expected.rows == pytest.approx(0.9 * 0.125)
+    assert result.best_score == pytest.approx(result.best_params["x"] / 2)
+
+
+def test_of_the_best_trial_alone_nothing_is_known_but_its_score() -> None:
+    script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task))
+    result = played(script, WHOLE)
+    assert result.finalists[0].scores == ()
+    assert result.best_score == result.finalists[0].searched
+    assert not [task for task in script.submitted if task.share or task.draft]
+
+
 def test_where_a_whole_fit_ends_it_is_one_of_those_that_looked_best() -> None:
     def turned(task: TrialTask) -> float:
         """Drafts rank the other way round than looks do."""
@@ -191,7 +211,9 @@ def test_looks_have_as_many_rows_as_there_is_time_for(seconds: float, share: flo
     began = time.monotonic()
     budget.reserve(best)
     kept = seconds - (budget.until - began)
-    assert kept == pytest.approx(looks.seconds if looks else 0.0, abs=0.1) or seconds > 80
+    # Else the time for the fit of a third of a draft.
+    alone = 1.25 * 4.5 / 3**0.9
+    assert kept == pytest.approx(looks.seconds if looks else alone, abs=0.1) or seconds > 80
 
 
 def test_only_drafts_are_looked_at() -> None:

@@ -71,7 +71,8 @@ class TimeBudget:
         """Keep what looks and finalists need, by what the best trials so far took."""
         looks = self.looks(best)
         taken = looks.seconds if looks else 0.0
-        self._reserved = taken + self._finals_seconds(best, FIRST_SPLIT_SHARE * self._all - taken)
+        taken += self._finals_seconds(best, FIRST_SPLIT_SHARE * self._all - taken)
+        self._reserved = taken or self._alone_seconds(best)
 
     def looks(self, best: Sequence[TrialRecord]) -> Looks | None:
         """Looks at as many rows as there is time for, in whole rounds of the workers; None: at none."""
@@ -121,6 +122,12 @@ class TimeBudget:
     @property
     def _all(self) -> float:
         return self.limits.seconds
+
+    def _alone_seconds(self, best: Sequence[TrialRecord]) -> float:
+        """What the fit takes that says how far the score of a draft alone has to go."""
+        if not best or self.draft is None or not self.limits.gains:
+            return 0.0
+        return GAIN_MARGIN * look_seconds(best[0].seconds, SMALLER)
 
     def _finals_seconds(self, best: Sequence[TrialRecord], most: float) -> float:
         """Nothing where not even the best could be fitted in the most for the first common split.

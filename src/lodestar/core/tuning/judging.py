@@ -1,6 +1,6 @@
 """The end of a search: looks at the best drafts, finalists, and what to expect of the model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.result import Expected, Finalist, SearchLimits, TrialRecord
 from lodestar.core.tuning.row_gain import GAIN_SPLITS, SMALLER, row_gain
 from lodestar.core.tuning.together import together
-from lodestar.interface.execution import TrialExecutor
+from lodestar.interface.execution import TrialExecutor, TrialTask
 
 __all__ = ["Judged", "Judging"]
 
@@ -105,28 +105,55 @@ class Judging:
         )
 
     def _expected(self, finals: Finals, winner: Finalist) -> Expected:
-        rows = (1 - self.limits.validation_size) * (finals.look or 1.0)
-        if not winner.scores:
-            return Expected(winner.mean, 0.0, None, rows)
-        offset = finals.offset(len(winner.scores))
-        return Expected(winner.mean, offset, self._gain(finals, winner, rows), rows)
-
-    def _gain(self, finals: Finals, winner: Finalist, rows: float) -> float | None:
-        """What the rows bring that the winner was not fitted on; None where nobody knows."""
-        if not self.limits.gains or self.interrupted():
-            return None
         record = next(one for one in finals.trials if one.number == winner.number)
+        if winner.scores:
+            rows = (1 - self.limits.validation_size) * (finals.look or 1.0)
+            offset = finals.offset(len(winner.scores))
+            ahead = self._ahead(self._smaller(finals, record, len(winner.scores)), winner.scores)
+        else:
+            rows = self.limits.train_size * (self.time.draft or 1.0)
+            offset = 0.0
+            ahead = self._ahead(self._smaller_draft(record), [winner.mean])
+        gain = None if ahead is None else row_gain(SMALLER * rows, rows, ahead)
+        return Expected(winner.mean, offset, gain, rows)
+
+    def _smaller(self, finals: Finals, record: TrialRecord, judged: int) -> list[TrialTask]:
+        """Its fits on a third of the rows, on common splits, each with a number below 0 of its own."""
         share = SMALLER * (finals.look or 1.0)
-        splits = range(min(GAIN_SPLITS, len(winner.scores)))
+        splits = range(min(GAIN_SPLITS, judged))
         # Two threads are no faster at a draft's size than one.
         lent = 1 if finals.look else max(1, self.executor.capacity // len(splits))
-        tasks = [
+        return [
             replace(finals.task(record, split, share=share, workers=lent), number=-1 - split)
             for split in splits
         ]
-        ended = together(self.executor, tasks, seconds=self.time.left, interrupted=self.interrupted)
+
+    def _smaller_draft(self, record: TrialRecord) -> list[TrialTask]:
+        """Where there are no common splits: on the draft's own, whose rows judge again."""
+        if self.time.draft is None:
+            return []
+        return [
+            TrialTask(
+                number=-1,
+                hyperparameters=self.hyperparameters(record.params, 1),
+                split_seed=record.number,
+                watched=False,
+                draft=self.time.draft * SMALLER,
+                corrected=self.corrected,
+            )
+        ]
+
+    def _ahead(self, smaller: list[TrialTask], scores: Sequence[float]) -> float | None:
+        """By how much the scores are ahead of smaller fits; None where nobody knows."""
+        if not self.limits.gains or self.interrupted() or not smaller:
+            return None
+        ended = together(
+            self.executor, smaller, seconds=self.time.left, interrupted=self.interrupted
+        )
+        draft = any(task.draft for task in smaller)
         ahead = [
-            winner.scores[-1 - one.number] - one.value - one.offset
+            # A trial's own score is corrected, common ones are as they are.
+            scores[-1 - one.number] - one.value - (0.0 if draft else one.offset)
             for one in ended
             if one.value is not None
         ]
@@ -134,4 +161,4 @@ class Judging:
             reason = next((one.error for one in ended if one.error), "the time was up")
             self.notes.append(f"what all rows bring to the score is not known: {reason}")
             return None
-        return row_gain(SMALLER * rows, rows, float(np.mean(ahead)))
+        return float(np.mean(ahead))

@@ -40,6 +40,11 @@ class SearchLimits:
     draft: float | None = None
     gains: bool = False
 
+    @property
+    def train_size(self) -> float:
+        """The share of the training rows that a whole trial is fitted on."""
+        return (1 - self.validation_size) / self.finalist_rows
+
 
 @dataclass(frozen=True)
 class TrialRecord:
