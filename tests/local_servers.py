@@ -1,11 +1,12 @@
 """Servers of the tests' own, which answer from a thread while a block lasts."""
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-__all__ = ["answering"]
+__all__ = ["answering", "shut"]
 
 
 @contextmanager
@@ -19,3 +20,14 @@ def answering(server: socketserver.BaseServer) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def shut(one: socket.socket) -> None:
+    """End a connection that other threads are using: they see its end, and close it.
+
+    Were it closed under them, they could still read or write at its number, which may be another
+    connection's by then: OpenSSL answers an end of file with an alert. TLS is not taken off, as
+    `SSLSocket.shutdown` would.
+    """
+    with suppress(OSError):
+        socket.socket.shutdown(one, socket.SHUT_RDWR)

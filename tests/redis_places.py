@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.local_servers import shut
 
 from lodestar.infra.endpoint import HOST, PORTS, free_port, port_taken
 from lodestar.infra.programs import redis_program
@@ -222,6 +223,8 @@ class Line:
 
     `cut_after` is how many bytes of answers come through, over all connections, before every
     connection is closed; `trickle` lets one byte through every so many seconds.
+
+    A socket is closed when both its threads are done with it, not before: see `shut`.
     """
 
     def __init__(self, port: int, *, tls: "Certificate | None" = None) -> None:
@@ -233,60 +236,87 @@ class Line:
         self.trickle: float | None = None
         self.delay: float = 0.0
         self.fired = threading.Event()
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._joining: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
+        """Close everything; none of the line's threads is left."""
+        self._closed.set()
+        shut(self._listener)  # to close it would not wake who accepts
+        self._accepting.join()
         self._listener.close()
         self.drop()
+        for thread in self._joining:
+            thread.join()
 
     def drop(self) -> None:
-        """Close every connection."""
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        self._open.clear()
+        """End every connection."""
+        with self._lock:
+            for one in self._open:
+                shut(one)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                threading.Thread(target=self._join, args=(near,), daemon=True).start()
+                thread = threading.Thread(target=self._join, args=(near,), daemon=True)
+                self._joining.append(thread)
+                thread.start()
 
     def _join(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            far = socket.create_connection((HOST, self._target))
             if self._tls is not None:
-                near = self._tls.server().wrap_socket(near, server_side=True)
-            self._open += [near, far]
-            threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
-            self._carry_answers(far, near)
+                near = self._tls.server().wrap_socket(
+                    near, server_side=True, do_handshake_on_connect=False
+                )
+            with self._kept(near), self._kept(socket.create_connection((HOST, self._target))) as far:
+                if isinstance(near, ssl.SSLSocket):
+                    near.do_handshake()
+                asking = threading.Thread(target=self._carry, args=(near, far), daemon=True)
+                asking.start()
+                self._carry_answers(far, near)
+                asking.join()
+
+    @contextmanager
+    def _kept(self, one: socket.socket) -> Iterator[socket.socket]:
+        """What `drop` may end, until it is closed here."""
+        with one:
+            with self._lock:
+                self._open.add(one)
+                if self._closed.is_set():
+                    shut(one)
+            try:
+                yield one
+            finally:
+                with self._lock:
+                    self._open.remove(one)
 
     @staticmethod
     def _carry(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
+        shut(target)
 
     def _carry_answers(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.delay:
                     self.fired.set()
-                    time.sleep(self.delay)
+                    self._closed.wait(self.delay)
                 self._pass(data, target)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
+        shut(target)
 
     def _pass(self, data: bytes, target: socket.socket) -> None:
         if pause := self.trickle:
             for byte in data:
                 self.fired.set()
                 target.sendall(bytes([byte]))
-                time.sleep(pause)
+                self._closed.wait(pause)
         elif self.cut_after is None:
             target.sendall(data)
         else:
