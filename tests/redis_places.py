@@ -273,7 +273,10 @@ class Line:
                 near = self._tls.server().wrap_socket(
                     near, server_side=True, do_handshake_on_connect=False
                 )
-            with self._kept(near), self._kept(socket.create_connection((HOST, self._target))) as far:
+            with (
+                self._kept(near),
+                self._kept(socket.create_connection((HOST, self._target))) as far,
+            ):
                 if isinstance(near, ssl.SSLSocket):
                     near.do_handshake()
                 asking = threading.Thread(target=self._carry, args=(near, far), daemon=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.redis_places import HOST, Certificate, line_to
+from tests.redis_places import Certificate, line_to
+
+from lodestar.infra.endpoint import HOST
 
 WITHIN = 30.0
 
@@ -55,7 +57,7 @@ def test_a_closed_line_leaves_no_thread_behind(echo: int, tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Slow(Certificate):
-    """The thread that reads a connection takes its time to see its end; `numbers` are the socket's then."""
+    """The thread that reads a connection takes its time to see its end; `numbers`: the socket's then."""
 
     dropped: threading.Event = field(default_factory=threading.Event)
     numbers: list[int] = field(default_factory=list)
