@@ -11,6 +11,10 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 # Three test processes on two cores, as they wait for servers and clocks a quarter of their time. OpenMP
 # threads of theirs would wait for each other in loops.
 ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+SUITE = $(BIN)/pytest -n 3 --dist loadfile -m "not faults"
+# Tests of a module or two, whose coverage is reported: to trace each line of the others takes
+# minutes.
+NEAR = tests/unit
 # As root from Debian; else it says what to install.
 install = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
@@ -25,8 +29,8 @@ demo: $(VENV)/.installed-run
 dev: $(VENV)/.installed-dev
 
 test: test-needs
-	$(ONE_THREAD) $(BIN)/pytest -n 3 --dist loadfile -m "not faults" \
-		--cov --cov-report=term --durations=15 $(PYTEST)
+	$(ONE_THREAD) $(SUITE) $(NEAR) --cov --cov-report=term $(PYTEST)
+	$(ONE_THREAD) $(SUITE) $(NEAR:%=--ignore=%) --durations=15 $(PYTEST)
 
 test-needs: $(VENV)/.installed-dev $(VENV)/.installed-azurite system-packages
 
@@ -40,9 +44,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As `make test`, with the coverage of the commands that the tests start.
-coverage:
-	COVERAGE_PATCH=subprocess $(MAKE) test
+# The coverage of all tests and of the commands that they start.
+coverage: test-needs
+	COVERAGE_PATCH=subprocess $(ONE_THREAD) $(SUITE) --cov --cov-report=term $(PYTEST)
 
 # The long runs: kills, full disks, tampering with every file, three times the examples.
 faults: test-needs clean-root-packages

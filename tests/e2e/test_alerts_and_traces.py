@@ -199,7 +199,7 @@ def test_a_search_and_a_check_for_drift_have_spans_too(lodestar: Lodestar, fresh
         ]
         (search,) = at.named("searching")
         trials = [span for span in at.spans if span.parent == search.span_id]
-        assert {span.name for span in trials} == {"trial", "finalist"}
+        assert {span.name for span in trials} == {"trial", "finalist", "smaller fit"}
         own = [span for span in trials if span.name == "trial"]
         assert sorted(span.said["lodestar.trial"] for span in own) == [0, 1, 2]
         states = [span.said["lodestar.state"] for span in own]

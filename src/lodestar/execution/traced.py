@@ -86,6 +86,9 @@ class TracedTrials:
 
 
 def _kind(task: TrialTask) -> str:
+    common = task.split_seed >= common_split_seed(0)
     if task.number < 0:
-        return "rehearsal"
-    return "finalist" if task.split_seed >= common_split_seed(0) else "trial"
+        return "smaller fit" if common or task.corrected else "rehearsal"
+    if task.coarse:
+        return "look"
+    return "finalist" if common else "trial"
