@@ -293,6 +293,8 @@ def test_finalists_that_were_never_compared_are_listed_and_called_likely_flatter
     )
     page = render(report(unjudged))
 
+    # Its own, whatever is expected of the model.
+    assert "The chosen trial has ROC AUC 0.9500 on its own split" in words(page)
     assert "the finalists were not compared" in words(page)
     assert "search-finals" not in specs(page)
     assert 'class="finalists"' in page

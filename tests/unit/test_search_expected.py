@@ -63,7 +63,7 @@ def test_what_is_reported_is_what_the_model_of_all_rows_will_score() -> None:
     script = Script(by_rows)
     result = played(script, WHOLE)
     winner = result.finalists[0]
-    assert winner.mean == pytest.approx(by_rows(common(script)[0]), abs=0.5)
+    assert winner.mean == pytest.approx(result.best_params["x"] / 2 - 0.1 * (0.9**-POWER - 1))
     assert result.expected is not None
     assert result.expected.mean == winner.mean
     assert result.expected.rows == 0.9
@@ -214,6 +214,18 @@ def test_looks_have_as_many_rows_as_there_is_time_for(seconds: float, share: flo
     # Else the time for the fit of a third of a draft.
     alone = 1.25 * 4.5 / 3**0.9
     assert kept == pytest.approx(looks.seconds if looks else alone, abs=0.1) or seconds > 80
+
+
+def test_where_no_gain_is_wanted_no_time_is_kept_for_it() -> None:
+    best = [TrialRecord(number, "complete", 0.5, {}, (), 4.5) for number in range(9)]
+    wanted, other = budget_of(70.0, 4.5), budget_of(70.0, 4.5)
+    other.limits = replace(other.limits, gains=False)
+    looks, bare = wanted.looks(best), other.looks(best)
+    assert looks is not None
+    assert bare is not None
+    assert looks.seconds > bare.seconds
+    assert other.gain_seconds(best, 0.375) == other.gain_seconds(best, None) == 0.0
+    assert wanted.gain_seconds(best, 0.375) > 0.0
 
 
 def test_only_drafts_are_looked_at() -> None:

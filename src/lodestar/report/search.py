@@ -60,23 +60,22 @@ def _trials(tuning: TuningResult) -> Node:
 def _score(story: Story) -> Node:
     tuning, winner = story.tuning, story.winner
     metric = wording.label(tuning.metric)
-    value: Node = tag("b", wording.number(tuning.best_score))
     if winner is None or not winner.scores:
+        own = tuning.best_score if winner is None else winner.mean
         return [
             f"The chosen trial has {metric} ",
-            value,
+            tag("b", wording.number(own)),
             " on its own split; the finalists were not compared, so that this is ",
             "likely flattered." if tuning.draft_share is None else "a draft's score.",
         ]
     better = f"{'higher' if story.maximize else 'lower'} is better"
     splits = wording.count(len(winner.scores), "common split")
-    value = tag("b", wording.number(winner.mean))
+    value = wording.number(winner.mean)
     told = f" on {splits}, too few for a standard error ({better})."
     if math.isfinite(tuning.best_error):
-        spread = f" \N{PLUS-MINUS SIGN} {wording.short(tuning.best_error)}"
-        value = tag("b", f"{wording.number(winner.mean)}{spread}")
+        value += f" \N{PLUS-MINUS SIGN} {wording.short(tuning.best_error)}"
         told = f" (mean and standard error over {splits}; {better})."
-    return [f"The chosen hyperparameters score {metric} ", value, told]
+    return [f"The chosen hyperparameters score {metric} ", tag("b", value), told]
 
 
 def _expected(story: Story) -> Node:

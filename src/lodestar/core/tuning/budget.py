@@ -78,10 +78,9 @@ class TimeBudget:
         """Looks at as many rows as there is time for, in whole rounds of the workers; None: at none."""
         workers = self.executor.capacity
         for share in look_shares(self.draft) if best else ():
-            times = share / (self.draft or 1.0) * self.limits.finalist_rows
             first = max(one.seconds for one in best[:workers])
-            each = look_seconds(first, times)
-            gain = GAIN_MARGIN * look_seconds(first, times * SMALLER)
+            each = look_seconds(first, self._times_rows(share))
+            gain = self._smaller_seconds(first, self._times_rows(share))
             if each + gain <= FEWEST_LOOKS_SHARE * self._all:
                 rounds = max(int(LOOKS_SHARE * self._all / each), 1)
                 count = min(rounds * workers, self.limits.candidates, len(best))
@@ -111,9 +110,10 @@ class TimeBudget:
 
     def gain_seconds(self, trials: Sequence[TrialRecord], look: float | None) -> float:
         """What the fits take that say what all rows bring: after looks at most, else about."""
+        if not self.limits.gains:
+            return 0.0
         if look is not None:
-            times = look / (self.draft or 1.0) * self.limits.finalist_rows * SMALLER
-            return GAIN_MARGIN * look_seconds(max(one.seconds for one in trials), times)
+            return self._smaller_seconds(max(one.seconds for one in trials), self._times_rows(look))
         each = whole_seconds(_mean_seconds(trials), self.draft) * self.limits.finalist_rows
         each /= self.executor.capacity
         splits = min(max(int(self.left() / max(each, 1e-9)), 1), GAIN_SPLITS)
@@ -125,9 +125,17 @@ class TimeBudget:
 
     def _alone_seconds(self, best: Sequence[TrialRecord]) -> float:
         """What the fit takes that says how far the score of a draft alone has to go."""
-        if not best or self.draft is None or not self.limits.gains:
+        return self._smaller_seconds(best[0].seconds, 1.0) if best and self.draft else 0.0
+
+    def _times_rows(self, look: float) -> float:
+        """How many times a draft's rows a look at this share has, on a common split."""
+        return look / (self.draft or 1.0) * self.limits.finalist_rows
+
+    def _smaller_seconds(self, draft_seconds: float, times_rows: float) -> float:
+        """At most what a fit takes on a third of so many times a draft's rows, if any is wanted."""
+        if not self.limits.gains:
             return 0.0
-        return GAIN_MARGIN * look_seconds(best[0].seconds, SMALLER)
+        return GAIN_MARGIN * look_seconds(draft_seconds, times_rows * SMALLER)
 
     def _finals_seconds(self, best: Sequence[TrialRecord], most: float) -> float:
         """Nothing where not even the best could be fitted in the most for the first common split.

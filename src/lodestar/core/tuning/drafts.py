@@ -52,7 +52,7 @@ def whole_seconds(seconds: float, draft: float | None) -> float:
 def look_shares(draft: float | None) -> list[float]:
     """On which shares of their rows the best drafts may be looked at again, the largest first.
 
-    None where trials are whole, or a look would nearly be.
+    On none where trials are whole, or a look would nearly be.
     """
     if draft is None or LOOKS[0] * draft > LARGEST_LOOK:
         return []

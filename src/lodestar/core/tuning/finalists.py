@@ -154,9 +154,9 @@ class Finals:
             window=(split, self.windows) if self.windows else None,
         )
 
-    def offset(self, splits: int) -> float:
-        """What the reference scores on the rows of the first splits less what on all; 0 without one."""
-        return float(np.mean([self._offsets.get(split, 0.0) for split in range(splits)]))
+    def less_offsets(self, scores: Sequence[float]) -> list[float]:
+        """Scores on the first splits less what the reference has there more than on all rows."""
+        return [score - self._offsets.get(split, 0.0) for split, score in enumerate(scores)]
 
     def _take(self, outcome: TrialOutcome, split: int, found: dict[int, float]) -> None:
         if outcome.value is not None:

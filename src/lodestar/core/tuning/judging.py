@@ -86,7 +86,7 @@ class Judging:
             self.notes.append(
                 f"the time that was left is enough to compare {len(trials)} of {wanted} finalists"
             )
-        kept = self.time.gain_seconds(trials, look) if self.limits.gains else 0.0
+        kept = self.time.gain_seconds(trials, look)
         return Finals(
             study=self.study,
             trials=trials,
@@ -108,12 +108,13 @@ class Judging:
         record = next(one for one in finals.trials if one.number == winner.number)
         if winner.scores:
             rows = (1 - self.limits.validation_size) * (finals.look or 1.0)
-            offset = finals.offset(len(winner.scores))
-            ahead = self._ahead(self._smaller(finals, record, len(winner.scores)), winner.scores)
+            corrected = finals.less_offsets(winner.scores)
+            ahead = self._ahead(self._smaller(finals, record, len(corrected)), corrected)
         else:
             rows = self.limits.train_size * (self.time.draft or 1.0)
-            offset = 0.0
-            ahead = self._ahead(self._smaller_draft(record), [winner.mean])
+            corrected = [winner.mean]  # a trial's own score is
+            ahead = self._ahead(self._smaller_draft(record), corrected)
+        offset = winner.mean - float(np.mean(corrected))
         gain = None if ahead is None else row_gain(SMALLER * rows, rows, ahead)
         return Expected(winner.mean, offset, gain, rows)
 
@@ -144,19 +145,13 @@ class Judging:
         ]
 
     def _ahead(self, smaller: list[TrialTask], scores: Sequence[float]) -> float | None:
-        """By how much the scores are ahead of smaller fits; None where nobody knows."""
+        """By how much corrected scores are ahead of smaller fits'; None where nobody knows."""
         if not self.limits.gains or self.interrupted() or not smaller:
             return None
         ended = together(
             self.executor, smaller, seconds=self.time.left, interrupted=self.interrupted
         )
-        draft = any(task.draft for task in smaller)
-        ahead = [
-            # A trial's own score is corrected, common ones are as they are.
-            scores[-1 - one.number] - one.value - (0.0 if draft else one.offset)
-            for one in ended
-            if one.value is not None
-        ]
+        ahead = [scores[-1 - one.number] - one.value for one in ended if one.value is not None]
         if not ahead:
             reason = next((one.error for one in ended if one.error), "the time was up")
             self.notes.append(f"what all rows bring to the score is not known: {reason}")
