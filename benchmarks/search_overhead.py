@@ -19,6 +19,7 @@ import optuna
 from lodestar.adapters.studies.keeper import opened_study
 from lodestar.core.metrics import Metric, find_metric
 from lodestar.core.tuning.algorithms import pruner_of
+from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import SearchLimits
 from lodestar.core.tuning.search import Search
 from lodestar.core.tuning.space import SearchSpace
@@ -78,16 +79,15 @@ def _value(given: Mapping[str, float], seed: int) -> float:
 
 
 def _searched(study: optuna.Study, metric: Metric, limits: SearchLimits) -> None:
-    Search(
+    ground = SearchGround(
         study=study,
-        space=SearchSpace(SPACE),
         metric=metric,
         limits=limits,
         executor=Played(),
         hyperparameters=lambda found, workers: found,
-        listener=lambda progress: None,
         interrupted=lambda: False,
-    ).run()
+    )
+    Search(ground=ground, space=SearchSpace(SPACE), listener=lambda progress: None).run()
 
 
 def _measure(kind: str, trials: int, folder: Path) -> None:

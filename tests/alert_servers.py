@@ -50,70 +50,6 @@ class Posted:
         return json.loads(self.body)
 
 
-@dataclass
-class Hook:
-    """What came, and how it is answered: `statuses` one after the other, the last of them for ever."""
-
-    port: int = 0
-    statuses: list[int] = field(default_factory=lambda: [200])
-    answer_headers: dict[str, str] = field(default_factory=dict)
-    slow: float = 0.0
-    drip: bool = False
-    posted: list[Posted] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hooks/T0KEN-CANARY"
-
-    def alerts(self) -> list[dict[str, Any]]:
-        """All alerts of all messages that were taken, in order."""
-        return [alert for one in self.posted for alert in one.json["alerts"]]
-
-
-@contextmanager
-def hook(
-    statuses: Sequence[int] = (200,), *, slow: float = 0.0, drip: bool = False
-) -> Iterator[Hook]:
-    found = Hook(statuses=list(statuses), slow=slow, drip=drip)
-    ended = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.posted.append(Posted(self.path, dict(self.headers), body))
-            status = found.statuses.pop(0) if len(found.statuses) > 1 else found.statuses[0]
-            ended.wait(found.slow)
-            try:
-                if found.drip:
-                    self._drip()
-                self.send_response(status)
-                for name, value in found.answer_headers.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", "0")
-                self.end_headers()
-            except OSError:  # the client has gone
-                self.close_connection = True
-
-        def _drip(self) -> None:
-            """A byte of a header line now and then, which never ends."""
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
-            while not ended.wait(0.05):
-                self.wfile.write(b"a")
-                self.wfile.flush()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- as it is called there
-            del format, args
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    found.port = server.server_address[1]
-    with answering(server):
-        try:
-            yield found
-        finally:
-            ended.set()
-
-
 @dataclass(frozen=True)
 class Certificate:
     """Of 127.0.0.1, signed by itself."""
@@ -155,6 +91,84 @@ def certificate(folder: Path) -> Certificate:
         )
     )
     return Certificate(chain, secret)
+
+
+@dataclass
+class Hook:
+    """What came, and how it is answered: `statuses` one after the other, the last of them for ever."""
+
+    port: int = 0
+    statuses: list[int] = field(default_factory=lambda: [200])
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    slow: float = 0.0
+    drip: bool = False
+    tls: Certificate | None = None
+    posted: list[Posted] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/hooks/T0KEN-CANARY"
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """All alerts of all messages that were taken, in order."""
+        return [alert for one in self.posted for alert in one.json["alerts"]]
+
+
+class _Hooked(BaseHTTPRequestHandler):
+    """Answers as its `hook` says, until `ended`."""
+
+    hook: Hook
+    ended: threading.Event
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.hook.posted.append(Posted(self.path, dict(self.headers), body))
+        statuses = self.hook.statuses
+        status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+        self.ended.wait(self.hook.slow)
+        try:
+            if self.hook.drip:
+                self._drip()
+            self.send_response(status)
+            for name, value in self.hook.answer_headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", "0")
+            self.end_headers()
+        except OSError:  # the client has gone
+            self.close_connection = True
+
+    def _drip(self) -> None:
+        """A byte of a header line now and then, which never ends."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
+        while not self.ended.wait(0.05):
+            self.wfile.write(b"a")
+            self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- as it is called there
+        del format, args
+
+
+@contextmanager
+def hook(
+    statuses: Sequence[int] = (200,),
+    *,
+    slow: float = 0.0,
+    drip: bool = False,
+    tls: Certificate | None = None,
+) -> Iterator[Hook]:
+    found = Hook(statuses=list(statuses), slow=slow, drip=drip, tls=tls)
+    ended = threading.Event()
+    handler = type("Handler", (_Hooked,), {"hook": found, "ended": ended})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.context().wrap_socket(server.socket, server_side=True)
+    found.port = server.server_address[1]
+    with answering(server):
+        try:
+            yield found
+        finally:
+            ended.set()
 
 
 @dataclass

@@ -18,6 +18,7 @@ from lodestar.core.results import Task, Truth
 from lodestar.core.splitter import Splitter
 from lodestar.core.trainer import strata
 from lodestar.core.tuning.algorithms import pruner_of
+from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.core.tuning.result import SearchLimits, TuningResult
 from lodestar.core.tuning.search import Search, SearchProgress
@@ -105,17 +106,15 @@ def searching(
     """A search of an executor's trials; in memory unless a study is given."""
     space = SearchSpace(hyperparameters)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return Search(
+    ground = SearchGround(
         study=study or optuna.create_study(direction=metric.direction, pruner=pruner_of(limits)),
-        space=space,
         metric=metric,
         limits=limits,
         executor=executor,
         hyperparameters=lambda found, workers: {**space.fixed, **found},
-        listener=listener,
         interrupted=interrupted,
-        rounds_name=rounds_name,
     )
+    return Search(ground=ground, space=space, listener=listener, rounds_name=rounds_name)
 
 
 def searched(
@@ -139,13 +138,15 @@ class Script:
     """An executor that runs nothing: `play` gives a task's value, or the words of its failure.
 
     None is a trial that its deadline stopped. Outcomes come one after the other; `curve` gives the
-    intermediate values of watched trials. With `sleeps` a trial takes the time that it says.
+    intermediate values of watched trials, `slope` what complete ones say of the correction. With
+    `sleeps` a trial takes the time that it says.
     """
 
     play: Callable[[TrialTask], float | str | None]
     seconds: float = 1.0
     capacity: int = 1
     curve: Callable[[TrialTask], Mapping[int, float]] = lambda task: {}
+    slope: Callable[[TrialTask], float | None] = lambda task: None
     submitted: list[TrialTask] = field(default_factory=list)
     allowed: list[float | None] = field(default_factory=list)
     sleeps: bool = False
@@ -176,7 +177,8 @@ class Script:
             return [TrialOutcome(task.number, "stopped", None, self.seconds)]
         if isinstance(played, str):
             return [TrialOutcome(task.number, "failed", None, self.seconds, played)]
-        return [TrialOutcome(task.number, "complete", played, self.seconds)]
+        slope = self.slope(task)
+        return [TrialOutcome(task.number, "complete", played, self.seconds, slope=slope)]
 
     def answer(self, number: int, verdict: Verdict) -> None:
         if verdict != "go on":

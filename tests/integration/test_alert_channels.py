@@ -1,16 +1,19 @@
 """Channels that are down, slow or refuse: what is tried again, for how long, and what is said of it."""
 
+import http.client
+import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.alert_servers import certificate, hook, nobody_there, post_office
+from tests.alert_servers import certificate, eventually, hook, nobody_there, post_office
 
 from lodestar.adapters.alerts.delivery import Pace, deliver
 from lodestar.adapters.alerts.lines import AlertLines
 from lodestar.adapters.alerts.mail import Mail, MailServer
-from lodestar.adapters.alerts.webhook import Webhook
+from lodestar.adapters.alerts.webhook import Webhook, _ended_within
 from lodestar.factory.alerts import _trusted
 from lodestar.interface.alerting import AlertChannel, UndeliveredError
 from lodestar.testing.alerting import example_message
@@ -107,6 +110,36 @@ def test_nobody_there_a_slow_one_and_one_that_drips_end_in_time() -> None:
         assert "no answer within" in given_up(mail)
     gone = Mail(MailServer("127.0.0.1", nobody_there(), "none"), "a@b.c", ["d@e.f"])
     assert "refused" in given_up(gone)
+
+
+def test_over_tls_a_slow_one_and_one_that_drips_end_in_time_too(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    trusted = _trusted("chain.pem", tmp_path)
+    with hook(tls=made) as at:
+        assert delivered(Webhook(at.url, trusted=trusted)) == ""
+    with hook(tls=made, slow=30) as at:
+        assert "no answer within" in given_up(Webhook(at.url, trusted=trusted))
+    with hook(tls=made, drip=True) as at:
+        assert "no answer within" in given_up(Webhook(at.url, trusted=trusted))
+
+
+def test_a_connection_that_is_cut_off_stays_encrypted(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    trusted = _trusted("chain.pem", tmp_path)
+    with hook(tls=made) as at:
+        line = http.client.HTTPSConnection("127.0.0.1", at.port, context=trusted)
+        line.connect()
+        with closing(line), _ended_within(line, 0.0) as late:
+            assert late.wait(10)
+            eventually(lambda: not _takes(line.sock))
+            assert line.sock.version() == "TLSv1.3"
+
+
+def _takes(sock: ssl.SSLSocket) -> bool:
+    try:
+        return sock.send(b"x") > 0
+    except OSError:
+        return False
 
 
 def test_a_mail_goes_encrypted_and_logged_in(tmp_path: Path) -> None:

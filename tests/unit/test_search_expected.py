@@ -30,15 +30,21 @@ SPACE = {"x": between(0.0, 1.0)}
 WHOLE = SearchLimits(
     n_trials=12, seconds=1e6, candidates=4, splits=5, validation_size=0.1, gains=True
 )
-# Drafts on an eighth: a look has three eighths.
-DRAFTS = replace(WHOLE, n_trials=40, seconds=100.0, draft=0.125)
+# Drafts on an eighth of three quarters: a look has up to half of them.
+DRAFTS = replace(WHOLE, n_trials=40, seconds=100.0, draft=0.125, finalist_rows=1.2)
+# Watched, and never pruned.
+NOT_PRUNED = replace(DRAFTS, splits=1, pruner="MedianPruner", startup_trials=100)
 COMMON = 1_000_000
 
 
 def by_rows(task: TrialTask) -> float:
     """A score that nears x / 2 with the rows, as far as a power of them goes."""
-    fitted = 0.9 * ((task.share if task.split_seed >= COMMON else task.draft) or 1.0)
-    return float(task.hyperparameters["x"]) / 2 - 0.1 * float(fitted**-POWER - 1)
+    return float(task.hyperparameters["x"]) / 2 - 0.1 * float(fitted(task) ** -POWER - 1)
+
+
+def fitted(task: TrialTask) -> float:
+    """The share of all rows: a quarter judges trials and looks."""
+    return (1 - (task.judges or 0.25)) * (task.share or task.draft or 1.0)
 
 
 def played(script: Script, limits: SearchLimits, study: optuna.Study | None = None) -> TuningResult:
@@ -118,12 +124,14 @@ def test_where_no_whole_fit_ends_the_best_drafts_are_looked_at_on_more_rows() ->
     script = Script(by_rows, seconds=12.0)  # a whole fit takes some 80
     result = played(script, DRAFTS)
     looked = [task for task in common(script) if task.number >= 0]
-    assert {task.share for task in looked} == {0.25}
+    (share,) = {task.share or 0.0 for task in looked}
+    assert 0.125 < share < 0.5
     assert all(task.coarse for task in looked)
+    assert {task.judges for task in looked} == {0.25}
     assert result.draft_share == 0.125
-    assert result.finalist_share == described(result)["finalist_share"] == 0.25
+    assert result.finalist_share == described(result)["finalist_share"] == share
     assert result.expected is not None
-    assert result.expected.rows == pytest.approx(0.9 * 0.25)
+    assert result.expected.rows == pytest.approx(0.75 * share)
     assert result.best_score == pytest.approx(result.best_params["x"] / 2)
     assert any("what all rows will bring is estimated" in note for note in result.notes)
 
@@ -136,7 +144,7 @@ def test_where_not_even_a_look_ends_a_smaller_draft_says_what_all_rows_bring() -
     assert smaller.draft == pytest.approx(0.125 / 3)
     assert smaller.split_seed == result.finalists[0].number
     assert result.expected is not None
-    assert result.expected.rows == pytest.approx(0.9 * 0.125)
+    assert result.expected.rows == pytest.approx(0.75 * 0.125)
     assert result.best_score == pytest.approx(result.best_params["x"] / 2)
 
 
@@ -174,6 +182,69 @@ def test_killed_between_looks_and_whole_fits_a_search_looks_no_more() -> None:
     assert after.best_score == before.best_score
 
 
+def by_rounds(task: TrialTask) -> dict[int, float]:
+    """A score that comes to its end evenly, from 0.1 below it."""
+    return {step: by_rows(task) - 0.1 * (1 - step / 100) for step in (10, 20, 40, 80)}
+
+
+def cut_off_after(step: int, script: Script) -> None:
+    """No look and no smaller fit comes further than that."""
+    whole_curve, whole_play = script.curve, script.play
+    script.curve = lambda task: {
+        at: value
+        for at, value in whole_curve(task).items()
+        if task.split_seed < COMMON or at <= step
+    }
+    script.play = lambda task: None if task.split_seed >= COMMON else whole_play(task)
+
+
+def test_a_look_that_is_cut_off_goes_on_as_its_draft_went_on() -> None:
+    script = Script(by_rows, seconds=20.0, curve=by_rounds)
+    cut_off_after(40, script)
+    result = played(script, NOT_PRUNED)
+    looked = [task for task in common(script) if task.number >= 0]
+    assert all(task.watched for task in looked)
+    winner = result.finalists[0]
+    rows, x = 0.75 * (result.finalist_share or 0), result.best_params["x"]
+    assert winner.scores == pytest.approx([x / 2 - 0.1 * (rows**-POWER - 1)])
+    assert result.expected is not None
+    assert result.expected.gain is not None
+    assert result.best_score == pytest.approx(winner.mean + result.expected.gain)
+    assert any("cut off after 40% of its rounds" in note for note in result.notes)
+
+
+def test_a_smaller_fit_that_is_cut_off_is_compared_where_both_came_to() -> None:
+    whole_looks = Script(by_rows, seconds=20.0, curve=by_rounds)
+    expected = played(whole_looks, NOT_PRUNED)
+    script = Script(by_rows, seconds=20.0, curve=by_rounds)
+    script.play = lambda task: (
+        None if task.number < 0 and task.split_seed >= COMMON else by_rows(task)
+    )
+    script.curve = lambda task: {
+        step: value for step, value in by_rounds(task).items() if task.number >= 0 or step <= 20
+    }
+    result = played(script, NOT_PRUNED)
+    assert result.best_params == expected.best_params
+    assert result.best_score == pytest.approx(expected.best_score)
+
+
+def test_looks_are_ranked_by_what_all_rows_will_bring() -> None:
+    """The one that is worse with a share of the rows has further to go, and is better with all."""
+
+    def crossing(task: TrialTask) -> float:
+        x = float(task.hyperparameters["x"])
+        return 0.5 + 0.05 * x - 0.1 * x * float(fitted(task) ** -POWER - 1)
+
+    script = Script(crossing, seconds=18.0, capacity=2)
+    result = played(script, replace(DRAFTS, splits=1))
+    first, second = result.finalists[:2]
+    assert first.scores < second.scores
+    assert first.params["x"] > second.params["x"]
+    assert result.best_params == first.params
+    assert result.best_score == pytest.approx(0.5 + 0.05 * first.params["x"])
+    assert result.best_score > 0.5 + 0.05 * second.params["x"]
+
+
 def told(result: TuningResult) -> str:
     file = io.StringIO()
     print_tuning(Console(file=file, width=300, highlight=False), result)
@@ -189,7 +260,7 @@ def test_the_terminal_says_what_the_score_comes_from() -> None:
         f"{looks.best_score:.4f} expected, from 1 common split and 25% of the rows; trials were "
         "drafts, on 12% of their rows"
     ) in told(looks)
-    assert tuning_json(looks)["finalist_share"] == 0.25
+    assert tuning_json(looks)["finalist_share"] == pytest.approx(0.25, abs=0.005)
 
 
 def budget_of(seconds: float, taken: float, *, capacity: int = 2) -> TimeBudget:
@@ -197,23 +268,37 @@ def budget_of(seconds: float, taken: float, *, capacity: int = 2) -> TimeBudget:
     return TimeBudget(limits, Script(by_rows, capacity=capacity), draft=0.125)
 
 
+# Where a look may be cut off, as its trial was watched, it has more rows.
+WATCHED = tuple((step, 0.5) for step in (10, 20, 40))
+
+
 @pytest.mark.parametrize(
-    ("seconds", "share"), [(300.0, 0.375), (70.0, 0.375), (45.0, 0.25), (28.0, 0.125), (15.0, None)]
+    ("seconds", "share", "watched"),
+    [
+        (300.0, 0.5, 0.5),
+        (70.0, 0.5, 0.5),
+        (45.0, 0.31, 0.5),
+        (28.0, 0.18, 0.29),
+        (15.0, None, 0.13),
+    ],
 )
-def test_looks_have_as_many_rows_as_there_is_time_for(seconds: float, share: float | None) -> None:
-    best = [TrialRecord(number, "complete", 0.5, {}, (), 4.5) for number in range(9)]
-    budget = budget_of(seconds, 4.5)
-    looks = budget.looks(best)
-    assert (looks.share if looks else None) == share
-    if looks:
-        assert looks.count % 2 == 0
-        assert looks.seconds <= 0.34 * seconds
-    began = time.monotonic()
-    budget.reserve(best)
-    kept = seconds - (budget.until - began)
-    # Else the time for the fit of a third of a draft.
-    alone = 1.25 * 4.5 / 3**0.9
-    assert kept == pytest.approx(looks.seconds if looks else alone, abs=0.1) or seconds > 80
+def test_looks_have_as_many_rows_as_there_is_time_for(
+    seconds: float, share: float | None, watched: float
+) -> None:
+    for curve, expected in (((), share), (WATCHED, watched)):
+        best = [TrialRecord(number, "complete", 0.5, {}, curve, 4.5) for number in range(9)]
+        budget = budget_of(seconds, 4.5)
+        looks = budget.looks(best)
+        assert (looks.share if looks else None) == pytest.approx(expected, abs=0.01)
+        if looks:
+            assert looks.count % 2 == 0
+            assert looks.seconds <= 0.34 * seconds
+        began = time.monotonic()
+        budget.reserve(best)
+        kept = seconds - (budget.until - began)
+        # Else the time for the fit of a third of a draft.
+        alone = 1.25 * 4.5 / 3**0.9
+        assert kept == pytest.approx(looks.seconds if looks else alone, abs=0.1) or seconds > 60
 
 
 def test_where_no_gain_is_wanted_no_time_is_kept_for_it() -> None:
@@ -241,8 +326,8 @@ def test_only_drafts_are_looked_at() -> None:
 def test_what_was_looked_at_says_whether_a_whole_fit_would_end() -> None:
     best = [TrialRecord(number, "complete", 0.5, {}, (), 1.0) for number in range(4)]
     budget = budget_of(100.0, 1.0)
-    # At three eighths of the rows 10 s: some 31 s for all of them, 15 with the threads of both.
-    assert budget.affordable_after(best, dict.fromkeys(range(4), 10.0), 0.375) == best[:3]
+    # At three eighths of the rows 10 s: some 39 s for all of them, 19 with the threads of both.
+    assert budget.affordable_after(best, dict.fromkeys(range(4), 10.0), 0.375) == best[:2]
     assert budget.affordable_after(best, dict.fromkeys(range(4), 50.0), 0.375) == []
     assert budget.affordable_after([], {}, 0.375) == []
 

@@ -13,6 +13,7 @@ from tests.searching import Script, between, metric_of, searching
 from lodestar.core.metrics import Metric
 from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.finalists import Finals
+from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialTask
@@ -36,15 +37,18 @@ def finals(
 ) -> tuple[Finals, tuple[Finalist, ...]]:
     left = iter(seconds)
     made = Finals(
-        study=study or optuna.create_study(direction=metric.direction),
+        ground=SearchGround(
+            study=study or optuna.create_study(direction=metric.direction),
+            metric=metric,
+            limits=SearchLimits(n_trials=1, seconds=1.0),
+            executor=script,
+            hyperparameters=lambda params, workers: params,
+            interrupted=lambda: False,
+        ),
         trials=[record(number, value) for number, value in searched.items()],
-        metric=metric,
         splits=splits,
         validation_size=0.25,
-        executor=script,
-        hyperparameters=lambda params, workers: params,
         seconds_left=lambda: next(left, 100.0),
-        interrupted=lambda: False,
         tell=lambda done, total: None,
         windows=windows,
     )

@@ -20,7 +20,7 @@ from tests.searching import (
     whole,
 )
 
-from lodestar.core.results import Predictions
+from lodestar.core.results import Predictions, Truth
 from lodestar.core.tuning.problem import TrialProblem
 from lodestar.core.tuning.reference import Reference, cross_fitted
 from lodestar.core.tuning.result import SearchLimits, described
@@ -59,7 +59,7 @@ def test_what_is_taken_off_is_the_references_difference(path: str, task: Any, me
     problem = problem_of(path, task, metric, rows=600)
     plain = run(problem, TrialTask(0, given, 5, watched=False))
     problem.reference = given
-    corrected = run(problem, TrialTask(0, given, 5, watched=False, corrected=True))
+    corrected = run(problem, TrialTask(0, given, 5, watched=False, correction=1.0))
     assert plain.offset == 0.0
     assert corrected.offset != 0.0
     assert corrected.value == pytest.approx((plain.value or 0.0) - corrected.offset)
@@ -81,7 +81,7 @@ def test_intermediate_values_are_corrected_alike() -> None:
     seen: dict[bool, list[float]] = {False: [], True: []}
     problem.reference = SMALL
     for corrected, values in seen.items():
-        task = TrialTask(0, given, 5, watched=True, corrected=corrected)
+        task = TrialTask(0, given, 5, watched=True, correction=1.0 if corrected else None)
         outcome = problem.run(task, lambda step, value, to=values: to.append(value), lambda: False)  # type: ignore[misc]  # bound here
     assert np.allclose(np.array(seen[False]) - outcome.offset, seen[True])
 
@@ -133,7 +133,7 @@ def test_a_reference_that_the_estimator_refuses_leaves_values_as_they_are(
 ) -> None:
     problem = problem_of(path, rows=500)
     problem.reference = bad
-    outcome = run(problem, TrialTask(0, good, 5, watched=False, corrected=True))
+    outcome = run(problem, TrialTask(0, good, 5, watched=False, correction=1.0))
     assert outcome.state == "complete"
     assert outcome.offset == 0.0
 
@@ -141,7 +141,7 @@ def test_a_reference_that_the_estimator_refuses_leaves_values_as_they_are(
 def test_the_deadline_is_looked_at_before_every_fit() -> None:
     problem = problem_of(rows=500)
     problem.reference = SMALL
-    task = TrialTask(0, SMALL, 5, watched=False, corrected=True)
+    task = TrialTask(0, SMALL, 5, watched=False, correction=1.0)
     outcome = problem.run(task, lambda step, value: None, lambda: True)
     assert outcome.state == "stopped"
     assert problem._measured is None
@@ -159,18 +159,86 @@ def test_corrected_scores_rank_configurations_better() -> None:
         for given in pool
     ]
     problem.reference = {"n_estimators": 40, "max_depth": 3, "n_jobs": 1}
-    found: dict[bool, list[float]] = {False: [], True: []}
+    found: dict[float | None, list[float]] = {None: [], 1.0: []}
     for repetition in range(8):
-        for corrected, ranks in found.items():
+        for correction, ranks in found.items():
             values = [
                 run(
                     problem,
-                    TrialTask(0, given, 50 * repetition + at, watched=False, corrected=corrected),
+                    TrialTask(0, given, 50 * repetition + at, watched=False, correction=correction),
                 ).value
                 for at, given in enumerate(pool)
             ]
             ranks.append(float(spearmanr(values, truth).statistic))
-    assert np.mean(found[True]) > np.mean(found[False])
+    assert np.mean(found[1.0]) > np.mean(found[None])
+
+
+def test_half_of_the_correction_takes_half_off() -> None:
+    problem = problem_of(rows=600)
+    problem.reference = SMALL
+    whole_of_it, half = (
+        run(problem, TrialTask(0, SMALL, 5, watched=False, correction=share))
+        for share in (1.0, 0.5)
+    )
+    assert half.offset == pytest.approx(whole_of_it.offset / 2)
+    assert (half.value or 0) + half.offset == pytest.approx(
+        (whole_of_it.value or 0) + whole_of_it.offset
+    )
+
+
+def drawn_like(reference: Reference, times: float, noise: float) -> Predictions:
+    """Of numbers whose error goes `times` as far from its mean as the reference's, and noise."""
+    random = np.random.default_rng(1)
+    error = reference.predictions.values - reference.truth.target
+    moved = (
+        times * (np.abs(error) - np.abs(error).mean())
+        + 2.0
+        + noise * random.normal(size=len(error))
+    )
+    return Predictions(reference.truth.target + moved)
+
+
+@pytest.mark.parametrize(("times", "noise"), [(1.0, 0.0), (0.5, 0.0), (0.5, 0.2)])
+def test_the_slope_is_how_far_a_models_metric_goes_with_the_references(
+    times: float, noise: float
+) -> None:
+    random = np.random.default_rng(0)
+    truth = Truth(random.normal(size=8_000))
+    mae = metric_of("mae", "regression")
+    predictions = Predictions(truth.target + random.normal(size=8_000))
+    reference = Reference(truth, predictions, mae, mae.compute(truth, predictions))
+    found = reference.slope(np.arange(8_000), drawn_like(reference, times, noise))
+    assert found == pytest.approx(times, abs=0.1)
+
+
+def test_of_few_rows_no_slope_is_known() -> None:
+    problem = problem_of(rows=2_400)
+    found = reference_of(problem)
+    assert found.slope(np.arange(1_999), Predictions(found.predictions.values[:1_999])) is None
+    predictions = problem.learner.single_training_iteration(
+        problem.learner.prepare(problem.inputs, problem.truth), SMALL
+    ).predict(problem.learner.prepare(problem.inputs, problem.truth).features)
+    slope = found.slope(np.arange(2_400), predictions)
+    assert slope is not None
+    assert 0.2 < slope <= 1.0
+    # The reference goes with itself.
+    assert found.slope(np.arange(2_400), found.predictions) == pytest.approx(1.0)
+
+
+def test_later_trials_are_corrected_as_was_best_for_those_that_have_ended() -> None:
+    slopes = {0: 0.8, 1: None, 2: 0.4}
+    script = Script(
+        lambda task: float(task.hyperparameters["x"]),
+        slope=lambda task: slopes.get(task.number, 0.6),
+    )
+    limits = SearchLimits(
+        n_trials=6, seconds=60.0, pruning=False, candidates=1, splits=1, corrected=True
+    )
+    space = {"x": between(0.0, 1.0)}
+    result = searching(script, space, metric_of("roc_auc"), limits).run()
+    trials = [task.correction for task in script.submitted[:6]]
+    assert trials == pytest.approx([1.0, 0.8, 0.8, 0.6, 0.6, 0.6])
+    assert [record.slope for record in result.history] == [0.8, None, 0.4, 0.6, 0.6, 0.6]
 
 
 def test_trials_are_corrected_and_finalists_are_not() -> None:
@@ -228,4 +296,4 @@ def test_a_resumed_search_keeps_to_its_kind_of_scores(begun: bool) -> None:
     resumed = replace(limits, n_trials=8, corrected=not begun)
     searching(script, space, metric, resumed, study=study).run()
     trials = [task for task in script.submitted if task.split_seed < 1_000]
-    assert [task.corrected for task in trials] == [begun] * 4
+    assert [task.correction for task in trials] == [1.0 if begun else None] * 4

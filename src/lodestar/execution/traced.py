@@ -88,7 +88,7 @@ class TracedTrials:
 def _kind(task: TrialTask) -> str:
     common = task.split_seed >= common_split_seed(0)
     if task.number < 0:
-        return "smaller fit" if common or task.corrected else "rehearsal"
+        return "smaller fit" if common or task.correction is not None else "rehearsal"
     if task.coarse:
         return "look"
     return "finalist" if common else "trial"

@@ -17,9 +17,10 @@ class TrialTask:
     A `draft` is fitted on that share of the split's train part and judged on no more rows than rank
     hyperparameters, with coarse histograms where the estimator makes any: its value is not that of the
     whole fit. `share` is the share of the train part where all rows of the other judge; `coarse`: with
-    such histograms too. With `corrected` a reference's score on the same validation rows is taken into
-    account. `judges` is the share of the rows that judge, where it is not the recipe's; `window` is
-    which of how many windows of time judges instead.
+    such histograms too. `correction`: how much is taken off the value of what a reference scores on the
+    same validation rows less what on all rows; None: there is no reference. `judges` is the share of the
+    rows that judge, where it is not the recipe's; `window` is which of how many windows of time judges
+    instead.
     """
 
     number: int
@@ -30,7 +31,7 @@ class TrialTask:
     draft: float | None = None
     share: float | None = None
     coarse: bool = False
-    corrected: bool = False
+    correction: float | None = None
     judges: float | None = None
     window: tuple[int, int] | None = None
 
@@ -49,7 +50,8 @@ class TrialOutcome:
     """How a trial ended. `value` is None unless complete; `error` says why it failed.
 
     `rounds`: after how many of them the value was reached, of a fit that may stop early. `offset`:
-    what a reference scores on its validation rows less what on all rows, taken off the value.
+    what was taken off the value, as a reference says how hard its validation rows are. `slope`: how much
+    of what the reference says would best be taken off it, by parts of those rows.
     `stopped`: it was told to stop by a verdict, or met its deadline.
     """
 
@@ -60,6 +62,7 @@ class TrialOutcome:
     error: str = ""
     rounds: int | None = None
     offset: float = 0.0
+    slope: float | None = None
 
 
 class TrialExecutor(Protocol):

@@ -67,6 +67,7 @@ def _search(
     resume: bool,
 ) -> TuningResult | None:
     from lodestar.core.tuning.algorithms import pruner_of
+    from lodestar.core.tuning.ground import SearchGround
     from lodestar.core.tuning.search import NoTrialInTimeError
     from lodestar.core.tuning.search import Search as Exploration
 
@@ -86,9 +87,8 @@ def _search(
         factory.executor(problem, workers=workers, threads=threads) as executor,
         _interruptible(tell) as interrupted,
     ):
-        exploration = Exploration(
+        ground = SearchGround(
             study=study,
-            space=space,
             metric=problem.metric,
             limits=limits,
             executor=traced_trials(executor, tell.span),
@@ -97,8 +97,12 @@ def _search(
                 {**space.fixed, **found},
                 threads if factory.distributes else threads * borrowed,
             ),
-            listener=partial(_show, tell),
             interrupted=interrupted,
+        )
+        exploration = Exploration(
+            ground=ground,
+            space=space,
+            listener=partial(_show, tell),
             rounds_name=problem.learner.family.rounds_name(recipe.model.hyperparameters),
         )
         try:

@@ -58,6 +58,9 @@ class Webhook:
         try:
             with _ended_within(connection, seconds) as late:
                 try:
+                    connection.connect()
+                    if late.is_set():  # there was nothing to cut off yet
+                        raise TimeoutError
                     connection.request("POST", self._target, body, self._headers)
                     response = connection.getresponse()
                 except (OSError, http.client.HTTPException) as error:
@@ -93,7 +96,8 @@ def _ended_within(
         late.set()
         if connection.sock is not None:
             try:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                # That of ssl would take TLS off first, below a thread that may be sending.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
             except OSError:  # it has ended by itself
                 return
 
@@ -104,6 +108,7 @@ def _ended_within(
         yield late
     finally:
         timer.cancel()
+        timer.join()  # before the connection is closed, whose number another may get
 
 
 def _undelivered(

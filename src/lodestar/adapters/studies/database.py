@@ -134,23 +134,26 @@ def _watch(engine: sqlalchemy.Engine) -> None:
     """
     silent = threading.Event()
 
-    def cut(descriptor: int) -> None:
+    def cut(line: socket.socket) -> None:
         silent.set()
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            connection.shutdown(socket.SHUT_RDWR)
+        line.shutdown(socket.SHUT_RDWR)
 
     def taken(connection: Any, record: Any, proxy: object) -> None:  # noqa: ANN401 -- the driver's
         del proxy
-        timer = threading.Timer(ANSWER_WITHIN, cut, [connection.fileno()])
+        # One of ours: the driver's number may be another's by the time that it is cut.
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+        timer = threading.Timer(ANSWER_WITHIN, cut, [line])
         timer.daemon = True
         timer.start()
-        record.info[_watch] = timer
+        record.info[_watch] = timer, line
 
     def returned(connection: object, record: Any) -> None:  # noqa: ANN401 -- sqlalchemy's
         del connection
-        timer = record.info.pop(_watch, None)
-        if timer is not None:  # else there was no connection to return
+        if _watch in record.info:  # else there was no connection to return
+            timer, line = record.info.pop(_watch)
             timer.cancel()
+            timer.join()
+            line.close()
 
     def connecting(*given: object) -> None:
         del given

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lodestar.core.tuning.drafts import (
-    look_seconds,
-    look_shares,
+    growth,
+    most_times,
     seconds_of_looked,
+    times_for,
     whole_seconds,
 )
 from lodestar.core.tuning.finalists import FEWEST_PAIRS
@@ -27,6 +28,9 @@ LOOKS_SHARE, FEWEST_LOOKS_SHARE = 0.25, 0.33
 SURE_SHARE = 0.6
 # A look without the smaller fit is worth little, so that one has some time more than it should need.
 GAIN_MARGIN = 1.25
+# A look that is watched need not come to its end: its draft says what the last rounds bring. More rows
+# are worth more than the rounds after that share of them.
+REACH = 0.7
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,21 @@ class TimeBudget:
 
     def looks(self, best: Sequence[TrialRecord]) -> Looks | None:
         """Looks at as many rows as there is time for, in whole rounds of the workers; None: at none."""
-        workers = self.executor.capacity
-        for share in look_shares(self.draft) if best else ():
-            first = max(one.seconds for one in best[:workers])
-            each = look_seconds(first, self._times_rows(share))
-            gain = self._smaller_seconds(first, self._times_rows(share))
-            if each + gain <= FEWEST_LOOKS_SHARE * self._all:
-                rounds = max(int(LOOKS_SHARE * self._all / each), 1)
-                count = min(rounds * workers, self.limits.candidates, len(best))
-                return Looks(count, share, -(-count // workers) * each + gain)
-        return None
+        workers, most = self.executor.capacity, most_times(self.draft)
+        if not best or self.draft is None or most is None:
+            return None
+        part = _fit_parts(best[:workers])
+        first = max(one.seconds for one in best[:workers])
+        smaller = self._smaller_part(best[:workers])
+        allowed = FEWEST_LOOKS_SHARE * self._all
+        times = min(times_for(allowed / (part.reach + smaller), first, part.power), most)
+        if times < 1:
+            return None
+        whole = first * times**part.power
+        each, gain = part.reach * whole, smaller * whole
+        rounds = max(int(LOOKS_SHARE * self._all / each), 1)
+        count = min(rounds * workers, self.limits.candidates, len(best))
+        return Looks(count, self.draft * times, -(-count // workers) * each + gain)
 
     def affordable(self, best: Sequence[TrialRecord]) -> list[TrialRecord]:
         """As many of the best as can be judged once in half of the time that is left; one at least."""
@@ -102,7 +111,8 @@ class TimeBudget:
         """
         if not looked:
             return []
-        each = seconds_of_looked(seconds[looked[0].number], share) / self.executor.capacity
+        power = _fit_parts(looked).power
+        each = seconds_of_looked(seconds[looked[0].number], share, power) / self.executor.capacity
         left = self.left() - each * SMALLER
         if each > SURE_SHARE * left:
             return []
@@ -112,8 +122,10 @@ class TimeBudget:
         """What the fits take that say what all rows bring: after looks at most, else about."""
         if not self.limits.gains:
             return 0.0
-        if look is not None:
-            return self._smaller_seconds(max(one.seconds for one in trials), self._times_rows(look))
+        if look is not None and self.draft is not None:
+            whole = max(one.seconds for one in trials)
+            whole *= float((look / self.draft) ** _fit_parts(trials).power)
+            return self._smaller_part(trials) * whole
         each = whole_seconds(_mean_seconds(trials), self.draft) * self.limits.finalist_rows
         each /= self.executor.capacity
         splits = min(max(int(self.left() / max(each, 1e-9)), 1), GAIN_SPLITS)
@@ -125,17 +137,14 @@ class TimeBudget:
 
     def _alone_seconds(self, best: Sequence[TrialRecord]) -> float:
         """What the fit takes that says how far the score of a draft alone has to go."""
-        return self._smaller_seconds(best[0].seconds, 1.0) if best and self.draft else 0.0
-
-    def _times_rows(self, look: float) -> float:
-        """How many times a draft's rows a look at this share has, on a common split."""
-        return look / (self.draft or 1.0) * self.limits.finalist_rows
-
-    def _smaller_seconds(self, draft_seconds: float, times_rows: float) -> float:
-        """At most what a fit takes on a third of so many times a draft's rows, if any is wanted."""
-        if not self.limits.gains:
+        if not best or self.draft is None:
             return 0.0
-        return GAIN_MARGIN * look_seconds(draft_seconds, times_rows * SMALLER)
+        return best[0].seconds * self._smaller_part(best[:1])
+
+    def _smaller_part(self, best: Sequence[TrialRecord]) -> float:
+        """What a fit on a third of the rows takes at most, of one on all of them, if any is wanted."""
+        part = _fit_parts(best)
+        return float(GAIN_MARGIN * part.reach * SMALLER**part.power) if self.limits.gains else 0.0
 
     def _finals_seconds(self, best: Sequence[TrialRecord], most: float) -> float:
         """Nothing where not even the best could be fitted in the most for the first common split.
@@ -157,6 +166,19 @@ class TimeBudget:
         """What a whole fit of one of these costs in wall time, with all workers busy."""
         whole = whole_seconds(_mean_seconds(best), self.draft) * self.limits.finalist_rows
         return whole / self.executor.capacity
+
+
+@dataclass(frozen=True)
+class _FitParts:
+    """By which power of its rows a fit's seconds grow, and how much of its rounds is enough."""
+
+    power: float
+    reach: float
+
+
+def _fit_parts(best: Sequence[TrialRecord]) -> _FitParts:
+    by_rounds = all(one.by_rounds for one in best)
+    return _FitParts(growth(by_rounds=by_rounds), REACH if by_rounds else 1.0)
 
 
 def _mean_seconds(best: Sequence[TrialRecord]) -> float:

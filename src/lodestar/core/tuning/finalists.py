@@ -1,18 +1,16 @@
 """Trials on different splits cannot be compared: the best few are judged again on common splits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import optuna
 
-from lodestar.core.metrics import Metric
 from lodestar.core.tuning.common_splits import common_split_seed
+from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import Finalist, TrialRecord
-from lodestar.core.tuning.together import together
+from lodestar.core.tuning.together import WHOLE, Fit, together
 from lodestar.errors import DataError
-from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialTask
+from lodestar.interface.execution import TrialTask
 
 __all__ = ["FEWEST_PAIRS", "Finals"]
 
@@ -30,31 +28,31 @@ class Finals:
 
     `validation_size` is the share of the rows that judges on each. `windows`: how many windows of time
     were asked for, whose first `splits` are the splits. `look`: the share of their train rows that they
-    are fitted on, with coarse histograms, where whole fits would take too long; None: all. `corrected`:
-    a reference says how hard the rows of each split are. `alone`: what is to be said of the best
-    trial's own score.
+    are fitted on, with coarse histograms, where whole fits would take too long; None: all. `correction`:
+    how much of what a reference says of the rows of a split is taken off at first; None: there is
+    none. `alone`: what is to be said of the best trial's own score.
     """
 
-    study: optuna.Study
+    ground: SearchGround
     trials: Sequence[TrialRecord]
-    metric: Metric
     splits: int
     validation_size: float
-    executor: TrialExecutor
-    hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
     seconds_left: Callable[[], float]
-    interrupted: Callable[[], bool]
     tell: Callable[[int, int], None]
     windows: int | None = None
     look: float | None = None
-    corrected: bool = False
+    correction: float | None = None
     alone: str = "which flatters it"
     notes: list[str] = field(default_factory=list)
     # By trial: the seconds of its last fit, for one worker's threads.
     seconds: dict[int, float] = field(default_factory=dict)
     _scores: dict[int, list[float]] = field(default_factory=dict)
-    # By split: what the reference scores on its rows less what on all.
+    # By trial: the metric at shares of the rounds of its first look, in percent; 100 is the end.
+    curves: dict[int, dict[int, float]] = field(default_factory=dict)
+    # By split: what was taken off there, as the reference says how hard its rows are; and how much of
+    # what it says would best be, by each fit that says so.
     _offsets: dict[int, float] = field(default_factory=dict)
+    _slopes: list[float] = field(default_factory=list)
     _dropped: set[int] = field(default_factory=set)
     _left_out: set[int] = field(default_factory=set)
     _errors: list[str] = field(default_factory=list)
@@ -70,7 +68,7 @@ class Finals:
         self._scores = {trial.number: [] for trial in self.trials}
         self._recall()
         for split in range(self.splits):
-            if self.seconds_left() <= 0 or self.interrupted() or not self._judge(split):
+            if self.seconds_left() <= 0 or self.ground.interrupted() or not self._judge(split):
                 self._note_end(split)
                 break
             self._drop(split + 1)
@@ -88,9 +86,9 @@ class Finals:
         return self._ranked()
 
     def _note_end(self, done: int) -> None:
-        reason = "interrupted" if self.interrupted() else "the time was up"
-        if done:
-            splits = f"{done} common split{'' if done == 1 else 's'}"
+        reason = "interrupted" if self.ground.interrupted() else "the time was up"
+        if done or any(self._scores.values()):
+            splits = f"{done} common splits" if done > 1 else "1 common split"
             self.notes.append(f"{reason}: the finalists were compared on {splits}")
         else:
             self.notes.append(
@@ -118,12 +116,15 @@ class Finals:
             if len(self._scores[trial.number]) <= split
         ]
         ended = together(
-            self.executor, tasks, seconds=self.seconds_left, interrupted=self.interrupted
+            self.ground.executor,
+            tasks,
+            seconds=self.seconds_left,
+            interrupted=self.ground.interrupted,
         )
         found: dict[int, float] = {}
-        for outcome in ended:
-            self._take(outcome, split, found)
-        cut_off = len(ended) < len(tasks) or any(one.state == "stopped" for one in ended)
+        for fit in ended:
+            self._take(fit, split, found)
+        cut_off = any(task.number not in found.keys() | self._dropped for task in tasks)
         if cut_off and split > 0:
             return False
         for number, value in found.items():
@@ -136,7 +137,7 @@ class Finals:
 
     def _lent(self) -> int:
         """Workers that have no finalist of their own lend their threads."""
-        return max(1, self.executor.capacity // len(self._active()))
+        return max(1, self.ground.executor.capacity // len(self._active()))
 
     def task(
         self, trial: TrialRecord, split: int, *, share: float | None, workers: int = 1
@@ -144,30 +145,55 @@ class Finals:
         """A trial's fit on a common split, with the threads of so many workers."""
         return TrialTask(
             number=trial.number,
-            hyperparameters=self.hyperparameters(trial.params, workers),
+            hyperparameters=self.ground.hyperparameters(trial.params, workers),
             split_seed=common_split_seed(split),
-            watched=False,
+            watched=self.look is not None and trial.by_rounds,
             share=share,
             coarse=self.look is not None,
-            corrected=self.corrected,
+            correction=self.correction,
             judges=None if self.windows else self.validation_size,
             window=(split, self.windows) if self.windows else None,
         )
 
     def less_offsets(self, scores: Sequence[float]) -> list[float]:
-        """Scores on the first splits less what the reference has there more than on all rows."""
-        return [score - self._offsets.get(split, 0.0) for split, score in enumerate(scores)]
+        """Scores on the first splits less what their rows make easy, as the reference says.
 
-    def _take(self, outcome: TrialOutcome, split: int, found: dict[int, float]) -> None:
-        if outcome.value is not None:
-            found[outcome.number] = outcome.value + outcome.offset
-            self._offsets[split] = outcome.offset
-            self.seconds[outcome.number] = outcome.seconds * self._lent()
-        elif outcome.state == "failed":
+        Of that as much as is best for the finalists, which is less than for drafts.
+        """
+        times = (
+            float(np.mean(self._slopes)) / self.correction
+            if self._slopes and self.correction
+            else 1
+        )
+        return [score - times * self._offsets.get(split, 0.0) for split, score in enumerate(scores)]
+
+    def _take(self, fit: Fit, split: int, found: dict[int, float]) -> None:
+        outcome = fit.outcome
+        if outcome.state == "failed":
             # It worked on its own split and fails on another: not a configuration to choose.
             self._dropped.add(outcome.number)
             self._errors.append(outcome.error)
             self.notes.append(f"finalist {outcome.number} failed: {outcome.error}")
+            return
+        curve = dict(fit.to_its_end)
+        if not curve:
+            return
+        last = max(curve)
+        trial = next(one for one in self.trials if one.number == outcome.number)
+        if outcome.offset:  # one that was killed at the deadline does not say it
+            self._offsets[split] = outcome.offset
+        found[outcome.number] = curve[last] + self._offsets.get(split, 0.0)
+        if last < WHOLE:
+            found[outcome.number] += trial.rise(last)
+            self.notes.append(
+                f"finalist {outcome.number} was cut off after {last}% of its rounds: what the others "
+                "bring is what they brought its draft"
+            )
+        if outcome.slope is not None:
+            self._slopes.append(outcome.slope)
+        if self.look is not None and split == 0:
+            self.curves[outcome.number] = curve
+        self.seconds[outcome.number] = outcome.seconds * self._lent() * WHOLE / last
 
     def _drop(self, judged: int) -> None:
         """Drop those that are worse than the leader by Wilcoxon's signed-rank test.
@@ -176,7 +202,7 @@ class Finals:
         """
         from scipy.stats import wilcoxon
 
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
+        sign = self.ground.sign
         scores = {
             trial.number: sign * np.array(self._scores[trial.number][:judged])
             for trial in self._active()
@@ -200,9 +226,11 @@ class Finals:
         costs = [self.seconds[trial.number] for trial in active if trial.number in self.seconds]
         if to_go <= 0 or not costs:
             return
-        fits = self.seconds_left() * self.executor.capacity / max(sum(costs) / len(costs), 1e-9)
+        fits = (
+            self.seconds_left() * self.ground.executor.capacity / max(sum(costs) / len(costs), 1e-9)
+        )
         kept = max(int(fits / to_go), (len(active) + 1) // 2)
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
+        sign = self.ground.sign
         ranked = sorted(
             active, key=lambda trial: -sign * float(np.mean(self._scores[trial.number]))
         )
@@ -210,7 +238,7 @@ class Finals:
 
     def _ranked(self) -> tuple[Finalist, ...]:
         finalists = [self._finalist(trial) for trial in self.trials]
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
+        sign = self.ground.sign
         return tuple(
             sorted(finalists, key=lambda item: (item.dropped, -len(item.scores), -sign * item.mean))
         )
@@ -232,24 +260,30 @@ class Finals:
         )
 
     def _remember(self) -> None:
-        self.study.set_user_attr(
+        self.ground.study.set_user_attr(
             self._kept_as,
             {
                 "scores": {str(number): scores for number, scores in self._scores.items()},
+                "slopes": self._slopes,
                 "offsets": {str(split): offset for split, offset in self._offsets.items()},
                 "seconds": {str(number): seconds for number, seconds in self.seconds.items()},
                 "share": self.look,
+                "curves": {
+                    str(number): sorted(curve.items()) for number, curve in self.curves.items()
+                },
             },
         )
 
     def _recall(self) -> None:
         """Take up what a killed process had finished, if it was about the same finalists and share."""
-        kept = self.study.user_attrs.get(self._kept_as, {})
+        kept = self.ground.study.user_attrs.get(self._kept_as, {})
         scores = {int(number): list(found) for number, found in kept.get("scores", {}).items()}
         if set(scores) == set(self._scores) and kept["share"] == self.look:
             self._scores = scores
+            self._slopes = list(kept["slopes"])
             self._offsets = {int(split): offset for split, offset in kept["offsets"].items()}
             self.seconds = {int(number): seconds for number, seconds in kept["seconds"].items()}
+            self.curves = {int(number): dict(curve) for number, curve in kept["curves"].items()}
 
     @property
     def _kept_as(self) -> str:

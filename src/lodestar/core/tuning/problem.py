@@ -53,13 +53,21 @@ class _Trial:
     number: int
     patience: Patience | None
     offset: float = 0.0
+    slope: float | None = None
     began: float = field(default_factory=time.monotonic)
 
     def ended(self, state: State, value: float | None = None, error: str = "") -> TrialOutcome:
         rounds = self.patience.after if self.patience and value is not None else None
         seconds = time.monotonic() - self.began
         return TrialOutcome(
-            self.number, state, value, seconds, error, rounds=rounds, offset=self.offset
+            self.number,
+            state,
+            value,
+            seconds,
+            error,
+            rounds=rounds,
+            offset=self.offset,
+            slope=self.slope,
         )
 
 
@@ -91,7 +99,7 @@ class TrialProblem:
         `overdue` says so between them.
         """
         try:
-            reference = self._reference(overdue) if task.corrected else None
+            reference = self._reference(overdue) if task.correction is not None else None
         except StoppedError:
             return TrialOutcome(task.number, "stopped", None, 0.0)
         trial = _Trial(task.number, self._patience(task))
@@ -99,8 +107,8 @@ class TrialProblem:
             if overdue():
                 return trial.ended("stopped")
             prepared = self._prepare(task)
-            if reference is not None:
-                trial.offset = reference.offset(prepared.judges)
+            if reference is not None and task.correction is not None:
+                trial.offset = task.correction * reference.offset(prepared.judges)
             watch = Watch(
                 metric=self.metric.name,
                 features=prepared.validation,
@@ -112,7 +120,9 @@ class TrialProblem:
                 looks=task.watched,
                 patience=trial.patience,
             )
-            value = self._value(prepared, task, watch)
+            value, said = self._value(prepared, task, watch)
+            if reference is not None and said is not None:
+                trial.slope = reference.slope(prepared.judges, said)
         except StoppedError:
             return trial.ended("stopped")
         except Exception as error:  # noqa: BLE001 -- the estimator's own code: its trial fails, not the search
@@ -128,15 +138,19 @@ class TrialProblem:
             return None
         return Patience(task.patience, maximize=self.metric.direction == "maximize")
 
-    def _value(self, prepared: _Prepared, task: TrialTask, watch: Watch) -> float:
+    def _value(
+        self, prepared: _Prepared, task: TrialTask, watch: Watch
+    ) -> tuple[float, Predictions | None]:
+        """The score, and the predictions that it is of, unless it was at its best before the end."""
         given = task.hyperparameters
         if task.draft is not None or task.coarse:
             given = self.learner.family.drafted(given)
         model = self.learner.single_training_iteration(prepared.train, given, watch=watch)
         if watch.patience is not None:
-            return watch.patience.best
+            return watch.patience.best, None
         # Whatever the clock says by now: the work is done, and its value costs next to nothing.
-        return watch.score(prepared.truth, model.predict(prepared.validation))
+        said = model.predict(prepared.validation)
+        return watch.score(prepared.truth, said), said
 
     def _score(self, truth: Truth, predictions: Predictions) -> float:
         return float(self.metric.compute(truth, predictions))

@@ -23,6 +23,8 @@ __all__ = ["Reference", "cross_fitted"]
 
 FOLDS = 3
 SEED = 0
+# In how many parts of the judging rows a model and the reference are compared, of so many rows at least.
+PARTS, FEWEST_PART_ROWS = 20, 100
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,43 @@ class Reference:
 
     def offset(self, positions: IntArray) -> float:
         """The metric on these rows less that on all; 0 where either is undefined."""
-        here = Predictions(
-            self.predictions.values[positions],
-            None
-            if self.predictions.probabilities is None
-            else self.predictions.probabilities[positions],
-            self.predictions.classes,
+        found = self._score(self.predictions, positions, positions) - self.overall
+        return found if np.isfinite(found) else 0.0
+
+    def slope(self, positions: IntArray, predictions: Predictions) -> float | None:
+        """How much of its offset is best taken off the metric of a model's predictions of these rows.
+
+        That is their covariance over the variance of the reference's, over parts of the rows at random:
+        a better model's metric varies less than the reference's, and not with it alone. None where there
+        are too few rows, or it is undefined in too many parts.
+        """
+        if len(positions) < PARTS * FEWEST_PART_ROWS:
+            return None
+        order = np.random.default_rng(SEED).permutation(len(positions))
+        pairs = np.array(
+            [
+                (
+                    self._score(self.predictions, positions[part], positions[part]),
+                    self._score(predictions, part, positions[part]),
+                )
+                for part in np.array_split(order, PARTS)
+            ]
         )
-        found = self.metric.compute(self.truth.at(positions), here) - self.overall
-        return float(found) if np.isfinite(found) else 0.0
+        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        if len(pairs) <= PARTS // 2 or not np.ptp(pairs[:, 0]):
+            return None
+        covariances = np.cov(pairs, rowvar=False)
+        return float(np.clip(covariances[0, 1] / covariances[0, 0], 0.0, 1.0))
+
+    def _score(self, predictions: Predictions, at: IntArray, positions: IntArray) -> float:
+        """The metric of those predictions `at` some places, which are of the rows at these positions."""
+        probabilities = predictions.probabilities
+        some = Predictions(
+            predictions.values[at],
+            None if probabilities is None else probabilities[at],
+            predictions.classes,
+        )
+        return float(self.metric.compute(self.truth.at(positions), some))
 
 
 def cross_fitted(

@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["Expected", "Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
 
+# Fits that cannot be watched are judged once half-way, on a third of the rows.
+FEWEST_LOOKS_AT_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class SearchLimits:
@@ -50,8 +53,9 @@ class SearchLimits:
 class TrialRecord:
     """One trial of the exploration; `curve` is (percent of its rounds, metric).
 
-    `rounds`: after how many of them it was at its best, if trials stop early. `offset`: what a
-    reference scores on its validation rows less what on all rows; taken off `value` and `curve`.
+    `rounds`: after how many of them it was at its best, if trials stop early. `offset`: what was taken
+    off `value` and `curve`, as a reference says how hard its validation rows are; `slope`: how much of
+    what the reference says would have been best.
     """
 
     number: int
@@ -62,11 +66,21 @@ class TrialRecord:
     seconds: float
     rounds: int | None = None
     offset: float = 0.0
+    slope: float | None = None
 
     @property
     def seen(self) -> float | None:
         """The metric on its validation rows, as it is."""
         return None if self.value is None else round(self.value + self.offset, 12)
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether it was watched after several shares of its rounds."""
+        return len(self.curve) >= FEWEST_LOOKS_AT_ROUNDS
+
+    def rise(self, step: int) -> float:
+        """By how much the metric went up or down from that percent of its rounds to their end."""
+        return (self.value or 0.0) - dict(self.curve)[step]
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import optuna
-
-from lodestar.core.metrics import Metric
 from lodestar.core.tuning.budget import TimeBudget
+from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.importances import importances_of
 from lodestar.core.tuning.judging import Judged, Judging
 from lodestar.core.tuning.rehearsal import settled_correction, settled_draft
-from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord, TuningResult
+from lodestar.core.tuning.result import Finalist, TrialRecord, TuningResult
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.core.tuning.trials import Trials
 from lodestar.errors import DataError
 from lodestar.interface.execution import (
-    TrialExecutor,
     TrialOutcome,
     TrialReport,
     TrialTask,
@@ -60,18 +56,12 @@ class SearchProgress:
 class Search:
     """One study, explored to its budget or its deadline.
 
-    `rounds_name` is the hyperparameter that is settled by trials that stop early. `hyperparameters`
-    takes what was chosen, and the threads of how many workers the fit may have.
+    `rounds_name` is the hyperparameter that is settled by trials that stop early.
     """
 
-    study: optuna.Study
+    ground: SearchGround
     space: SearchSpace
-    metric: Metric
-    limits: SearchLimits
-    executor: TrialExecutor
-    hyperparameters: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
     listener: SearchListener
-    interrupted: Callable[[], bool]
     rounds_name: str | None = None
     notes: list[str] = field(default_factory=list)
     _corrected: bool = False
@@ -84,10 +74,10 @@ class Search:
         Raises:
             DataError: every trial fails, the objective is constant, or none ended in time.
         """
-        self._time = TimeBudget(self.limits, self.executor)
-        self._trials = Trials(self.study, self.space, self.metric, self.limits)
+        self._time = TimeBudget(self.ground.limits, self.ground.executor)
+        self._trials = Trials(self.ground, self.space)
         waiting = self._resume()
-        self._corrected = settled_correction(self.study, self.limits)
+        self._corrected = settled_correction(self.ground.study, self.ground.limits)
         self._time.draft = self._settled_draft()
         self._explore(waiting)
         best = self._trials.complete()
@@ -102,8 +92,8 @@ class Search:
         winner = judged.finalists[0]
         naive = next((one for one in judged.finalists if one.number == best_alone), None)
         return TuningResult(
-            metric=self.metric.name,
-            direction=self.metric.direction,
+            metric=self.ground.metric.name,
+            direction=self.ground.metric.direction,
             best_params=winner.params,
             best_score=judged.expected.value,
             best_error=winner.error,
@@ -112,9 +102,9 @@ class Search:
             history=tuple(sorted(self._trials.history, key=lambda record: record.number)),
             search_space=self.space.described(),
             seconds=self._time.spent(),
-            asked=self.limits.n_trials,
+            asked=self.ground.limits.n_trials,
             notes=tuple(self.notes),
-            importances=importances_of(self.study),
+            importances=importances_of(self.ground.study),
             draft_share=self._time.draft,
             finalist_share=judged.share,
             expected=judged.expected,
@@ -124,36 +114,24 @@ class Search:
         """By how much the best trial's score flatters; a draft's is that of another fit."""
         if naive is None or not naive.scores or self._time.draft is not None:
             return math.nan
-        return self._trials.sign * (naive.searched - naive.mean)
+        return self.ground.sign * (naive.searched - naive.mean)
 
     def _settled_draft(self) -> float | None:
-        share = settled_draft(
-            self.study,
-            self.space.distributions(),
-            self.limits,
-            self.executor,
-            lambda drawn: self.hyperparameters(self.space.chosen(drawn), 1),
-            interrupted=self.interrupted,
-        )
+        share, limits = settled_draft(self.ground, self.space), self.ground.limits
         if share is not None:
             self.notes.append(
-                f"{self.limits.n_trials} trials would not fit into {self.limits.seconds:g} s: they "
+                f"{limits.n_trials} trials would not fit into {limits.seconds:g} s: they "
                 f"are drafts, fitted on {share:.0%} of their rows"
             )
         return share
 
     def _judging(self, best: list[TrialRecord]) -> Judging:
         return Judging(
-            study=self.study,
+            ground=self.ground,
             best=best,
-            metric=self.metric,
-            limits=self.limits,
-            executor=self.executor,
-            hyperparameters=self.hyperparameters,
             time=self._time,
-            interrupted=self.interrupted,
             tell=lambda done, total: self._tell("finalists", done, total),
-            corrected=self._corrected,
+            correction=self._correction(),
         )
 
     def _settled(self, record: TrialRecord) -> TrialRecord:
@@ -172,51 +150,54 @@ class Search:
         self._time.reserve(self._trials.complete())
         done = {record.number for record in self._trials.history}
         if done:
-            self.notes.append(f"resumed after {len(done)} of {self.limits.n_trials} trials")
-        return [slot for slot in range(self.limits.n_trials) if slot not in done]
+            self.notes.append(f"resumed after {len(done)} of {self.ground.limits.n_trials} trials")
+        return [slot for slot in range(self.ground.limits.n_trials) if slot not in done]
 
     def _explore(self, waiting: list[int]) -> None:
         left = len(waiting)
         while waiting or self._trials.running:
-            late = self._time.until <= time.monotonic() or self.interrupted()
-            while waiting and not late and self._trials.running < self.executor.capacity:
+            late = self._time.until <= time.monotonic() or self.ground.interrupted()
+            while waiting and not late and self._trials.running < self.ground.executor.capacity:
                 self._start(waiting.pop(0))
             if late and not self._trials.running:
                 break
-            if self.interrupted():
-                self.executor.halt()
-            for event in self.executor.events(timeout=TICK):
+            if self.ground.interrupted():
+                self.ground.executor.halt()
+            for event in self.ground.executor.events(timeout=TICK):
                 if isinstance(event, TrialReport):
                     self._answer(event)
                 else:
                     self._finish(event)
-            self._tell("trials", len(self._trials.history), self.limits.n_trials)
-        if left and len(self._trials.history) < self.limits.n_trials:
-            reason = "interrupted" if self.interrupted() else "the time was up"
+            self._tell("trials", len(self._trials.history), self.ground.limits.n_trials)
+        if left and len(self._trials.history) < self.ground.limits.n_trials:
+            reason = "interrupted" if self.ground.interrupted() else "the time was up"
             done = len(self._trials.history)
-            self.notes.append(f"{reason} after {done} of {self.limits.n_trials} trials")
+            self.notes.append(f"{reason} after {done} of {self.ground.limits.n_trials} trials")
 
     def _start(self, slot: int) -> None:
         params = self._trials.begin(slot)
         task = TrialTask(
             number=slot,
-            hyperparameters=self.hyperparameters(params, 1),
+            hyperparameters=self.ground.hyperparameters(params, 1),
             split_seed=slot,
-            watched=self.limits.pruning and not self._trials_are_short(),
-            patience=self.limits.patience,
+            watched=self.ground.limits.pruning and not self._trials_are_short(),
+            patience=self.ground.limits.patience,
             draft=self._time.draft,
-            corrected=self._corrected,
+            correction=self._correction(),
         )
-        self.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
+        self.ground.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
+
+    def _correction(self) -> float | None:
+        return self._trials.slope() if self._corrected else None
 
     def _answer(self, report: TrialReport) -> None:
         self._trials.report(report)
         verdict: Verdict = "go on"
-        if self.interrupted() or self._time.until <= time.monotonic():
+        if self.ground.interrupted() or self._time.until <= time.monotonic():
             verdict = "stop"
         elif self._trials.prunes(report.number):
             verdict = "prune"
-        self.executor.answer(report.number, verdict)
+        self.ground.executor.answer(report.number, verdict)
 
     def _finish(self, outcome: TrialOutcome) -> None:
         record = self._trials.end(outcome)
@@ -232,8 +213,10 @@ class Search:
         values = [record.seen for record in self._trials.history if record.state == "complete"]
         if len(values) != CONSTANT_AFTER or len(set(values)) != 1:
             return
-        words = f"{self.metric.name} is {values[0]:g} in each of the first {len(values)} trials"
-        if values[0] == PERFECT[self.metric.direction]:
+        words = (
+            f"{self.ground.metric.name} is {values[0]:g} in each of the first {len(values)} trials"
+        )
+        if values[0] == PERFECT[self.ground.metric.direction]:
             self.notes.append(f"{words}: nothing is left to search for")
             return
         raise DataError(
@@ -242,7 +225,7 @@ class Search:
         )
 
     def _refuse_failing(self) -> None:
-        enough = min(FAILING_AFTER, self.limits.n_trials)
+        enough = min(FAILING_AFTER, self.ground.limits.n_trials)
         errors = self._trials.errors
         if len(errors) >= enough and len(errors) == len(self._trials.history):
             raise DataError(
@@ -253,10 +236,10 @@ class Search:
     def _nothing_complete(self) -> DataError:
         if self._trials.errors:
             return DataError(f"no trial succeeded; the first failure: {self._trials.errors[0]}")
-        if self.interrupted():
+        if self.ground.interrupted():
             return DataError("interrupted before a single trial had ended", hint="train --resume")
         return NoTrialInTimeError(
-            f"no trial ended within {self.limits.seconds:g} s",
+            f"no trial ended within {self.ground.limits.seconds:g} s",
             hint="raise hyperparameter_tuning.timeout in the config, or narrow the ranges to "
             "cheaper models; with hyperparameter_tuning.on_timeout: defaults the recipe trains "
             "without a search",
@@ -264,13 +247,13 @@ class Search:
 
     def _trials_are_short(self) -> bool:
         """Whether pruning saves nothing; decided once, so that a resumed search goes the same way."""
-        short = self.study.user_attrs.get(SHORT)
+        short = self.ground.study.user_attrs.get(SHORT)
         if short is None:
             known = sorted(item.seconds for item in self._trials.complete())
-            if len(known) < max(self.limits.startup_trials, 1):
+            if len(known) < max(self.ground.limits.startup_trials, 1):
                 return False
             short = known[len(known) // 2] < SHORT_TRIAL
-            self.study.set_user_attr(SHORT, short)
+            self.ground.study.set_user_attr(SHORT, short)
         note = f"trials take less than {SHORT_TRIAL:g} s: pruning them would save nothing"
         if short and note not in self.notes:
             self.notes.append(note)

@@ -5,12 +5,11 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
-import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lodestar.core.metrics import Metric
 from lodestar.core.tuning.algorithms import sampler_of
-from lodestar.core.tuning.result import SearchLimits, TrialRecord
+from lodestar.core.tuning.ground import SearchGround
+from lodestar.core.tuning.result import TrialRecord
 from lodestar.core.tuning.space import SearchSpace
 from lodestar.interface.execution import TrialOutcome, TrialReport
 
@@ -19,7 +18,7 @@ __all__ = ["Trials"]
 SLOT = "slot"
 SECONDS = "seconds"
 ROUNDS = "rounds"
-OFFSET = "offset"
+OFFSET, SLOPE = "offset", "slope"
 ERROR = "error"
 
 
@@ -40,10 +39,8 @@ class Trials:
     way. (Not with HyperbandPruner, which draws brackets by Optuna's own trial numbers.)
     """
 
-    study: optuna.Study
+    ground: SearchGround
     space: SearchSpace
-    metric: Metric
-    limits: SearchLimits
     history: list[TrialRecord] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     _running: dict[int, _Running] = field(default_factory=dict)
@@ -53,15 +50,15 @@ class Trials:
         """How many were begun and have not ended."""
         return len(self._running)
 
-    @property
-    def sign(self) -> float:
-        """1 where more of the metric is better, else -1."""
-        return 1.0 if self.metric.direction == "maximize" else -1.0
-
     def complete(self) -> list[TrialRecord]:
         """The complete trials, the best first; of equal ones the first."""
         done = [record for record in self.history if record.state == "complete"]
-        return sorted(done, key=lambda item: (-self.sign * (item.value or 0.0), item.number))
+        return sorted(done, key=lambda item: (-self.ground.sign * (item.value or 0.0), item.number))
+
+    def slope(self) -> float:
+        """How much of what the reference says is taken off a trial's score: what was best for others."""
+        known = [one.slope for one in self.history if one.slope is not None]
+        return sum(known) / len(known) if known else 1.0
 
     def recall(self) -> None:
         """Take up what the study holds.
@@ -69,9 +66,9 @@ class Trials:
         Trials that a killed process left running are failed, and their slots are tried again, unless
         the failure was theirs.
         """
-        for trial in self.study.get_trials(deepcopy=False):
+        for trial in self.ground.study.get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.ground.study.tell(trial.number, state=TrialState.FAIL)
             if SLOT in trial.user_attrs and _has_ended(trial):
                 self.history.append(_record(trial, self.space.chosen(trial.params)))
                 self.errors += [trial.user_attrs[ERROR]] if ERROR in trial.user_attrs else []
@@ -81,11 +78,11 @@ class Trials:
 
         The first one is the recipe's defaults, as far as its ranges have any.
         """
-        self.study.sampler = sampler_of(self.limits, slot)
+        self.ground.study.sampler = sampler_of(self.ground.limits, slot)
         first = self.space.first() if slot == 0 else {}
-        if first and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.enqueue_trial(first)
-        trial = self.study.ask(self.space.distributions())
+        if first and not self.ground.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.ground.study.enqueue_trial(first)
+        trial = self.ground.study.ask(self.space.distributions())
         trial.set_user_attr(SLOT, slot)
         params = self.space.chosen(trial.params)
         self._running[slot] = _Running(trial, params)
@@ -112,19 +109,21 @@ class Trials:
         running.trial.set_user_attr(SECONDS, round(outcome.seconds, 4))
         if outcome.offset:
             running.trial.set_user_attr(OFFSET, outcome.offset)
+        if outcome.slope is not None:
+            running.trial.set_user_attr(SLOPE, outcome.slope)
         if outcome.state == "complete":
             if outcome.rounds is not None:
                 running.trial.set_user_attr(ROUNDS, outcome.rounds)
-            self.study.tell(running.trial, outcome.value)
+            self.ground.study.tell(running.trial, outcome.value)
             return self._kept(outcome, running, "complete", outcome.value)
         if running.pruned:
-            self.study.tell(running.trial, state=TrialState.PRUNED)
+            self.ground.study.tell(running.trial, state=TrialState.PRUNED)
             return self._kept(outcome, running, "pruned", running.curve[-1][1])
         if outcome.state == "stopped":
-            self.study.tell(running.trial, state=TrialState.FAIL)
+            self.ground.study.tell(running.trial, state=TrialState.FAIL)
             return None
         running.trial.set_user_attr(ERROR, outcome.error)
-        self.study.tell(running.trial, state=TrialState.FAIL)
+        self.ground.study.tell(running.trial, state=TrialState.FAIL)
         self.errors.append(outcome.error)
         return self._kept(outcome, running, "failed", None)
 
@@ -140,6 +139,7 @@ class Trials:
             seconds=round(outcome.seconds, 4),
             rounds=outcome.rounds,
             offset=outcome.offset,
+            slope=outcome.slope,
         )
         self.history.append(record)
         return record
@@ -169,4 +169,5 @@ def _record(trial: FrozenTrial, params: dict[str, Any]) -> TrialRecord:
         seconds=trial.user_attrs.get(SECONDS, 0.0),
         rounds=trial.user_attrs.get(ROUNDS),
         offset=trial.user_attrs.get(OFFSET, 0.0),
+        slope=trial.user_attrs.get(SLOPE),
     )
