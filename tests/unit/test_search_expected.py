@@ -361,3 +361,11 @@ def test_a_splits_rows_are_taken_for_no_harder_than_all() -> None:
     assert result.best_score == pytest.approx(
         result.finalists[0].mean - result.expected.offset, abs=1e-12
     )
+
+
+def test_what_the_rest_of_the_rounds_brought_is_read_between_the_looks() -> None:
+    trial = TrialRecord(0, "complete", 0.9, {}, ((20, 0.5), (60, 0.7)), 1.0)
+    assert trial.rise(60) == pytest.approx(0.2)
+    assert trial.rise(40) == pytest.approx(0.3)
+    assert trial.rise(80) == pytest.approx(0.1)
+    assert trial.rise(10) == pytest.approx(0.4)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import Finalist, SearchLimits, TrialRecord
 from lodestar.errors import DataError
-from lodestar.interface.execution import TrialTask
+from lodestar.interface.execution import TrialOutcome, TrialReport, TrialTask
 
 MAXIMIZED, MINIMIZED = metric_of("roc_auc"), metric_of("rmse", "regression")
 
 
 def record(number: int, searched: float) -> TrialRecord:
-    return TrialRecord(number, "complete", searched, {"who": number}, (), 0.1)
+    curve = ((10, searched - 0.3), (20, searched - 0.2), (40, searched - 0.1))
+    return TrialRecord(number, "complete", searched, {"who": number}, curve, 0.1)
 
 
 def finals(
@@ -34,6 +36,8 @@ def finals(
     study: optuna.Study | None = None,
     seconds: Sequence[float] = (),
     windows: int | None = None,
+    look: float | None = None,
+    correction: float | None = None,
 ) -> tuple[Finals, tuple[Finalist, ...]]:
     left = iter(seconds)
     made = Finals(
@@ -51,6 +55,8 @@ def finals(
         seconds_left=lambda: next(left, 100.0),
         tell=lambda done, total: None,
         windows=windows,
+        look=look,
+        correction=correction,
     )
     return made, made.run()
 
@@ -235,3 +241,43 @@ def test_by_time_each_common_split_is_a_window() -> None:
         (None, (0, 3)),
         (None, (1, 3)),
     }
+
+
+class Corrected(Script):
+    """Takes 0.02 off on the first split, 0.04 on the second; 0.8 of that would be best."""
+
+    def events(self, *, timeout: float) -> list[TrialReport | TrialOutcome]:
+        split = position(self._queue[0][0])
+        off = 0.02 * (split + 1)
+        return [
+            replace(event, value=event.value - off, offset=off, slope=0.4)
+            if isinstance(event, TrialOutcome) and event.value is not None
+            else event
+            for event in super().events(timeout=timeout)
+        ]
+
+
+def test_scores_are_as_they_are_and_corrected_by_as_much_as_is_best_for_finalists() -> None:
+    def play(task: TrialTask) -> float:
+        return 0.5 + task.number / 10
+
+    study = optuna.create_study(direction="maximize")
+    made, found = finals(Corrected(play), {1: 0.9, 2: 0.8}, splits=2, correction=0.5, study=study)
+    assert found[0].scores == pytest.approx([0.7, 0.7])
+    # Half was taken off; 0.4 of it would have been best.
+    expected = [0.7 - 0.8 * 0.02, 0.7 - 0.8 * 0.04]
+    assert made.less_offsets(found[0].scores) == pytest.approx(expected)
+    again, _ = finals(Script(play), {1: 0.9, 2: 0.8}, splits=2, correction=0.5, study=study)
+    assert again.less_offsets(found[0].scores) == pytest.approx(expected)
+
+
+def test_the_curve_of_the_first_look_is_kept() -> None:
+    def curve(task: TrialTask) -> dict[int, float]:
+        return {10: 0.1 + position(task), 20: 0.2 + position(task)}
+
+    script = Script(lambda task: 0.5 + position(task), curve=curve)
+    study = optuna.create_study(direction="maximize")
+    made, _ = finals(script, {1: 0.9, 2: 0.8}, splits=2, look=0.3, study=study)
+    assert made.curves == {one: {10: 0.1, 20: 0.2, 100: 0.5} for one in (1, 2)}
+    again, _ = finals(script, {1: 0.9, 2: 0.8}, splits=2, look=0.3, study=study)
+    assert again.curves == made.curves

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Expected", "Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
 
 # Fits that cannot be watched are judged once half-way, on a third of the rows.
@@ -79,8 +81,13 @@ class TrialRecord:
         return len(self.curve) >= FEWEST_LOOKS_AT_ROUNDS
 
     def rise(self, step: int) -> float:
-        """By how much the metric went up or down from that percent of its rounds to their end."""
-        return (self.value or 0.0) - dict(self.curve)[step]
+        """By how much the metric went up or down from that percent of its rounds to their end.
+
+        Between two looks it went in a straight line: CatBoost skips some where a round is several percent.
+        """
+        end = self.value or 0.0
+        steps, values = zip(*self.curve, (100, end), strict=True)
+        return end - float(np.interp(step, steps, values))
 
 
 @dataclass(frozen=True)
