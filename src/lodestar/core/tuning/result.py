@@ -83,7 +83,7 @@ class TrialRecord:
     def rise(self, step: int) -> float:
         """By how much the metric went up or down from that percent of its rounds to their end.
 
-        Between two looks it went in a straight line: CatBoost skips some where a round is several percent.
+        Between two looks it went in a straight line: CatBoost skips some where rounds are few.
         """
         end = self.value or 0.0
         steps, values = zip(*self.curve, (100, end), strict=True)
