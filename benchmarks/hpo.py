@@ -228,7 +228,6 @@ def _child_data(folder: str, name: str, rows: str, columns: str, seed: str) -> N
 
     count, width = int(rows), int(columns)
     total = count + HELD_OUT
-    luck = 0.0
     if name == "regression":
         X, y = make_friedman1(total, width, noise=1.0, random_state=int(seed))
         noise = y - (10 * np.sin(np.pi * X[:, 0] * X[:, 1]) + 20 * (X[:, 2] - 0.5) ** 2)

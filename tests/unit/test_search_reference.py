@@ -215,9 +215,8 @@ def test_of_few_rows_no_slope_is_known() -> None:
     problem = problem_of(rows=2_400)
     found = reference_of(problem)
     assert found.slope(np.arange(1_999), Predictions(found.predictions.values[:1_999])) is None
-    predictions = problem.learner.single_training_iteration(
-        problem.learner.prepare(problem.inputs, problem.truth), SMALL
-    ).predict(problem.learner.prepare(problem.inputs, problem.truth).features)
+    rows = problem.learner.prepare(problem.inputs, problem.truth)
+    predictions = problem.learner.single_training_iteration(rows, SMALL).predict(rows.features)
     slope = found.slope(np.arange(2_400), predictions)
     assert slope is not None
     assert 0.2 < slope <= 1.0

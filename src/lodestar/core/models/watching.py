@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from lodestar.core.results import Predictions, Truth
 from lodestar.interface.learning import FeatureMatrix
 
-__all__ = ["CHECKPOINTS", "Course", "Patience", "StoppedError", "Watch", "checkpoints"]
+__all__ = ["CHECKPOINTS", "WHOLE", "Course", "Patience", "StoppedError", "Watch", "checkpoints"]
 
 # After how much of a trial's own rounds the metric is looked at, in percent. Each is a quarter later
 # than the one before, as learning goes by ratios of rounds: most is seen early, where it saves most.
 CHECKPOINTS = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64, 80)
+# The end of the rounds, in percent.
+WHOLE = 100
 
 
 class StoppedError(Exception):

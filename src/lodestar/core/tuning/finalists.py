@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lodestar.core.models.watching import WHOLE
 from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import Finalist, TrialRecord
-from lodestar.core.tuning.together import WHOLE, Fit, together
+from lodestar.core.tuning.together import Fit, together
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialTask
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lodestar.core.models.watching import WHOLE
+
 __all__ = ["Expected", "Finalist", "SearchLimits", "TrialRecord", "TuningResult", "described"]
 
 # Fits that cannot be watched are judged once half-way, on a third of the rows.
@@ -86,7 +88,7 @@ class TrialRecord:
         Between two looks it went in a straight line: CatBoost skips some where rounds are few.
         """
         end = self.value or 0.0
-        steps, values = zip(*self.curve, (100, end), strict=True)
+        steps, values = zip(*self.curve, (WHOLE, end), strict=True)
         return end - float(np.interp(step, steps, values))
 
 

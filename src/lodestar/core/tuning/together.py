@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lodestar.core.models.watching import WHOLE
 from lodestar.interface.execution import TrialExecutor, TrialOutcome, TrialReport, TrialTask
 
-__all__ = ["WHOLE", "Fit", "together"]
-
-# The end of a curve, in percent of the rounds.
-WHOLE = 100
+__all__ = ["Fit", "together"]
 
 # How long to wait for news, in seconds, before looking at the clock and at Ctrl-C.
 TICK = 0.25
