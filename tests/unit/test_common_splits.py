@@ -2,7 +2,7 @@
 
 import pytest
 
-from lodestar.core.tuning.common_splits import by_share, by_windows
+from lodestar.core.tuning.common_splits import by_share, by_windows, common_split_seed, fold_of
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,22 @@ def test_no_more_rows_judge_a_common_split_than_are_needed(rows: int, share: flo
 def test_the_recipe_may_have_fewer_rows_judge_and_few_splits_more() -> None:
     assert by_share(40_000, 10, 0.05).validation_size == 0.05
     assert by_share(40_000, 2, 0.6).validation_size == 0.5
+
+
+@pytest.mark.parametrize(
+    ("split", "share", "fold"),
+    [(0, 0.25, (0, 0)), (3, 0.25, (3, 0)), (4, 0.25, (0, 1)), (9, 0.1, (9, 0)), (3, 0.3, (0, 1))],
+)
+def test_common_splits_are_parts_of_one_shuffle_as_long_as_there_are_any(
+    split: int, share: float, fold: tuple[int, int]
+) -> None:
+    first = common_split_seed(0)
+    number, seed = fold
+    assert fold_of(common_split_seed(split), share) == (number, first + seed)
+
+
+def test_a_trials_own_split_is_no_part() -> None:
+    assert fold_of(39, 0.25) is None
 
 
 def test_each_of_many_classes_has_a_row_to_judge() -> None:

@@ -147,6 +147,109 @@ def test_a_draft_has_coarse_histograms_where_the_recipe_says_none(
     assert {key: drafted[key] for key in given} == given
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "strided"),
+    [
+        (
+            "xgboost.XGBRegressor",
+            {"learning_rate": 0.05, "n_estimators": 901, "max_depth": 3},
+            {"learning_rate": 0.1, "n_estimators": 450, "max_depth": 3},
+        ),
+        # A step is no larger than 1, and one round stays one.
+        (
+            "xgboost.XGBRegressor",
+            {"eta": 0.8, "n_estimators": 100},
+            {"eta": 1.0, "n_estimators": 80},
+        ),
+        (
+            "xgboost.XGBRegressor",
+            {"eta": 0.1, "n_estimators": 1},
+            {"eta": 0.2, "n_estimators": 1},
+        ),
+        ("lightgbm.LGBMRegressor", {"eta": 0.1, "num_trees": 50}, {"eta": 0.2, "num_trees": 25}),
+        (
+            "catboost.CatBoostRegressor",
+            {"learning_rate": 0.1, "iterations": 50},
+            {"learning_rate": 0.2, "iterations": 25},
+        ),
+        (
+            "sklearn.ensemble.GradientBoostingRegressor",
+            {"learning_rate": 0.1, "n_estimators": 50},
+            {"learning_rate": 0.2, "n_estimators": 25},
+        ),
+    ],
+)
+def test_half_as_many_rounds_have_steps_twice_as_large(
+    path: str, given: dict[str, object], strided: dict[str, object]
+) -> None:
+    family = family_of(
+        import_class(path, ["*"], where="", methods=("fit", "predict")), "regression"
+    )
+    assert family.strides(given)
+    assert family.strided(given) == strided
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("xgboost.XGBRegressor", {"learning_rate": 0.1}),
+        ("xgboost.XGBRegressor", {"n_estimators": 100}),
+        ("xgboost.XGBRegressor", {"learning_rate": 0.1, "eta": 0.1, "n_estimators": 100}),
+        ("xgboost.XGBRegressor", {"learning_rate": 0.1, "n_estimators": 100, "booster": "dart"}),
+        ("xgboost.XGBRFRegressor", {"learning_rate": 0.1, "n_estimators": 100}),
+        ("lightgbm.LGBMRegressor", {"eta": 0.1, "num_trees": 50, "boosting": "rf"}),
+        ("sklearn.ensemble.RandomForestRegressor", {"n_estimators": 50}),
+    ],
+)
+def test_what_is_no_boosting_of_known_rounds_and_steps_stays_as_it_is(
+    path: str, given: dict[str, object]
+) -> None:
+    family = family_of(
+        import_class(path, ["*"], where="", methods=("fit", "predict")), "regression"
+    )
+    assert not family.strides(given)
+    assert family.strided(given) == given
+
+
+@pytest.mark.parametrize("step", [None, 1.0, 1.5, 0.0])
+def test_steps_that_cannot_be_twice_as_large_stay_as_they_are(step: float | None) -> None:
+    cls = import_class("xgboost.XGBRegressor", ["*"], where="", methods=("fit", "predict"))
+    given = {"learning_rate": step, "n_estimators": 100}
+    assert family_of(cls, "regression").strided(given) == given
+
+
+def test_a_strided_trial_is_the_fit_of_fewer_rounds_with_larger_steps() -> None:
+    problem = problem_of(CLASSIFIER, rows=2_000)
+
+    def value(task: TrialTask) -> float | None:
+        return problem.run(task, lambda step, value: None, lambda: False).value
+
+    slow = TrialTask(0, {"n_estimators": 20, "learning_rate": 0.1}, 3, watched=False)
+    quick = replace(slow, hyperparameters={"n_estimators": 10, "learning_rate": 0.2})
+    assert value(replace(slow, strided=True)) == value(quick) != value(slow)
+
+
+@pytest.mark.parametrize(("draft", "strides"), [(0.25, True), (0.25, False), (0.125, True)])
+def test_drafts_take_larger_steps_where_whole_fits_come_next(
+    draft: float,
+    strides: bool,
+) -> None:
+    script = Script(shape, seconds=1.0)
+    result = played(script, replace(LIMITS, draft=draft, strides=strides))
+    trials = {
+        task.strided
+        for task in script.submitted
+        if 0 <= task.split_seed < 1_000 and task.number >= 0
+    }
+    others = {
+        task.strided for task in script.submitted if task.split_seed >= 1_000_000 or task.number < 0
+    }
+    taken = strides and draft == 0.25
+    assert trials == {taken}
+    assert others == {False}
+    assert any("1/2 of their rounds" in note for note in result.notes) == taken
+
+
 def test_a_real_draft_is_fitted_on_its_share_of_the_train_part() -> None:
     problem = problem_of(CLASSIFIER, rows=2_000)
     task = TrialTask(0, {"n_estimators": 5}, 3, watched=False, draft=0.25)

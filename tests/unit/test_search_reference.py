@@ -250,7 +250,7 @@ def test_trials_are_corrected_and_finalists_are_not() -> None:
     assert {item["offset"] for item in history} == {record.offset for record in result.history}
     for finalist in result.finalists:
         for at, score in enumerate(finalist.scores):
-            task = TrialTask(0, dict(finalist.params), 1_000_000 + at, watched=False)
+            task = TrialTask(0, dict(finalist.params), 1_000_000 + at, watched=False, judges=0.25)
             assert run(problem, task).value == score
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lodestar.core.results import Task
-from lodestar.core.splitter import Splitter
+from lodestar.core.splitter import Split, Splitter
 from lodestar.errors import DataError, SchemaError
 from lodestar.settings import recipe
 
@@ -52,6 +52,40 @@ def test_validation_splits_differ_by_seed() -> None:
     splitter, labels, every = a_splitter(), np.arange(100) % 2, np.arange(100)
     first, second = (splitter.validation(a_frame(), labels, every, seed=s).test for s in (1, 2))
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("method", ["random", "stratified"])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.3, 1 / 3])
+def test_parts_of_one_shuffle_have_no_row_in_common(method: str, share: float) -> None:
+    labels = np.random.default_rng(1).choice(["a", "b", "c"], p=[0.6, 0.3, 0.1], size=997)
+    made = a_splitter(method=method)
+    positions = np.arange(500, 997)
+
+    def part(number: int, seed: int = 5) -> Split:
+        return made.validation(
+            a_frame(997), labels, positions, seed=0, share=share, fold=(number, seed)
+        )
+
+    parts = [part(number) for number in range(int(1 / share + 1e-9))]
+    aside = np.concatenate([one.test for one in parts])
+    assert len(np.unique(aside)) == len(aside)
+    assert len(aside) >= len(parts) * int(share * 497)
+    for one in parts:
+        assert np.array_equal(np.sort(np.concatenate([one.train, one.test])), positions)
+        assert abs(len(one.test) - share * 497) <= 1
+        if method == "stratified":
+            wanted = np.unique(labels[positions], return_counts=True)[1] * share
+            found = np.unique(labels[one.test], return_counts=True)[1]
+            assert np.abs(found - wanted).max() <= 1
+    assert not np.array_equal(part(0).test, part(0, seed=6).test)
+
+
+def test_groups_stay_together_in_parts_too() -> None:
+    groups = np.repeat(np.arange(20), 5)
+    data = a_frame(100).assign(g=groups)
+    made = a_splitter(method="group", group_col="g")
+    found = made.validation(data, None, np.arange(100), seed=1, share=0.2, fold=(1, 5))
+    assert not set(groups[found.train]) & set(groups[found.test])
 
 
 def test_seeds_beyond_32_bits_are_fine() -> None:

@@ -60,15 +60,18 @@ class Splitter:
         *,
         seed: int,
         share: float | None = None,
+        fold: tuple[int, int] | None = None,
     ) -> Split:
         """Split the rows at `positions` once more, by the same method.
 
         `frame` and `labels` are the whole ones, and the result's positions refer to them. `share`
-        stands in for the recipe's `validation_size`.
+        stands in for the recipe's `validation_size`. `fold`: which of as many parts of that share as
+        there are is set aside, and the seed that shuffles the rows for all of them, so that no row is
+        in two. Groups and time do without: their parts are by `seed`, or all the same.
         """
         positions = np.sort(np.asarray(positions, dtype=np.int64))
         share = self._section.validation_size if share is None else share
-        return self._split(frame, labels, positions, share=share, seed=seed)
+        return self._split(frame, labels, positions, share=share, seed=seed, fold=fold)
 
     def windows(
         self, frame: pd.DataFrame, labels: NDArray[Any] | None, positions: IntArray, *, count: int
@@ -97,6 +100,7 @@ class Splitter:
         *,
         share: float,
         seed: int,
+        fold: tuple[int, int] | None = None,
     ) -> Split:
         if self._method == "time":
             train, test = self._by_time(frame, positions, share)
@@ -106,7 +110,11 @@ class Splitter:
             strata = None
             if self._method == "stratified":
                 strata = _strata(labels, positions, share)
-            train, test = _at_random(positions, strata, share, seed)
+            train, test = (
+                _at_random(positions, strata, share, seed)
+                if fold is None
+                else _folded(positions, strata, share, fold)
+            )
         return Split(np.sort(train), np.sort(test), self._method)
 
     def _by_group(
@@ -165,6 +173,20 @@ def _at_random(
         positions, test_size=share, random_state=seed % _SEEDS, stratify=strata
     )
     return train, test
+
+
+def _folded(
+    positions: IntArray, strata: IntArray | None, share: float, fold: tuple[int, int]
+) -> tuple[IntArray, IntArray]:
+    """Dealt out one by one, stratum after stratum, so that every part has its share of each."""
+    _enough(len(positions), share, "rows")
+    number, seed = fold
+    order = np.random.default_rng(seed).permutation(len(positions))
+    if strata is not None:
+        order = order[np.argsort(strata[order], kind="stable")]
+    part = ((np.arange(len(positions)) + 0.5) * share) % 1 // share
+    aside = order[part == number]
+    return np.delete(positions, aside), positions[aside]
 
 
 def _strata(labels: NDArray[Any] | None, positions: IntArray, share: float) -> IntArray:

@@ -43,6 +43,7 @@ class CatBoostFamily(Family):
     )
     rounds: ClassVar[tuple[str, ...]] = _ROUNDS
     bins: ClassVar[tuple[str, ...]] = ("border_count", "max_bin")
+    steps: ClassVar[tuple[str, ...]] = ("learning_rate", "eta")
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def refusals(self) -> tuple[type[Exception], ...]:

@@ -18,6 +18,7 @@ class GradientBoostingFamily(Family):
     """GradientBoostingClassifier and -Regressor, which call back after every round."""
 
     rounds: ClassVar[tuple[str, ...]] = ("n_estimators",)
+    steps: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def fit_watched(
         self, estimator: Estimator, features: FeatureMatrix, truth: Truth, watch: Watch

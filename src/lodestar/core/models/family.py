@@ -19,13 +19,15 @@ from lodestar.interface.learning import FeatureMatrix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Estimator", "Family", "Matrix"]
+__all__ = ["STRIDE", "Estimator", "Family", "Matrix"]
 
 # Whatever the class path names: the libraries share conventions, but no base class.
 Estimator: TypeAlias = Any
 Matrix: TypeAlias = "pd.DataFrame | NDArray[Any]"
 # Every third row: row fractions rank hyperparameters well from there on.
 GROWING = 3
+# So many rounds are one, with a step as much larger: it ranks hyperparameters nearly as well.
+STRIDE = 2
 # Deep trees cost by bins more than by rows: a quarter of the usual 255 is three times as fast.
 DRAFT_BINS = 63
 
@@ -40,6 +42,8 @@ class Family:
     rounds: ClassVar[tuple[str, ...]] = ()
     # What the library calls the number of bins of a histogram, the usual name first; none: it has none.
     bins: ClassVar[tuple[str, ...]] = ()
+    # What the library calls the step of a round (shrinkage), the usual name first; none: it takes none.
+    steps: ClassVar[tuple[str, ...]] = ()
     # What the estimator computes in. Features are made in it at once instead of being cast later.
     dtype: ClassVar[type[np.floating[Any]]] = np.float64
 
@@ -66,6 +70,23 @@ class Family:
         if not self.bins or set(self.bins) & set(hyperparameters):
             return dict(hyperparameters)
         return {**hyperparameters, self.bins[0]: DRAFT_BINS}
+
+    def strides(self, hyperparameters: Iterable[str]) -> bool:
+        """Whether fewer rounds with larger steps are nearly the same, where these are given."""
+        given = set(hyperparameters)
+        return len(given & set(self.steps)) == 1 and len(given & set(self.rounds)) == 1
+
+    def strided(self, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Half as many rounds with steps twice as large, which are no larger than 1."""
+        if not self.strides(hyperparameters):
+            return dict(hyperparameters)
+        step = next(name for name in self.steps if name in hyperparameters)
+        rounds = next(name for name in self.rounds if name in hyperparameters)
+        before, count = hyperparameters[step], hyperparameters[rounds]
+        if before is None or count is None or not 0 < before < 1:
+            return dict(hyperparameters)
+        after = min(STRIDE * before, 1.0)
+        return {**hyperparameters, step: after, rounds: max(1, round(count * before / after))}
 
     def unstoppable(self, hyperparameters: Iterable[str]) -> str | None:
         """Why trainings with these hyperparameters cannot stop early, if they cannot."""

@@ -1,6 +1,6 @@
 """LightGBM: arrays straight to the booster, its text format, its own TreeSHAP."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,7 @@ _ROUNDS = (
     *("n_estimators", "num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees"),
     *("num_round", "num_rounds", "nrounds", "num_boost_round", "max_iter"),
 )
+_BOOSTING = frozenset({"boosting_type", "boosting", "boost"})
 
 
 class LightGBMFamily(Family):
@@ -42,6 +43,7 @@ class LightGBMFamily(Family):
     )
     rounds: ClassVar[tuple[str, ...]] = _ROUNDS
     bins: ClassVar[tuple[str, ...]] = ("max_bin", "max_bins", "max_bin_by_feature")
+    steps: ClassVar[tuple[str, ...]] = ("learning_rate", "shrinkage_rate", "eta")
 
     def parameters(self) -> frozenset[str]:
         """The signature's names and every alias that LightGBM knows, as the library lists them."""
@@ -51,6 +53,10 @@ class LightGBMFamily(Family):
         known = {name for main, names in aliases.items() for name in (main, *names)}
         own = {name for base in self.cls.__mro__ for name in named_parameters(base) or ()}
         return frozenset(known | own)
+
+    def strides(self, hyperparameters: Iterable[str]) -> bool:
+        """Not where a way of boosting is named: the trees of a random forest are no rounds."""
+        return not _BOOSTING & set(hyperparameters) and super().strides(hyperparameters)
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """LightGBM's own error is no ValueError."""

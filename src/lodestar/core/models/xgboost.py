@@ -1,6 +1,6 @@
 """XGBoost: float32 arrays straight to the booster, its own file format, its own TreeSHAP."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.models.family import (
+    STRIDE,
     Estimator,
     Family,
     Matrix,
@@ -49,6 +50,7 @@ class XGBoostFamily(Family):
     needs_validation: ClassVar[frozenset[str]] = frozenset({"early_stopping_rounds"})
     rounds: ClassVar[tuple[str, ...]] = ("n_estimators",)
     bins: ClassVar[tuple[str, ...]] = ("max_bin",)
+    steps: ClassVar[tuple[str, ...]] = ("learning_rate", "eta")
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     def parameters(self) -> frozenset[str]:
@@ -61,6 +63,11 @@ class XGBoostFamily(Family):
         if booster == "gblinear" or hyperparameters.get("tree_method") == "exact":
             return dict(hyperparameters)
         return super().drafted(hyperparameters)
+
+    def strides(self, hyperparameters: Iterable[str]) -> bool:
+        """Not forests, whose trees are no rounds, nor where a booster is named: it may be linear."""
+        boosted = self.cls(n_estimators=STRIDE).get_num_boosting_rounds() == STRIDE
+        return boosted and "booster" not in hyperparameters and super().strides(hyperparameters)
 
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit on the array."""

@@ -21,6 +21,8 @@ __all__ = ["FINALISTS_SHARE", "TimeBudget"]
 # The share of the time that may be kept for the finalists, and the one that may be for the first of
 # their common splits, looks included.
 FINALISTS_SHARE, FIRST_SPLIT_SHARE = 0.2, 0.5
+# The same where drafts are not looked at before: they rank less well, so that more are to be compared.
+DRAFTED_SHARE = 1 / 3
 # What looks may take of the time, and what they may if they are no more than the workers.
 LOOKS_SHARE, FEWEST_LOOKS_SHARE = 0.25, 0.33
 # The share of that time which a fit with all threads may be expected to take, to be worth a try: two
@@ -57,6 +59,16 @@ class TimeBudget:
     draft: float | None = None
     _began: float = field(default_factory=time.monotonic)
     _reserved: float = 0.0
+
+    @property
+    def unlooked(self) -> bool:
+        """Whether trials are drafts and the next fits of the best of them are whole ones."""
+        return self.draft is not None and most_times(self.draft) is None
+
+    @property
+    def strided(self) -> bool:
+        """Whether trials take larger steps: where nothing but ranking hangs on their values."""
+        return self.unlooked and self.limits.strides
 
     @property
     def until(self) -> float:
@@ -126,8 +138,7 @@ class TimeBudget:
             whole = max(one.seconds for one in trials)
             whole *= float((look / self.draft) ** _fit_parts(trials).power)
             return self._smaller_part(trials) * whole
-        each = whole_seconds(_mean_seconds(trials), self.draft) * self.limits.finalist_rows
-        each /= self.executor.capacity
+        each = self._seconds_each(trials)
         splits = min(max(int(self.left() / max(each, 1e-9)), 1), GAIN_SPLITS)
         return each * splits * SMALLER
 
@@ -160,11 +171,13 @@ class TimeBudget:
         wanted = count * each * (sure + (splits - sure) / 2)
         wanted += GAIN_SPLITS * SMALLER * each if self.limits.gains else 0.0
         first = min(count * each, most)
-        return min(wanted, max(min(FINALISTS_SHARE * self._all, most), first))
+        share = DRAFTED_SHARE if self.unlooked else FINALISTS_SHARE
+        return min(wanted, max(min(share * self._all, most), first))
 
     def _seconds_each(self, best: Sequence[TrialRecord]) -> float:
         """What a whole fit of one of these costs in wall time, with all workers busy."""
-        whole = whole_seconds(_mean_seconds(best), self.draft) * self.limits.finalist_rows
+        whole = whole_seconds(_mean_seconds(best), self.draft, strided=self.strided)
+        whole *= 1.0 if self.unlooked else self.limits.finalist_rows
         return whole / self.executor.capacity
 
 

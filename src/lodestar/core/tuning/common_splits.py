@@ -1,13 +1,14 @@
-"""The splits that all finalists share: their seeds, and how many rows judge on each."""
+"""The splits that all finalists share: their seeds, and which and how many rows judge on each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["CommonSplits", "by_share", "by_windows", "common_split_seed"]
+__all__ = ["CommonSplits", "by_share", "by_windows", "common_split_seed", "fold_of"]
 
 FIRST_COMMON_SEED = 1_000_000
 # So many rows judge well enough on each of them.
 ENOUGH_JUDGES = 1_000
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,17 @@ class CommonSplits:
 def common_split_seed(position: int) -> int:
     """The seed of the finalists' splits, far from the trials' own."""
     return FIRST_COMMON_SEED + position
+
+
+def fold_of(seed: int, share: float) -> tuple[int, int] | None:
+    """Which part of this share judges on a common split, of the rows shuffled by which seed.
+
+    As long as there are parts of one shuffle left, no row judges twice. None: it is no common split.
+    """
+    if seed < FIRST_COMMON_SEED:
+        return None
+    shuffle, fold = divmod(seed - FIRST_COMMON_SEED, int(1 / share + ROUNDING))
+    return fold, FIRST_COMMON_SEED + shuffle
 
 
 def by_share(rows: int, splits: int, validation_size: float, *, classes: int = 0) -> CommonSplits:

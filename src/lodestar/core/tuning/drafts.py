@@ -7,6 +7,7 @@ A share of the rows ranks hyperparameters well enough to choose those that are j
 import numpy as np
 from numpy.typing import NDArray
 
+from lodestar.core.models.family import STRIDE
 from lodestar.core.results import IntArray
 from lodestar.core.splitter import Split
 
@@ -48,9 +49,10 @@ def draft_share(train_rows: int) -> float | None:
     return share if share <= LARGEST_SHARE else None
 
 
-def whole_seconds(seconds: float, draft: float | None) -> float:
+def whole_seconds(seconds: float, draft: float | None, *, strided: bool = False) -> float:
     """What a whole fit takes, by a draft's seconds; as they are where it was no draft."""
-    return seconds if draft is None else seconds / draft**GROWTH
+    whole = seconds if draft is None else seconds / draft**GROWTH
+    return whole * STRIDE if strided else whole
 
 
 def most_times(draft: float | None) -> float | None:

@@ -219,18 +219,20 @@ class Finals:
     def _narrow(self, judged: int) -> None:
         """Leave the worse ones out, by their means, where the time is too short for all of them.
 
-        Half of them at a time at most (successive halving, Jamieson & Talwalkar 2016): on the same
+        Half of them at a time, or so (successive halving, Jamieson & Talwalkar 2016): on the same
         splits one comparison tells much, and the rest of the time is worth more to the better half.
+        Those that are left fill the workers, as one that waits for the others tells nothing.
         """
         active = self._active()
         to_go = min(FEWEST_PAIRS, self.splits) - judged
         costs = [self.seconds[trial.number] for trial in active if trial.number in self.seconds]
         if to_go <= 0 or not costs:
             return
-        fits = (
-            self.seconds_left() * self.ground.executor.capacity / max(sum(costs) / len(costs), 1e-9)
-        )
+        workers = self.ground.executor.capacity
+        fits = self.seconds_left() * workers / max(sum(costs) / len(costs), 1e-9)
         kept = max(int(fits / to_go), (len(active) + 1) // 2)
+        if workers < kept < len(active):
+            kept -= kept % workers
         sign = self.ground.sign
         ranked = sorted(
             active, key=lambda trial: -sign * float(np.mean(self._scores[trial.number]))

@@ -88,6 +88,7 @@ class Gains:
             split_seed=winner.number,
             watched=False,
             draft=self.time.draft * SMALLER,
+            strided=self.time.strided,
             correction=self.correction,
         )
         return {winner.number: [smaller]}

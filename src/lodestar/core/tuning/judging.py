@@ -97,12 +97,14 @@ class Judging:
             self.notes.append(
                 f"the time that was left is enough to compare {len(trials)} of {wanted} finalists"
             )
+        # Drafts say little, so that the first splits must say much.
+        many = look is not None or self.time.unlooked
         kept = self.time.gain_seconds(trials, look)
         return Finals(
             ground=self.ground,
             trials=trials,
             splits=limits.splits if look is None else 1,
-            validation_size=limits.validation_size if look is None else 1 - limits.train_size,
+            validation_size=1 - limits.train_size if many else limits.validation_size,
             windows=limits.windows,
             look=look,
             correction=self.correction,

@@ -16,6 +16,7 @@ from lodestar.core.models import Family
 from lodestar.core.models.watching import Patience, StoppedError, Watch
 from lodestar.core.results import IntArray, Predictions, Truth
 from lodestar.core.splitter import Split, Splitter
+from lodestar.core.tuning.common_splits import fold_of
 from lodestar.core.tuning.drafts import some_of, thinned
 from lodestar.core.tuning.reference import Reference, cross_fitted
 from lodestar.errors import LodestarError
@@ -145,6 +146,8 @@ class TrialProblem:
         given = task.hyperparameters
         if task.draft is not None or task.coarse:
             given = self.learner.family.drafted(given)
+        if task.strided:
+            given = self.learner.family.strided(given)
         model = self.learner.single_training_iteration(prepared.train, given, watch=watch)
         if watch.patience is not None:
             return watch.patience.best, None
@@ -188,6 +191,7 @@ class TrialProblem:
             np.arange(len(self.truth)),
             seed=task.split_seed,
             share=task.judges,
+            fold=None if task.judges is None else fold_of(task.split_seed, task.judges),
         )
 
     def _reference(self, overdue: Callable[[], bool]) -> Reference | None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from lodestar.core.models.family import STRIDE
 from lodestar.core.tuning.budget import TimeBudget
 from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.importances import importances_of
@@ -78,7 +79,8 @@ class Search:
         self._trials = Trials(self.ground, self.space)
         waiting = self._resume()
         self._corrected = settled_correction(self.ground.study, self.ground.limits)
-        self._time.draft = self._settled_draft()
+        self._time.draft = settled_draft(self.ground, self.space)
+        self._note_drafts()
         self._explore(waiting)
         best = self._trials.complete()
         if not best:
@@ -116,14 +118,16 @@ class Search:
             return math.nan
         return self.ground.sign * (naive.searched - naive.mean)
 
-    def _settled_draft(self) -> float | None:
-        share, limits = settled_draft(self.ground, self.space), self.ground.limits
-        if share is not None:
+    def _note_drafts(self) -> None:
+        if self._time.draft is not None:
+            limits = self.ground.limits
+            strided = (
+                f", in 1/{STRIDE} of their rounds with larger steps" if self._time.strided else ""
+            )
             self.notes.append(
                 f"{limits.n_trials} trials would not fit into {limits.seconds:g} s: they "
-                f"are drafts, fitted on {share:.0%} of their rows"
+                f"are drafts, fitted on {self._time.draft:.0%} of their rows{strided}"
             )
-        return share
 
     def _judging(self, best: list[TrialRecord]) -> Judging:
         return Judging(
@@ -183,6 +187,7 @@ class Search:
             watched=self.ground.limits.pruning and not self._trials_are_short(),
             patience=self.ground.limits.patience,
             draft=self._time.draft,
+            strided=self._time.strided,
             correction=self._correction(),
         )
         self.ground.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
