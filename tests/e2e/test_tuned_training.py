@@ -398,6 +398,32 @@ def test_rows_split_by_time_are_judged_in_as_many_windows_as_they_are_enough_for
     assert ("too few rows in it to cut them into windows" in done.stderr) is (windows == 1)
 
 
+@pytest.mark.slow
+def test_where_time_is_short_trials_are_drafts_with_larger_steps_and_finalists_are_whole(
+    lodestar: Lodestar, project: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(project / "data/breast_cancer.parquet")
+    rows = pa.concat_tables([table] * 80)
+    # Copies are rows of their own for what counts here, the time that fits take.
+    rows = rows.append_column("copy", pa.array([float(row) for row in range(len(rows))]))
+    pq.write_table(rows, project / "data/breast_cancer.parquet")
+    space = (
+        *("--set", "model.hyperparameters.n_estimators={type: int, low: 20, high: 60}"),
+        *("--set", "model.hyperparameters.learning_rate={type: float, low: 0.05, high: 0.5}"),
+        *("--set", "hyperparameter_tuning.n_trials=2000"),
+        *("--set", "config.hyperparameter_tuning.timeout=6"),
+    )
+    done = lodestar("train", "-r", "breast_cancer", *QUICK, *space, "--json", cwd=project)
+    tuning = done.succeeded().json["tuning"]
+    assert "fitted on 37% of their rows, in 1/2 of their rounds with larger steps" in done.stderr
+    assert 20 <= tuning["best_params"]["n_estimators"] <= 60
+    assert 0.05 <= tuning["best_params"]["learning_rate"] <= 0.5
+    assert tuning["finalist_share"] is None
+
+
 @pytest.mark.faults
 def test_more_workers_than_cores_are_allowed_and_said(lodestar: Lodestar, project: Path) -> None:
     jobs = ("--set", "config.hyperparameter_tuning.parallelization.n_jobs=2")

@@ -9,18 +9,33 @@ from lodestar.core.tuning.budget import TimeBudget
 from lodestar.core.tuning.result import SearchLimits, TrialRecord
 
 
-def budget_of(seconds: list[float], finalist_rows: float) -> tuple[TimeBudget, list[TrialRecord]]:
+def budget_of(
+    seconds: list[float],
+    finalist_rows: float,
+    *,
+    draft: float | None = None,
+    strides: bool = False,
+) -> tuple[TimeBudget, list[TrialRecord]]:
     """A hundred seconds for one worker, and trials by what each took, best first."""
-    limits = SearchLimits(n_trials=40, seconds=100.0, candidates=3, finalist_rows=finalist_rows)
+    limits = SearchLimits(
+        n_trials=40,
+        seconds=100.0,
+        candidates=3,
+        finalist_rows=finalist_rows,
+        draft=draft,
+        strides=strides,
+    )
     best = [
         TrialRecord(number, "complete", 1.0 - number / 100, {}, (), taken)
         for number, taken in enumerate(seconds)
     ]
-    return TimeBudget(limits, Script(lambda task: 0.5)), best
+    return TimeBudget(limits, Script(lambda task: 0.5), draft), best
 
 
-def kept_for_finalists(seconds: list[float], *, finalist_rows: float = 1.0) -> float:
-    budget, best = budget_of(seconds, finalist_rows)
+def kept_for_finalists(
+    seconds: list[float], *, finalist_rows: float = 1.0, draft: float | None = None
+) -> float:
+    budget, best = budget_of(seconds, finalist_rows, draft=draft)
     began = time.monotonic()
     budget.reserve(best)
     return 100.0 - (budget.until - began)
@@ -46,3 +61,19 @@ def test_what_finalists_need_is_kept_up_to_a_fifth_or_what_one_common_split_take
 def test_nothing_is_kept_where_not_even_the_best_would_end_in_time() -> None:
     assert kept_for_finalists([31.0, 1.0, 1.0]) == pytest.approx(0, abs=0.1)
     assert kept_for_finalists([29.0, 1.0, 1.0], finalist_rows=1.2) == pytest.approx(0, abs=0.1)
+
+
+def test_a_third_is_kept_where_trials_are_drafts_that_are_not_looked_at() -> None:
+    assert kept_for_finalists([1.0, 1.0, 1.0], draft=0.25) == pytest.approx(100 / 3, abs=0.1)
+
+
+def test_whole_fits_are_expected_to_take_all_rows_and_rounds() -> None:
+    budget, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25)
+    assert len(budget.affordable(best)) == 3  # 4 / .25 ** .9 = 13.9 s, 3.6 of them in 50 s
+    strided, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25, strides=True)
+    assert len(strided.affordable(best)) == 1  # 27.9 s
+    # Finalists of drafts have the train rows of a whole trial, those of whole trials more.
+    more, best = budget_of([4.0, 4.0, 4.0], 2.0, draft=0.25)
+    assert len(more.affordable(best)) == 3
+    more, best = budget_of([13.9, 13.9, 13.9], 2.0)
+    assert len(more.affordable(best)) == 1

@@ -61,6 +61,14 @@ def test_trials_that_do_not_are_drafts_and_their_finalists_are_whole() -> None:
     assert np.isnan(result.optimism)
 
 
+@pytest.mark.parametrize(("seconds", "judges"), [(1.0, 0.25), (0.001, 0.1)])
+def test_more_rows_judge_the_finalists_of_drafts(seconds: float, judges: float) -> None:
+    script = Script(shape, seconds=seconds)
+    played(script, replace(LIMITS, validation_size=0.1, finalist_rows=1.2))
+    finalists = [task for task in script.submitted if task.split_seed >= 1_000_000]
+    assert {round(task.judges or 0, 9) for task in finalists} == {judges}
+
+
 def test_what_the_rehearsal_fits_is_no_trial() -> None:
     script = Script(shape, seconds=1.0)
     study = optuna.create_study(direction="maximize")

@@ -369,3 +369,11 @@ def test_what_the_rest_of_the_rounds_brought_is_read_between_the_looks() -> None
     assert trial.rise(40) == pytest.approx(0.3)
     assert trial.rise(80) == pytest.approx(0.1)
     assert trial.rise(10) == pytest.approx(0.4)
+
+
+def test_a_smaller_draft_takes_steps_as_large_as_the_draft_that_it_is_held_against() -> None:
+    script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task), seconds=40.0)
+    played(script, replace(DRAFTS, draft=0.25, strides=True))
+    smaller = script.submitted[-1]
+    assert smaller.draft == pytest.approx(0.25 / 3)
+    assert smaller.strided

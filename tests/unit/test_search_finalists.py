@@ -234,6 +234,16 @@ def test_finalists_are_judged_by_the_share_that_is_given() -> None:
     assert {task.judges for task in script.submitted} == {0.25}
 
 
+def test_those_that_are_left_where_time_is_short_fill_the_workers() -> None:
+    script = scores({who: [who / 10] * 10 for who in range(1, 6)})
+    script.capacity, script.seconds = 2, 5.0
+    # Two workers have 24 s: 4.8 fits of 5 s for four splits more. Three would keep one of them waiting.
+    _, found = finals(script, dict.fromkeys(range(1, 6), 0.9), seconds=[12.0] * 1_000)
+    by_split = [sum(position(task) == split for task in script.submitted) for split in range(2)]
+    assert by_split == [5, 2]
+    assert [one.number for one in found[:2]] == [5, 4]
+
+
 def test_by_time_each_common_split_is_a_window() -> None:
     script = scores({1: [0.5] * 2, 2: [0.6] * 2})
     finals(script, {1: 0.9, 2: 0.8}, splits=2, windows=3)

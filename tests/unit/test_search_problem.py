@@ -10,6 +10,7 @@ from tests.searching import metric_of, problem_of
 
 from lodestar.core.models import family_of, import_class
 from lodestar.core.models.watching import StoppedError, checkpoints
+from lodestar.core.tuning.common_splits import common_split_seed
 from lodestar.core.tuning.problem import TrialProblem, with_threads
 from lodestar.errors import DataError
 from lodestar.interface.execution import TrialOutcome, TrialTask
@@ -62,6 +63,18 @@ def test_a_task_may_have_fewer_rows_judge_and_so_more_to_learn_from() -> None:
     )
     run(problem, task(3))
     assert run(problem, replace(task(3), judges=0.1)).value == expected
+
+
+def test_every_row_judges_once_on_the_common_splits_of_one_shuffle() -> None:
+    problem = problem_of()
+    judges = []
+    for split in range(5):
+        run(problem, replace(task(common_split_seed(split)), judges=0.25))
+        assert problem._last is not None
+        judges.append(problem._last.judges)
+    assert np.array_equal(np.sort(np.concatenate(judges[:4])), np.arange(len(problem.truth)))
+    # The fifth is of another shuffle.
+    assert not any(np.array_equal(judges[4], one) for one in judges[:4])
 
 
 def test_the_slot_decides_the_split_and_so_the_value() -> None:
