@@ -15,6 +15,7 @@ def budget_of(
     *,
     draft: float | None = None,
     strides: bool = False,
+    windows: int | None = None,
 ) -> tuple[TimeBudget, list[TrialRecord]]:
     """A hundred seconds for one worker, and trials by what each took, best first."""
     limits = SearchLimits(
@@ -24,6 +25,7 @@ def budget_of(
         finalist_rows=finalist_rows,
         draft=draft,
         strides=strides,
+        windows=windows,
     )
     best = [
         TrialRecord(number, "complete", 1.0 - number / 100, {}, (), taken)
@@ -75,5 +77,7 @@ def test_whole_fits_are_expected_to_take_all_rows_and_rounds() -> None:
     # Finalists of drafts have the train rows of a whole trial, those of whole trials more.
     more, best = budget_of([4.0, 4.0, 4.0], 2.0, draft=0.25)
     assert len(more.affordable(best)) == 3
+    windows, best = budget_of([4.0, 4.0, 4.0], 2.0, draft=0.25, windows=3)
+    assert len(windows.affordable(best)) == 1
     more, best = budget_of([13.9, 13.9, 13.9], 2.0)
     assert len(more.affordable(best)) == 1

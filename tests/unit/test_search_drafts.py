@@ -219,6 +219,16 @@ def test_what_is_no_boosting_of_known_rounds_and_steps_stays_as_it_is(
     assert family.strided(given) == given
 
 
+def test_a_subclass_with_a_constructor_of_its_own_strides_as_well() -> None:
+    import xgboost
+
+    class Gentle(xgboost.XGBRegressor):
+        def __init__(self, *, gentle: bool) -> None:
+            super().__init__(learning_rate=0.01 if gentle else 0.3)
+
+    assert family_of(Gentle, "regression").strides({"learning_rate": 0.1, "n_estimators": 10})
+
+
 @pytest.mark.parametrize("step", [None, 1.0, 1.5, 0.0])
 def test_steps_that_cannot_be_twice_as_large_stay_as_they_are(step: float | None) -> None:
     cls = import_class("xgboost.XGBRegressor", ["*"], where="", methods=("fit", "predict"))

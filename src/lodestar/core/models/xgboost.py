@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lodestar.core.models.family import (
-    STRIDE,
     Estimator,
     Family,
     Matrix,
@@ -66,7 +65,10 @@ class XGBoostFamily(Family):
 
     def strides(self, hyperparameters: Iterable[str]) -> bool:
         """Not forests, whose trees are no rounds, nor where a booster is named: it may be linear."""
-        boosted = self.cls(n_estimators=STRIDE).get_num_boosting_rounds() == STRIDE
+        from xgboost import XGBModel
+
+        # Forests grow all of their trees in one round, and say so by a method of their own.
+        boosted = self.cls.get_num_boosting_rounds is XGBModel.get_num_boosting_rounds  # type: ignore[attr-defined]
         return boosted and "booster" not in hyperparameters and super().strides(hyperparameters)
 
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:

@@ -71,6 +71,11 @@ class TimeBudget:
         return self.unlooked and self.limits.strides
 
     @property
+    def split_as_trials(self) -> bool:
+        """As many rows judge whole finalists as trials: drafts say little, so that these must say more."""
+        return self.unlooked and self.limits.windows is None
+
+    @property
     def until(self) -> float:
         """What comes after is the finalists'."""
         return self._began + self.limits.seconds - self._reserved
@@ -177,7 +182,7 @@ class TimeBudget:
     def _seconds_each(self, best: Sequence[TrialRecord]) -> float:
         """What a whole fit of one of these costs in wall time, with all workers busy."""
         whole = whole_seconds(_mean_seconds(best), self.draft, strided=self.strided)
-        whole *= 1.0 if self.unlooked else self.limits.finalist_rows
+        whole *= 1.0 if self.split_as_trials else self.limits.finalist_rows
         return whole / self.executor.capacity
 
 

@@ -97,14 +97,13 @@ class Judging:
             self.notes.append(
                 f"the time that was left is enough to compare {len(trials)} of {wanted} finalists"
             )
-        # Drafts say little, so that the first splits must say much.
-        many = look is not None or self.time.unlooked
+        as_trials = look is not None or self.time.split_as_trials
         kept = self.time.gain_seconds(trials, look)
         return Finals(
             ground=self.ground,
             trials=trials,
             splits=limits.splits if look is None else 1,
-            validation_size=1 - limits.train_size if many else limits.validation_size,
+            validation_size=1 - limits.train_size if as_trials else limits.validation_size,
             windows=limits.windows,
             look=look,
             correction=self.correction,

@@ -26,8 +26,8 @@ class SearchLimits:
     its own rounds. With `patience` a trial ends after so many rounds without a better metric.
     `draft` is the share of their rows that trials are fitted on where whole ones would not fit into
     the time; None: they are whole in any case. `strides`: the estimator is nearly the same with fewer
-    rounds of larger steps. `corrected`: a trial's values are corrected for how
-    hard its validation rows are. `gains`: what all rows bring to the score is found out.
+    rounds of larger steps. `corrected`: a trial's values are corrected for how hard its validation rows
+    are. `gains`: what all rows bring to the score is found out.
     """
 
     n_trials: int
