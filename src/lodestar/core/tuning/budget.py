@@ -72,7 +72,10 @@ class TimeBudget:
 
     @property
     def split_as_trials(self) -> bool:
-        """As many rows judge whole finalists as trials: drafts say little, so that these must say more."""
+        """Whether as many rows judge whole finalists as judge trials.
+
+        Drafts say little, so that the first splits must say much.
+        """
         return self.unlooked and self.limits.windows is None
 
     @property
