@@ -16,7 +16,7 @@ from tests.searching import (
     whole,
 )
 
-from lodestar.core.models import family_of, import_class
+from lodestar.core.models import Family, family_of, import_class
 from lodestar.core.splitter import Split
 from lodestar.core.tuning.drafts import draft_share, thinned, whole_seconds
 from lodestar.core.tuning.result import SearchLimits, TuningResult, described
@@ -155,6 +155,10 @@ def test_a_draft_has_coarse_histograms_where_the_recipe_says_none(
     assert {key: drafted[key] for key in given} == given
 
 
+def regressor(path: str) -> Family:
+    return family_of(import_class(path, ["*"], where="", methods=("fit", "predict")), "regression")
+
+
 @pytest.mark.parametrize(
     ("path", "given", "strided"),
     [
@@ -190,9 +194,7 @@ def test_a_draft_has_coarse_histograms_where_the_recipe_says_none(
 def test_half_as_many_rounds_have_steps_twice_as_large(
     path: str, given: dict[str, object], strided: dict[str, object]
 ) -> None:
-    family = family_of(
-        import_class(path, ["*"], where="", methods=("fit", "predict")), "regression"
-    )
+    family = regressor(path)
     assert family.strides(given)
     assert family.strided(given) == strided
 
@@ -212,9 +214,7 @@ def test_half_as_many_rounds_have_steps_twice_as_large(
 def test_what_is_no_boosting_of_known_rounds_and_steps_stays_as_it_is(
     path: str, given: dict[str, object]
 ) -> None:
-    family = family_of(
-        import_class(path, ["*"], where="", methods=("fit", "predict")), "regression"
-    )
+    family = regressor(path)
     assert not family.strides(given)
     assert family.strided(given) == given
 
@@ -231,9 +231,8 @@ def test_a_subclass_with_a_constructor_of_its_own_strides_as_well() -> None:
 
 @pytest.mark.parametrize("step", [None, 1.0, 1.5, 0.0])
 def test_steps_that_cannot_be_twice_as_large_stay_as_they_are(step: float | None) -> None:
-    cls = import_class("xgboost.XGBRegressor", ["*"], where="", methods=("fit", "predict"))
     given = {"learning_rate": step, "n_estimators": 100}
-    assert family_of(cls, "regression").strided(given) == given
+    assert regressor("xgboost.XGBRegressor").strided(given) == given
 
 
 def test_a_strided_trial_is_the_fit_of_fewer_rounds_with_larger_steps() -> None:

@@ -80,8 +80,8 @@ class Family:
         """Half as many rounds with steps twice as large, which are no larger than 1."""
         if not self.strides(hyperparameters):
             return dict(hyperparameters)
-        step = next(name for name in self.steps if name in hyperparameters)
-        rounds = next(name for name in self.rounds if name in hyperparameters)
+        (step,) = hyperparameters.keys() & set(self.steps)
+        (rounds,) = hyperparameters.keys() & set(self.rounds)
         before, count = hyperparameters[step], hyperparameters[rounds]
         if before is None or count is None or not 0 < before < 1:
             return dict(hyperparameters)

@@ -65,11 +65,10 @@ class XGBoostFamily(Family):
 
     def strides(self, hyperparameters: Iterable[str]) -> bool:
         """Not forests, whose trees are no rounds, nor where a booster is named: it may be linear."""
-        from xgboost import XGBModel
+        from xgboost import XGBRFClassifier, XGBRFRegressor
 
-        # Forests grow all of their trees in one round, and say so by a method of their own.
-        boosted = self.cls.get_num_boosting_rounds is XGBModel.get_num_boosting_rounds  # type: ignore[attr-defined]
-        return boosted and "booster" not in hyperparameters and super().strides(hyperparameters)
+        forest = issubclass(self.cls, (XGBRFClassifier, XGBRFRegressor))
+        return not forest and "booster" not in hyperparameters and super().strides(hyperparameters)
 
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit on the array."""
