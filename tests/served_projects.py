@@ -30,7 +30,7 @@ def served_run(
     project: Path, run_id: str, *options: str, env: Mapping[str, str]
 ) -> Iterator[Served]:
     """Serve a run on a free port until the block ends; it must end by itself with exit code 0."""
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.NamedTemporaryFile() as errors:
         process = subprocess.Popen(
             [*COMMAND, "serve-api", "--run-id", run_id, "--port", "0", *options],
             cwd=project,
@@ -40,7 +40,7 @@ def served_run(
             stdin=subprocess.DEVNULL,
             text=True,
         )
-        server = Served(process, errors)
+        server = Served(process, Path(errors.name))
         try:
             server.address = _address(server)
             yield server

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -31,7 +31,7 @@ class Served:
     """A server that runs."""
 
     process: "subprocess.Popen[str]"
-    errors: IO[str]
+    errors: Path
     address: str = ""
     _lines: list[dict[str, Any]] = field(default_factory=list)
 
@@ -67,9 +67,8 @@ class Served:
             yield line
 
     def says(self) -> str:
-        """All that is on stderr."""
-        self.errors.seek(0)
-        return self.errors.read()
+        """All that is on stderr, read by a descriptor of our own: its position is not the server's."""
+        return self.errors.read_text("utf-8")
 
     def log(self) -> list[dict[str, Any]]:
         """The log, every line of which is one JSON object; what is half written is not read yet."""
@@ -178,7 +177,7 @@ def served(
 ) -> Iterator[Served]:
     """Serve with these settings and limits; `waits` until it has said its address."""
     wanted = {"port": 0, **(settings or {}), "limits": limits}
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.NamedTemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.serving_app", json.dumps(wanted)],
             cwd=ROOT,
@@ -189,7 +188,7 @@ def served(
             text=True,
         )
         assert process.stdout is not None
-        found = Served(process, errors)
+        found = Served(process, Path(errors.name))
         try:
             if waits:
                 found.address = process.stdout.readline().strip()
