@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lodestar import __version__
 from lodestar.core.trainer import Search
 from lodestar.core.tuning.common_splits import CommonSplits, by_share, by_windows
 from lodestar.core.tuning.drafts import draft_share
@@ -27,7 +28,7 @@ from lodestar.settings.recipe import Recipe
 if TYPE_CHECKING:
     from lodestar.core.tuning.search import SearchProgress
 
-__all__ = ["search_of"]
+__all__ = ["search_of", "study_name"]
 
 # The reference costs three fits.
 FEWEST_CORRECTED = 20
@@ -78,7 +79,7 @@ def _search(
     problem.reference = with_threads(problem.learner.family, defaults, threads)
     space = factory.search_space()
 
-    name = _study_name(settings, data_digest)
+    name = study_name(settings, data_digest)
     tell.stage("Searching on Ray" if factory.distributes else f"Searching, {workers} at a time")
     if workers > _cores() and not factory.distributes:
         tell.note(f"more trials at a time ({workers}) than cores ({_cores()}): they share them")
@@ -171,11 +172,15 @@ def _common_splits(recipe: Recipe, problem: TrialProblem) -> CommonSplits:
     return by_share(rows, splits, own, classes=len(problem.truth.classes))
 
 
-def _study_name(settings: Settings, data_digest: str) -> str:
-    """Recipe, what it searches, and the data: another of any of them is another study."""
+def study_name(settings: Settings, data_digest: str) -> str:
+    """Recipe, what it searches, the data and our version: another of any of them is another study.
+
+    Of our version, as the next one may fit trials in another way, which cannot be compared.
+    """
     recipe = settings.recipe
     logic = recipe.model_dump(mode="json", exclude={"hyperparameter_tuning": {"n_trials"}})
-    digest = hashlib.sha256(json.dumps(logic, sort_keys=True).encode()).hexdigest()
+    told = json.dumps([logic, __version__], sort_keys=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()
     return f"{settings.loaded.name}-{digest[:8]}-{data_digest[:12]}"
 
 

@@ -161,7 +161,8 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
 def _nothing(name: str) -> UsageError:
     return UsageError(
         f"there is no search {name} to resume",
-        hint="it is named by recipe, search space and data: train without --resume to begin one",
+        hint="it is named by recipe, search space, data and Lodestar's version: train without --resume "
+        "to begin one",
     )
 
 
