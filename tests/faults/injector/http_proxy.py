@@ -8,7 +8,6 @@ with HttpProxy("127.0.0.1", port) as proxy:
 ```
 """
 
-import contextlib
 import socket
 import threading
 from typing import Literal
@@ -44,21 +43,14 @@ class HttpProxy(Proxy):
         if self._listener is None:
             self.listen()
 
-    def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.recv(CHUNK):
-                if not counted:
-                    self._look_at(piece, source)
-                self._wait()
-                if counted and target in self._swallowing:
-                    break
-                target.sendall(piece)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-            with self._lock:
-                self._sockets.discard(one)
+    def _forward(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        while piece := source.recv(CHUNK):
+            if not counted:
+                self._look_at(piece, source)
+            self._wait()
+            if counted and target in self._swallowing:
+                return
+            target.sendall(piece)
 
     def _look_at(self, piece: bytes, client: socket.socket) -> None:
         line = piece.split(b"\r\n", 1)[0].decode("latin-1")

@@ -89,9 +89,8 @@ class Proxy:
     def cut(self) -> None:
         """Cut every connection."""
         with self._lock:
-            sockets, self._sockets = self._sockets, set()
-        for one in sockets:
-            _end(one)
+            for one in self._sockets:
+                _shut(one)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -107,33 +106,47 @@ class Proxy:
             server.settimeout(None)
             with self._lock:
                 if self._listener is not listener:  # refused meanwhile
-                    _end(client)
-                    _end(server)
+                    client.close()
+                    server.close()
                     return
                 self._sockets |= {client, server}
-            self._start(self._pump, client, server, False)
-            self._start(self._pump, server, client, True)
+            self._start(self._carry, client, server)
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ways, until both have ended.
+
+        Closed only then: the number of a closed socket may be another connection's at once, and a
+        thread that still had it would read what is not its own.
+        """
+        there = self._start(self._pump, client, server, False)
+        self._pump(server, client, True)
+        there.join()
+        with self._lock:
+            self._sockets -= {client, server}
+        client.close()
+        server.close()
 
     def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        setting, since, passed = self._setting, 0, 0
         with contextlib.suppress(OSError):
-            while piece := source.recv(CHUNK):
-                self._wait()
-                if setting != self._setting:
-                    setting, since = self._setting, passed
-                limit = self._cut_after if counted else None
-                if limit is not None and passed - since + len(piece) > limit:
-                    target.sendall(piece[: limit - passed + since])
-                    self.cuts += 1
-                    break
-                target.sendall(piece)
-                passed += len(piece)
-                if counted:
-                    self.most = max(self.most, passed)
-        for one in (source, target):
-            _end(one)
-            with self._lock:
-                self._sockets.discard(one)
+            self._forward(source, target, counted)
+        _shut(source)
+        _shut(target)
+
+    def _forward(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        setting, since, passed = self._setting, 0, 0
+        while piece := source.recv(CHUNK):
+            self._wait()
+            if setting != self._setting:
+                setting, since = self._setting, passed
+            limit = self._cut_after if counted else None
+            if limit is not None and passed - since + len(piece) > limit:
+                target.sendall(piece[: limit - passed + since])
+                self.cuts += 1
+                return
+            target.sendall(piece)
+            passed += len(piece)
+            if counted:
+                self.most = max(self.most, passed)
 
     def _wait(self) -> None:
         if self.delay:
@@ -144,11 +157,13 @@ class Proxy:
             time.sleep(TICK)
 
     @staticmethod
-    def _start(target: Callable[..., object], *args: object) -> None:
-        threading.Thread(target=target, args=args, daemon=True).start()
+    def _start(target: Callable[..., object], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        thread.start()
+        return thread
 
 
-def _end(one: socket.socket) -> None:
+def _shut(one: socket.socket) -> None:
+    """End it both ways; whoever waits for it wakes up."""
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-    one.close()
