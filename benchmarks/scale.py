@@ -13,20 +13,17 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from batch import RECIPE, TRAIN_ROWS
 from measure import LODESTAR, compile_bytecode, print_machine, print_table, run, workspace
 from serving_peers import peer_python
+from watched import Watched, watched
 
 LOOK = 0.5  # seconds
 START_ROWS = 1_000
@@ -117,10 +114,10 @@ def _measured(
     current = folder / "data" / "rows.parquet"
     current.unlink(missing_ok=True)
     current.hardlink_to(folder / f"rows_{rows}.parquet")
-    costs: dict[str, list[Took]] = {name: [] for name in ways}
+    costs: dict[str, list[Watched]] = {name: [] for name in ways}
     for turn in range(rounds):
         for name, command in ways.items():
-            took = _watched(command, folder)
+            took = watched(command, folder, every=LOOK)
             costs[name].append(took)
             note = f"{took.wall:.1f} s, {took.peak:,.0f} MB"
             sys.stderr.write(f"  {rows:,} rows, round {turn + 1} of {rounds}: {name}: {note}\n")
@@ -130,44 +127,6 @@ def _measured(
         )
         for name, each in costs.items()
     }
-
-
-def _watched(command: Sequence[str], folder: Path) -> Took:
-    with tempfile.TemporaryFile("w+") as out:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
-        over = threading.Event()
-        peaks = [0.0]
-
-        def look() -> None:
-            while not over.wait(LOOK):
-                peaks.append(_memory(process.pid))
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        code = process.wait()
-        wall = time.perf_counter() - began
-        over.set()
-        thread.join()
-        if code:
-            out.seek(0)
-            raise RuntimeError(f"{list(command)} ended with {code}:\n{out.read()[-4000:]}")
-    return Took(wall, max(peaks))
-
-
-def _memory(pid: int) -> float:
-    """MB of a process and all below it; what they share counts once."""
-    total = 0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return 0.0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 2**20
 
 
 def _print_table(rows: int, took: Mapping[str, Took], started: Mapping[str, Took]) -> None:

@@ -23,18 +23,15 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
 from measure import LODESTAR, compile_bytecode, print_machine, run, workspace
 from scale_fit import Point, Took, print_models
+from watched import watched
 
 LOOK = 0.2  # seconds
 GROUP, START_ROWS, TRAIN_ROWS = 131_072, 1_000, 50_000
@@ -193,47 +190,9 @@ class _Bench:
 
 
 def _watched(command: Sequence[str], folder: Path) -> Took:
-    """Run it, and see every now and then what it and all below it have taken."""
     load = os.getloadavg()[0]
-    with tempfile.TemporaryFile("w+") as out:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
-        over = threading.Event()
-        cpu: dict[int, float] = {}
-        peaks = [0.0]
-
-        def look() -> None:
-            while not over.wait(LOOK):
-                peaks.append(_seen(process.pid, cpu))
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        code = process.wait()
-        wall = time.perf_counter() - began
-        over.set()
-        thread.join()
-        if code:
-            out.seek(0)
-            raise RuntimeError(f"{list(command)} ended with {code}:\n{out.read()[-4000:]}")
-    own = cpu.pop(process.pid, 0.0)
-    return Took(wall, own, sum(cpu.values()), max(peaks), load)
-
-
-def _seen(pid: int, cpu: dict[int, float]) -> float:
-    """Note each process's seconds so far; returns MB of all, what they share counted once."""
-    total = 0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return 0.0
-    for process in processes:
-        try:
-            times = process.cpu_times()
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-        cpu[process.pid] = max(cpu.get(process.pid, 0.0), times.user + times.system)
-    return total / 2**20
+    seen = watched(command, folder, every=LOOK)
+    return Took(seen.wall, seen.own, seen.below, seen.peak, load)
 
 
 if __name__ == "__main__":
