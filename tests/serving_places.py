@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,6 @@ class Served:
     process: "subprocess.Popen[str]"
     errors: Path
     address: str = ""
-    _lines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def port(self) -> int:

@@ -172,14 +172,14 @@ def _common_splits(recipe: Recipe, problem: TrialProblem) -> CommonSplits:
     return by_share(rows, splits, own, classes=len(problem.truth.classes))
 
 
-def study_name(settings: Settings, data_digest: str) -> str:
+def study_name(settings: Settings, data_digest: str, version: str = __version__) -> str:
     """Recipe, what it searches, the data and our version: another of any of them is another study.
 
     Of our version, as the next one may fit trials in another way, which cannot be compared.
     """
     recipe = settings.recipe
     logic = recipe.model_dump(mode="json", exclude={"hyperparameter_tuning": {"n_trials"}})
-    told = json.dumps([logic, __version__], sort_keys=True)
+    told = json.dumps([logic, version], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()
     return f"{settings.loaded.name}-{digest[:8]}-{data_digest[:12]}"
 
