@@ -9,6 +9,10 @@ every gap alike. How much harder the training rows happen to be than the held-ou
 who sees them alone, but this script can, by models that are judged on both: the gaps are printed with
 and without it. All ways search the same training rows: what `lodestar train` leaves when it sets its
 test rows aside. Ours runs once more with less time: does it get to where the loop ends that much sooner?
+
+Which rows a seed has and what a loop of few trials draws move all of it, so that three seeds cannot
+settle a small difference: each is printed with its standard error over the seeds, which are paired.
+`--first-seed` goes on where another run ended, `--ways` leaves out what is not asked about.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +62,7 @@ LUCK_MODELS = {
 OURS, NAIVE, TWO, CALLBACK = "lodestar", "loop", "loop, 2 workers", "pruning callback"
 TIMES_SOONER = 1.8
 SOONER = f"lodestar, {TIMES_SOONER:g} times sooner"
+WAYS = {"ours": OURS, "sooner": SOONER, "loop": NAIVE, "two": TWO, "callback": CALLBACK}
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="10 s, one seed, a tenth of the rows")
     options.add_argument("--seconds", type=int, default=60)
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=3, help="how many")
+    options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     options.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     options.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -91,18 +98,18 @@ def main() -> None:
         return
     print_machine()
     compile_bytecode()
-    seconds, seeds, part = given.seconds, given.seeds, 1
+    seconds, count, part = given.seconds, given.seeds, 1
     if given.quick:
-        seconds, seeds, part = 10, 1, 10
+        seconds, count, part = 10, 1, 10
+    seeds = range(given.first_seed, given.first_seed + count)
     for name in given.sets:
-        _compare(name, seconds, seeds, part)
+        _compare(name, seconds, seeds, part, [WAYS[way] for way in given.ways])
 
 
-def _compare(name: str, seconds: int, seeds: int, part: int) -> None:
-    ways = (OURS, SOONER, NAIVE, TWO, CALLBACK)
+def _compare(name: str, seconds: int, seeds: range, part: int, ways: Sequence[str]) -> None:
     found: dict[str, list[Searched]] = {way: [] for way in ways}
     with workspace() as folder:
-        for seed in range(seeds):
+        for seed in seeds:
             luck = _prepare(folder, name, part, seed)
             for way in ways:
                 done = _searched(folder, name, way, seconds, seed)
@@ -113,25 +120,6 @@ def _compare(name: str, seconds: int, seeds: int, part: int) -> None:
 
 def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
     metric = SETS[name][1]
-
-    def mean(way: str, field: str) -> float:
-        return statistics.fmean(getattr(item, field) for item in found[way])
-
-    rows = []
-    gaps = {way: statistics.fmean(abs(one.gap) for one in each) for way, each in found.items()}
-    for way in found:
-        rate = mean(way, "trials") / mean(way, "seconds") * 60
-        rows.append(
-            [
-                way,
-                f"{mean(way, 'trials'):.1f}",
-                f"{rate:.1f}",
-                f"{mean(way, 'seconds'):.1f}",
-                f"{mean(way, 'held_out'):.4f}",
-                f"{gaps[way]:.4f}",
-                f"{mean(way, 'peak'):,.0f}",
-            ]
-        )
     header = [
         "way",
         "trials",
@@ -141,39 +129,90 @@ def _report(name: str, seconds: int, found: dict[str, list[Searched]]) -> None:
         "|reported - held out|",
         "peak MB",
     ]
-    print_table(f"{name}, {seconds} s, {len(found[OURS])} seeds", header, rows)
-    rates = {way: mean(way, "trials") / mean(way, "seconds") for way in found}
-    print_verdict("trials per minute / loop", rates[OURS] / rates[NAIVE], 4, least=True)
-    print_verdict(
-        "trials per minute / loop with 2 workers", rates[OURS] / rates[TWO], 2, least=True
-    )
-    ours, sign = mean(OURS, "held_out"), -1 if metric == "rmse" else 1
-    for way in (NAIVE, TWO, CALLBACK):
-        behind = 1000 * sign * (mean(way, "held_out") - ours)
-        print_verdict(
-            f"held-out {metric} behind {way}", behind, 0.5, least=False, unit=" thousandths"
-        )
-    ahead = 1000 * sign * (mean(SOONER, "held_out") - mean(NAIVE, "held_out"))
-    print_verdict(
-        f"held-out {metric} {TIMES_SOONER:g} times sooner ahead of {NAIVE}",
-        ahead,
-        0,
-        least=True,
-        unit=" thousandths",
-    )
-    print_verdict("|reported - held out| / loop's", gaps[OURS] / gaps[NAIVE], 0.5, least=False)
-    for way, searches in found.items():
-        signed = "  ".join(f"{item.gap:+.4f}" for item in searches)
-        print(f"  reported - held out: {way}: {signed}")
-    luck = "  ".join(f"{item.luck:+.4f}" for item in found[OURS])
-    print(f"  of it the luck of the training rows, which nobody can know: {luck}")
-    known = {
-        way: statistics.fmean(abs(one.gap - one.luck) for one in each)
+    rows = [
+        [
+            way,
+            f"{_mean(each, 'trials'):.1f}",
+            f"{60 * _rate(each):.1f}",
+            f"{_mean(each, 'seconds'):.1f}",
+            f"{_mean(each, 'held_out'):.4f}",
+            f"{_off(each):.4f}",
+            f"{_mean(each, 'peak'):,.0f}",
+        ]
         for way, each in found.items()
-    }
-    print_verdict("the gaps without it / loop's", known[OURS] / known[NAIVE], 0.5, least=False)
-    print_verdict("wall / timeout", mean(OURS, "seconds") / seconds, 1.02, least=False)
-    print_verdict("peak memory / loop", mean(OURS, "peak") / mean(NAIVE, "peak"), 1.7, least=False)
+    ]
+    seeds = len(next(iter(found.values())))
+    print_table(f"{name}, {seconds} s, {seeds} seeds", header, rows)
+    for way, searches in found.items():
+        print(f"  held out: {way}: {'  '.join(f'{item.held_out:.4f}' for item in searches)}")
+        print(f"  reported - held out: {way}: {'  '.join(f'{item.gap:+.4f}' for item in searches)}")
+    luck = "  ".join(f"{item.luck:+.4f}" for item in next(iter(found.values())))
+    print(f"  of it the luck of the training rows, which nobody can know: {luck}")
+    sign = -1 if metric == "rmse" else 1
+    if ours := found.get(OURS):
+        _report_ours(ours, {way: each for way, each in found.items() if way != SOONER}, sign)
+        print_verdict("wall / timeout", _mean(ours, "seconds") / seconds, 1.02, least=False)
+    if SOONER in found and NAIVE in found:
+        ahead, error = _ahead(found[SOONER], found[NAIVE], sign)
+        print_verdict(
+            f"held out, {TIMES_SOONER:g} times sooner, ahead of {NAIVE} (± {error:.2f})",
+            ahead,
+            0,
+            least=True,
+            unit=" thousandths",
+        )
+
+
+def _report_ours(ours: list[Searched], found: dict[str, list[Searched]], sign: int) -> None:
+    for way, least in ((NAIVE, 4), (TWO, 2)):
+        if way in found:
+            print_verdict(
+                f"trials per minute / {way}", _rate(ours) / _rate(found[way]), least, least=True
+            )
+    for way, each in found.items():
+        if way != OURS:
+            behind, error = _ahead(each, ours, sign)
+            print_verdict(
+                f"held out behind {way} (± {error:.2f})",
+                behind,
+                0.5,
+                least=False,
+                unit=" thousandths",
+            )
+    if loop := found.get(NAIVE):
+        print_verdict("|reported - held out| / loop's", _off(ours) / _off(loop), 0.5, least=False)
+        known = [
+            [replace(one, reported=one.reported - one.luck) for one in each]
+            for each in (ours, loop)
+        ]
+        print_verdict("the same without luck", _off(known[0]) / _off(known[1]), 0.5, least=False)
+        print_verdict(
+            "peak memory / loop", _mean(ours, "peak") / _mean(loop, "peak"), 1.7, least=False
+        )
+
+
+def _mean(each: Sequence[Searched], field: str) -> float:
+    return statistics.fmean(getattr(item, field) for item in each)
+
+
+def _rate(each: Sequence[Searched]) -> float:
+    """Trials per second."""
+    return _mean(each, "trials") / _mean(each, "seconds")
+
+
+def _off(each: Sequence[Searched]) -> float:
+    """How far the reported scores are from the held-out ones."""
+    return statistics.fmean(abs(item.gap) for item in each)
+
+
+def _ahead(one: Sequence[Searched], other: Sequence[Searched], sign: int) -> tuple[float, float]:
+    """By how much the first is better on held-out rows, in thousandths, and the standard error of it."""
+    each = [
+        1000 * sign * (mine.held_out - theirs.held_out)
+        for mine, theirs in zip(one, other, strict=True)
+    ]
+    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else float("nan")
+    return statistics.fmean(each), error
 
 
 def _prepare(folder: Path, name: str, part: int, seed: int) -> float:
