@@ -69,6 +69,23 @@ def test_a_third_is_kept_where_trials_are_drafts_that_are_not_looked_at() -> Non
     assert kept_for_finalists([1.0, 1.0, 1.0], draft=0.25) == pytest.approx(100 / 3, abs=0.1)
 
 
+def test_whole_fits_are_expected_to_take_all_rounds_where_drafts_had_fewer() -> None:
+    budget, best = budget_of([1.0, 1.0, 1.0], 1.0, draft=0.125)
+    assert len(budget.affordable(best)) == 3  # 1 / .125 ** .9 = 6.5 s
+    shortened, best = budget_of([2.0, 2.0, 2.0], 1.0, draft=0.125, strides=True)
+    assert len(shortened.affordable(best)) == 1  # 2 / .125 ** 1.3 = 29.9 s
+
+
+def test_a_look_costs_more_rounds_as_well_as_more_rows() -> None:
+    looks, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.125)
+    shortened, _ = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.125, strides=True)
+    as_many, more = looks.looks(best), shortened.looks(best)
+    assert as_many is not None
+    assert more is not None
+    assert as_many.seconds == pytest.approx(4 * 4**0.9)
+    assert more.seconds == pytest.approx(4 * 4**1.3)
+
+
 def test_whole_fits_are_expected_to_take_all_rows_and_rounds() -> None:
     budget, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25)
     assert len(budget.affordable(best)) == 3  # 4 / .25 ** .9 = 13.9 s, 3.6 of them in 50 s

@@ -235,6 +235,55 @@ def test_steps_that_cannot_be_twice_as_large_stay_as_they_are(step: float | None
     assert regressor("xgboost.XGBRegressor").strided(given) == given
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "share", "rounds"),
+    [
+        ("xgboost.XGBRegressor", {"learning_rate": 0.05, "n_estimators": 901}, 0.4, 360),
+        ("xgboost.XGBRegressor", {"eta": 0.05, "n_estimators": 2}, 0.1, 1),
+        ("lightgbm.LGBMRegressor", {"eta": 0.1, "n_estimators": 50}, 0.5, 25),
+        ("catboost.CatBoostRegressor", {"learning_rate": 0.1, "n_estimators": 50}, 0.5, 25),
+        # What is not known to be boosting keeps its trees, and what has no number keeps none.
+        ("sklearn.ensemble.RandomForestRegressor", {"n_estimators": 50}, 0.5, 50),
+        ("xgboost.XGBRegressor", {"learning_rate": 0.1, "n_estimators": None}, 0.5, None),
+    ],
+)
+def test_fewer_rounds_keep_their_steps(
+    path: str, given: dict[str, object], share: float, rounds: int | None
+) -> None:
+    assert regressor(path).shortened(given, share) == {**given, "n_estimators": rounds}
+
+
+def test_a_shortened_trial_is_the_fit_of_fewer_rounds() -> None:
+    problem = problem_of(CLASSIFIER, rows=2_000)
+
+    def value(task: TrialTask) -> float | None:
+        return problem.run(task, lambda step, value: None, lambda: False).value
+
+    whole = TrialTask(0, {"n_estimators": 20, "learning_rate": 0.1}, 3, watched=False)
+    fewer = replace(whole, hyperparameters={"n_estimators": 10, "learning_rate": 0.1})
+    assert value(replace(whole, rounds=0.5)) == value(fewer) != value(whole)
+
+
+@pytest.mark.parametrize(
+    ("draft", "strides"), [(0.125, True), (0.125, False), (0.25, True), (None, True)]
+)
+def test_drafts_and_looks_have_fewer_rounds_where_they_have_fewer_rows(
+    draft: float | None, strides: bool
+) -> None:
+    script = Script(shape, seconds=1.0)
+    result = played(script, replace(LIMITS, draft=draft, strides=strides))
+    taken = strides and draft == 0.125
+    trials = [
+        task for task in script.submitted if 0 <= task.split_seed < 1_000 and task.number >= 0
+    ]
+    looks = [task for task in script.submitted if task.split_seed >= 1_000_000]
+    assert {task.rounds for task in trials} == {0.125**0.4 if taken else None}
+    for task in looks:
+        assert task.rounds == (task.share**0.4 if taken and task.share else None)
+    assert any(task.share for task in looks) == (draft == 0.125)
+    assert any("in 44% of their rounds" in note for note in result.notes) == taken
+
+
 def test_a_strided_trial_is_the_fit_of_fewer_rounds_with_larger_steps() -> None:
     problem = problem_of(CLASSIFIER, rows=2_000)
 

@@ -198,15 +198,18 @@ def cut_off_after(step: int, script: Script) -> None:
     script.play = lambda task: None if task.split_seed >= COMMON else whole_play(task)
 
 
-def test_a_look_that_is_cut_off_goes_on_as_its_draft_went_on() -> None:
+@pytest.mark.parametrize("strides", [False, True])
+def test_a_look_that_is_cut_off_goes_on_as_its_draft_went_on(strides: bool) -> None:
     script = Script(by_rows, seconds=20.0, curve=by_rounds)
     cut_off_after(40, script)
-    result = played(script, NOT_PRUNED)
+    result = played(script, replace(NOT_PRUNED, strides=strides))
     looked = [task for task in common(script) if task.number >= 0]
     assert all(task.watched for task in looked)
     winner = result.finalists[0]
     rows, x = 0.75 * (result.finalist_share or 0), result.best_params["x"]
-    assert winner.scores == pytest.approx([x / 2 - 0.1 * (rows**-POWER - 1)])
+    # A look of fewer rounds gains less at their end than its draft did.
+    less = 0.1 * (1 - 40 / 100) * (1 - 0.85) if strides else 0.0
+    assert winner.scores == pytest.approx([x / 2 - 0.1 * (rows**-POWER - 1) - less])
     assert result.expected is not None
     assert result.expected.gain is not None
     assert result.best_score == pytest.approx(winner.mean + result.expected.gain)
@@ -369,6 +372,14 @@ def test_what_the_rest_of_the_rounds_brought_is_read_between_the_looks() -> None
     assert trial.rise(40) == pytest.approx(0.3)
     assert trial.rise(80) == pytest.approx(0.1)
     assert trial.rise(10) == pytest.approx(0.4)
+
+
+def test_a_smaller_draft_has_fewer_rounds_than_the_draft_that_it_is_held_against() -> None:
+    script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task), seconds=40.0)
+    played(script, replace(DRAFTS, strides=True))
+    smaller = script.submitted[-1]
+    assert smaller.draft == pytest.approx(0.125 / 3)
+    assert smaller.rounds == pytest.approx((0.125 / 3) ** 0.4)
 
 
 def test_a_smaller_draft_takes_steps_as_large_as_the_draft_that_it_is_held_against() -> None:

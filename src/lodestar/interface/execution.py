@@ -17,10 +17,11 @@ class TrialTask:
     A `draft` is fitted on that share of the split's train part and judged on no more rows than rank
     hyperparameters, with coarse histograms where the estimator makes any: its value is not that of the
     whole fit. `share` is the share of the train part where all rows of the other judge; `coarse`: with
-    such histograms too; `strided`: with fewer rounds of larger steps, where it takes both. `correction`:
-    how much is taken off the value of what a reference scores on the same validation rows less what on
-    all rows; None: there is no reference. `judges` is the share of the rows that judge, where it is not
-    the recipe's; `window` is which of how many windows of time judges instead.
+    such histograms too; `strided`: with fewer rounds of larger steps, where it takes both; `rounds`:
+    with that share of its rounds, where each takes a step; None: with all. `correction`: how much is
+    taken off the value of what a reference scores on the same validation rows less what on all rows;
+    None: there is no reference. `judges` is the share of the rows that judge, where it is not the
+    recipe's; `window` is which of how many windows of time judges instead.
     """
 
     number: int
@@ -32,6 +33,7 @@ class TrialTask:
     share: float | None = None
     coarse: bool = False
     strided: bool = False
+    rounds: float | None = None
     correction: float | None = None
     judges: float | None = None
     window: tuple[int, int] | None = None

@@ -88,6 +88,16 @@ class Family:
         after = min(STRIDE * before, 1.0)
         return {**hyperparameters, step: after, rounds: max(1, round(count * before / after))}
 
+    def shortened(self, hyperparameters: Mapping[str, Any], share: float) -> dict[str, Any]:
+        """With that share of its rounds, for a fit on fewer rows, where each round takes a step."""
+        if not self.strides(hyperparameters):
+            return dict(hyperparameters)
+        (rounds,) = hyperparameters.keys() & set(self.rounds)
+        count = hyperparameters[rounds]
+        if count is None:
+            return dict(hyperparameters)
+        return {**hyperparameters, rounds: max(1, round(share * count))}
+
     def unstoppable(self, hyperparameters: Iterable[str]) -> str | None:
         """Why trainings with these hyperparameters cannot stop early, if they cannot."""
         del hyperparameters

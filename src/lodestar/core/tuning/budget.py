@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lodestar.core.tuning.drafts import (
     growth,
     most_times,
+    rounds_of,
     seconds_of_looked,
     times_for,
     whole_seconds,
@@ -47,6 +48,14 @@ class Looks:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _FitParts:
+    """By which power of its rows a fit's seconds grow, and how much of its rounds is enough."""
+
+    power: float
+    reach: float
+
+
 @dataclass
 class TimeBudget:
     """The seconds of one search, from now on; `draft` is the share of rows that trials are fitted on.
@@ -69,6 +78,16 @@ class TimeBudget:
     def strided(self) -> bool:
         """Whether trials take larger steps: where nothing but ranking hangs on their values."""
         return self.unlooked and self.limits.strides
+
+    @property
+    def shortened(self) -> bool:
+        """Whether drafts and looks have fewer rounds, as they have fewer rows."""
+        return self.draft is not None and not self.unlooked and self.limits.strides
+
+    @property
+    def rounds(self) -> float | None:
+        """The share of its rounds that a trial has, with its steps as they are; None: all of them."""
+        return rounds_of(self.draft) if self.draft is not None and self.shortened else None
 
     @property
     def split_as_trials(self) -> bool:
@@ -103,7 +122,7 @@ class TimeBudget:
         workers, most = self.executor.capacity, most_times(self.draft)
         if not best or self.draft is None or most is None:
             return None
-        part = _fit_parts(best[:workers])
+        part = self._fit_parts(best[:workers])
         first = max(one.seconds for one in best[:workers])
         smaller = self._smaller_part(best[:workers])
         allowed = FEWEST_LOOKS_SHARE * self._all
@@ -131,7 +150,7 @@ class TimeBudget:
         """
         if not looked:
             return []
-        power = _fit_parts(looked).power
+        power = self._fit_parts(looked).power
         each = seconds_of_looked(seconds[looked[0].number], share, power) / self.executor.capacity
         left = self.left() - each * SMALLER
         if each > SURE_SHARE * left:
@@ -144,7 +163,7 @@ class TimeBudget:
             return 0.0
         if look is not None and self.draft is not None:
             whole = max(one.seconds for one in trials)
-            whole *= float((look / self.draft) ** _fit_parts(trials).power)
+            whole *= float((look / self.draft) ** self._fit_parts(trials).power)
             return self._smaller_part(trials) * whole
         each = self._seconds_each(trials)
         splits = min(max(int(self.left() / max(each, 1e-9)), 1), GAIN_SPLITS)
@@ -162,7 +181,7 @@ class TimeBudget:
 
     def _smaller_part(self, best: Sequence[TrialRecord]) -> float:
         """What a fit on a third of the rows takes at most, of one on all of them, if any is wanted."""
-        part = _fit_parts(best)
+        part = self._fit_parts(best)
         return float(GAIN_MARGIN * part.reach * SMALLER**part.power) if self.limits.gains else 0.0
 
     def _finals_seconds(self, best: Sequence[TrialRecord], most: float) -> float:
@@ -184,22 +203,16 @@ class TimeBudget:
 
     def _seconds_each(self, best: Sequence[TrialRecord]) -> float:
         """What a whole fit of one of these costs in wall time, with all workers busy."""
-        whole = whole_seconds(_mean_seconds(best), self.draft, strided=self.strided)
+        whole = whole_seconds(
+            _mean_seconds(best), self.draft, strided=self.strided, shortened=self.shortened
+        )
         whole *= 1.0 if self.split_as_trials else self.limits.finalist_rows
         return whole / self.executor.capacity
 
-
-@dataclass(frozen=True)
-class _FitParts:
-    """By which power of its rows a fit's seconds grow, and how much of its rounds is enough."""
-
-    power: float
-    reach: float
-
-
-def _fit_parts(best: Sequence[TrialRecord]) -> _FitParts:
-    by_rounds = all(one.by_rounds for one in best)
-    return _FitParts(growth(by_rounds=by_rounds), REACH if by_rounds else 1.0)
+    def _fit_parts(self, best: Sequence[TrialRecord]) -> _FitParts:
+        by_rounds = all(one.by_rounds for one in best)
+        power = growth(by_rounds=by_rounds, shortened=self.shortened)
+        return _FitParts(power, REACH if by_rounds else 1.0)
 
 
 def _mean_seconds(best: Sequence[TrialRecord]) -> float:

@@ -16,6 +16,7 @@ __all__ = [
     "draft_share",
     "growth",
     "most_times",
+    "rounds_of",
     "seconds_of_looked",
     "some_of",
     "thinned",
@@ -35,6 +36,9 @@ GROWTH = 0.9
 # The same from one draft to a larger one with as coarse histograms, of trees that grow round by round:
 # seen with XGBoost 0.54 to 0.84 between 6,000 and 144,000 rows, as deep trees have many small nodes.
 GROWTH_OF_ROUNDS = 0.75
+# Fewer rows overfit after fewer rounds: with the same ones, slow learners look too good. By which power
+# of the rows rounds rank as those of all rows do (ADR 30).
+ROUNDS_POWER = 0.4
 # How many times as much a whole fit takes, for its finer histograms.
 FINE = 1.6
 # A look at a draft has up to this share of all rows, where that is so many times a draft's at least.
@@ -49,9 +53,20 @@ def draft_share(train_rows: int) -> float | None:
     return share if share <= LARGEST_SHARE else None
 
 
-def whole_seconds(seconds: float, draft: float | None, *, strided: bool = False) -> float:
+def rounds_of(share: float) -> float:
+    """The share of its rounds that a fit on this share of its rows has, to rank as a whole one."""
+    return float(share**ROUNDS_POWER)
+
+
+def whole_seconds(
+    seconds: float, draft: float | None, *, strided: bool = False, shortened: bool = False
+) -> float:
     """What a whole fit takes, by a draft's seconds; as they are where it was no draft."""
-    whole = seconds if draft is None else seconds / draft**GROWTH
+    if draft is None:
+        return seconds
+    whole = float(seconds / draft**GROWTH)
+    if shortened:
+        whole /= rounds_of(draft)
     return whole * STRIDE if strided else whole
 
 
@@ -65,9 +80,13 @@ def most_times(draft: float | None) -> float | None:
     return LARGEST_LOOK / draft
 
 
-def growth(*, by_rounds: bool) -> float:
-    """The power of the rows by which a fit's seconds grow; `by_rounds`: of trees, one after another."""
-    return GROWTH_OF_ROUNDS if by_rounds else GROWTH
+def growth(*, by_rounds: bool, shortened: bool = False) -> float:
+    """The power of the rows by which a fit's seconds grow.
+
+    `by_rounds`: of trees, one after another; `shortened`: with as many more of them.
+    """
+    power = GROWTH_OF_ROUNDS if by_rounds else GROWTH
+    return power + ROUNDS_POWER if shortened else power
 
 
 def times_for(seconds: float, draft_seconds: float, power: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lodestar.core.tuning.budget import TimeBudget
+from lodestar.core.tuning.drafts import rounds_of
 from lodestar.core.tuning.finalists import Finals
 from lodestar.core.tuning.ground import SearchGround
 from lodestar.core.tuning.result import Finalist, TrialRecord
@@ -82,13 +83,15 @@ class Gains:
         """Where there are no common splits: on the draft's own, whose rows judge again."""
         if self.time.draft is None:
             return {}
+        share = self.time.draft * SMALLER
         smaller = TrialTask(
             number=-1,
             hyperparameters=self.ground.hyperparameters(winner.params, 1),
             split_seed=winner.number,
             watched=False,
-            draft=self.time.draft * SMALLER,
+            draft=share,
             strided=self.time.strided,
+            rounds=rounds_of(share) if self.time.shortened else None,
             correction=self.correction,
         )
         return {winner.number: [smaller]}

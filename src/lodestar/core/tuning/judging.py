@@ -106,6 +106,7 @@ class Judging:
             validation_size=1 - limits.train_size if as_trials else limits.validation_size,
             windows=limits.windows,
             look=look,
+            shortened=look is not None and self.time.shortened,
             correction=self.correction,
             seconds_left=lambda: max(self.time.left() - kept, 0.0),
             tell=self.tell,

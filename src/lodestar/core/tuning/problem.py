@@ -148,6 +148,8 @@ class TrialProblem:
             given = self.learner.family.drafted(given)
         if task.strided:
             given = self.learner.family.strided(given)
+        if task.rounds is not None:
+            given = self.learner.family.shortened(given, task.rounds)
         model = self.learner.single_training_iteration(prepared.train, given, watch=watch)
         if watch.patience is not None:
             return watch.patience.best, None

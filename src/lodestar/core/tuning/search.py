@@ -121,12 +121,14 @@ class Search:
     def _note_drafts(self) -> None:
         if self._time.draft is not None:
             limits = self.ground.limits
-            strided = (
-                f", in 1/{STRIDE} of their rounds with larger steps" if self._time.strided else ""
-            )
+            fewer = ""
+            if self._time.strided:
+                fewer = f", in 1/{STRIDE} of their rounds with larger steps"
+            elif self._time.rounds is not None:
+                fewer = f", in {self._time.rounds:.0%} of their rounds"
             self.notes.append(
                 f"{limits.n_trials} trials would not fit into {limits.seconds:g} s: they "
-                f"are drafts, fitted on {self._time.draft:.0%} of their rows{strided}"
+                f"are drafts, fitted on {self._time.draft:.0%} of their rows{fewer}"
             )
 
     def _judging(self, best: list[TrialRecord]) -> Judging:
@@ -188,6 +190,7 @@ class Search:
             patience=self.ground.limits.patience,
             draft=self._time.draft,
             strided=self._time.strided,
+            rounds=self._time.rounds,
             correction=self._correction(),
         )
         self.ground.executor.submit(task, seconds=max(self._time.until - time.monotonic(), 0.0))
