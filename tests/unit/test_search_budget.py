@@ -14,7 +14,7 @@ def budget_of(
     finalist_rows: float,
     *,
     draft: float | None = None,
-    strides: bool = False,
+    boosts: bool = False,
     windows: int | None = None,
 ) -> tuple[TimeBudget, list[TrialRecord]]:
     """A hundred seconds for one worker, and trials by what each took, best first."""
@@ -24,7 +24,7 @@ def budget_of(
         candidates=3,
         finalist_rows=finalist_rows,
         draft=draft,
-        strides=strides,
+        boosts=boosts,
         windows=windows,
     )
     best = [
@@ -72,13 +72,13 @@ def test_a_third_is_kept_where_trials_are_drafts_that_are_not_looked_at() -> Non
 def test_whole_fits_are_expected_to_take_all_rounds_where_drafts_had_fewer() -> None:
     budget, best = budget_of([1.0, 1.0, 1.0], 1.0, draft=0.125)
     assert len(budget.affordable(best)) == 3  # 1 / .125 ** .9 = 6.5 s
-    shortened, best = budget_of([2.0, 2.0, 2.0], 1.0, draft=0.125, strides=True)
+    shortened, best = budget_of([2.0, 2.0, 2.0], 1.0, draft=0.125, boosts=True)
     assert len(shortened.affordable(best)) == 1  # 2 / .125 ** 1.3 = 29.9 s
 
 
 def test_a_look_costs_more_rounds_as_well_as_more_rows() -> None:
     looks, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.125)
-    shortened, _ = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.125, strides=True)
+    shortened, _ = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.125, boosts=True)
     as_many, more = looks.looks(best), shortened.looks(best)
     assert as_many is not None
     assert more is not None
@@ -89,7 +89,7 @@ def test_a_look_costs_more_rounds_as_well_as_more_rows() -> None:
 def test_whole_fits_are_expected_to_take_all_rows_and_rounds() -> None:
     budget, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25)
     assert len(budget.affordable(best)) == 3  # 4 / .25 ** .9 = 13.9 s, 3.6 of them in 50 s
-    strided, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25, strides=True)
+    strided, best = budget_of([4.0, 4.0, 4.0], 1.0, draft=0.25, boosts=True)
     assert len(strided.affordable(best)) == 1  # 27.9 s
     # Finalists of drafts have the train rows of a whole trial, those of whole trials more.
     more, best = budget_of([4.0, 4.0, 4.0], 2.0, draft=0.25)

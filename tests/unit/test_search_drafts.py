@@ -195,7 +195,7 @@ def test_half_as_many_rounds_have_steps_twice_as_large(
     path: str, given: dict[str, object], strided: dict[str, object]
 ) -> None:
     family = regressor(path)
-    assert family.strides(given)
+    assert family.boosts(given)
     assert family.strided(given) == strided
 
 
@@ -215,18 +215,18 @@ def test_what_is_no_boosting_of_known_rounds_and_steps_stays_as_it_is(
     path: str, given: dict[str, object]
 ) -> None:
     family = regressor(path)
-    assert not family.strides(given)
+    assert not family.boosts(given)
     assert family.strided(given) == given
 
 
-def test_a_subclass_with_a_constructor_of_its_own_strides_as_well() -> None:
+def test_a_subclass_with_a_constructor_of_its_own_boosts_as_well() -> None:
     import xgboost
 
     class Gentle(xgboost.XGBRegressor):
         def __init__(self, *, gentle: bool) -> None:
             super().__init__(learning_rate=0.01 if gentle else 0.3)
 
-    assert family_of(Gentle, "regression").strides({"learning_rate": 0.1, "n_estimators": 10})
+    assert family_of(Gentle, "regression").boosts({"learning_rate": 0.1, "n_estimators": 10})
 
 
 @pytest.mark.parametrize("step", [None, 1.0, 1.5, 0.0])
@@ -265,14 +265,14 @@ def test_a_shortened_trial_is_the_fit_of_fewer_rounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("draft", "strides"), [(0.125, True), (0.125, False), (0.25, True), (None, True)]
+    ("draft", "boosts"), [(0.125, True), (0.125, False), (0.25, True), (None, True)]
 )
 def test_drafts_and_looks_have_fewer_rounds_where_they_have_fewer_rows(
-    draft: float | None, strides: bool
+    draft: float | None, boosts: bool
 ) -> None:
     script = Script(shape, seconds=1.0)
-    result = played(script, replace(LIMITS, draft=draft, strides=strides))
-    taken = strides and draft == 0.125
+    result = played(script, replace(LIMITS, draft=draft, boosts=boosts))
+    taken = boosts and draft == 0.125
     trials = [
         task for task in script.submitted if 0 <= task.split_seed < 1_000 and task.number >= 0
     ]
@@ -295,13 +295,13 @@ def test_a_strided_trial_is_the_fit_of_fewer_rounds_with_larger_steps() -> None:
     assert value(replace(slow, strided=True)) == value(quick) != value(slow)
 
 
-@pytest.mark.parametrize(("draft", "strides"), [(0.25, True), (0.25, False), (0.125, True)])
+@pytest.mark.parametrize(("draft", "boosts"), [(0.25, True), (0.25, False), (0.125, True)])
 def test_drafts_take_larger_steps_where_whole_fits_come_next(
     draft: float,
-    strides: bool,
+    boosts: bool,
 ) -> None:
     script = Script(shape, seconds=1.0)
-    result = played(script, replace(LIMITS, draft=draft, strides=strides))
+    result = played(script, replace(LIMITS, draft=draft, boosts=boosts))
     trials = {
         task.strided
         for task in script.submitted
@@ -310,7 +310,7 @@ def test_drafts_take_larger_steps_where_whole_fits_come_next(
     others = {
         task.strided for task in script.submitted if task.split_seed >= 1_000_000 or task.number < 0
     }
-    taken = strides and draft == 0.25
+    taken = boosts and draft == 0.25
     assert trials == {taken}
     assert others == {False}
     assert any("1/2 of their rounds" in note for note in result.notes) == taken

@@ -198,17 +198,17 @@ def cut_off_after(step: int, script: Script) -> None:
     script.play = lambda task: None if task.split_seed >= COMMON else whole_play(task)
 
 
-@pytest.mark.parametrize("strides", [False, True])
-def test_a_look_that_is_cut_off_goes_on_as_its_draft_went_on(strides: bool) -> None:
+@pytest.mark.parametrize("boosts", [False, True])
+def test_a_look_that_is_cut_off_goes_on_as_its_draft_went_on(boosts: bool) -> None:
     script = Script(by_rows, seconds=20.0, curve=by_rounds)
     cut_off_after(40, script)
-    result = played(script, replace(NOT_PRUNED, strides=strides))
+    result = played(script, replace(NOT_PRUNED, boosts=boosts))
     looked = [task for task in common(script) if task.number >= 0]
     assert all(task.watched for task in looked)
     winner = result.finalists[0]
     rows, x = 0.75 * (result.finalist_share or 0), result.best_params["x"]
     # A look of fewer rounds gains less at their end than its draft did.
-    less = 0.1 * (1 - 40 / 100) * (1 - 0.85) if strides else 0.0
+    less = 0.1 * (1 - 40 / 100) * (1 - 0.85) if boosts else 0.0
     assert winner.scores == pytest.approx([x / 2 - 0.1 * (rows**-POWER - 1) - less])
     assert result.expected is not None
     assert result.expected.gain is not None
@@ -376,7 +376,7 @@ def test_what_the_rest_of_the_rounds_brought_is_read_between_the_looks() -> None
 
 def test_a_smaller_draft_has_fewer_rounds_than_the_draft_that_it_is_held_against() -> None:
     script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task), seconds=40.0)
-    played(script, replace(DRAFTS, strides=True))
+    played(script, replace(DRAFTS, boosts=True))
     smaller = script.submitted[-1]
     assert smaller.draft == pytest.approx(0.125 / 3)
     assert smaller.rounds == pytest.approx((0.125 / 3) ** 0.4)
@@ -384,7 +384,7 @@ def test_a_smaller_draft_has_fewer_rounds_than_the_draft_that_it_is_held_against
 
 def test_a_smaller_draft_takes_steps_as_large_as_the_draft_that_it_is_held_against() -> None:
     script = Script(lambda task: None if task.split_seed >= COMMON else by_rows(task), seconds=40.0)
-    played(script, replace(DRAFTS, draft=0.25, strides=True))
+    played(script, replace(DRAFTS, draft=0.25, boosts=True))
     smaller = script.submitted[-1]
     assert smaller.draft == pytest.approx(0.25 / 3)
     assert smaller.strided

@@ -154,7 +154,7 @@ def _limits(
         warmup_percent=config.pruning.n_warmup_steps,
         patience=asked.early_stopping_rounds,
         draft=draft_share(round(len(problem.truth) * train_size)) if drafts else None,
-        strides=problem.learner.family.strides(settings.recipe.model.hyperparameters),
+        boosts=problem.learner.family.boosts(settings.recipe.model.hyperparameters),
         # By time all trials share one split, and few trials are not worth a reference.
         corrected=split.method != "time" and asked.n_trials >= FEWEST_CORRECTED,
         # Shares of groups are not shares of rows, and by time the latest rows may be of another kind.

@@ -71,14 +71,14 @@ class Family:
             return dict(hyperparameters)
         return {**hyperparameters, self.bins[0]: DRAFT_BINS}
 
-    def strides(self, hyperparameters: Iterable[str]) -> bool:
-        """Whether fewer rounds with larger steps are nearly the same, where these are given."""
+    def boosts(self, hyperparameters: Iterable[str]) -> bool:
+        """Whether each round takes a step, where these are given and say how many and how large."""
         given = set(hyperparameters)
         return len(given & set(self.steps)) == 1 and len(given & set(self.rounds)) == 1
 
     def strided(self, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
         """Half as many rounds with steps twice as large, which are no larger than 1."""
-        if not self.strides(hyperparameters):
+        if not self.boosts(hyperparameters):
             return dict(hyperparameters)
         (step,) = hyperparameters.keys() & set(self.steps)
         (rounds,) = hyperparameters.keys() & set(self.rounds)
@@ -89,8 +89,8 @@ class Family:
         return {**hyperparameters, step: after, rounds: max(1, round(count * before / after))}
 
     def shortened(self, hyperparameters: Mapping[str, Any], share: float) -> dict[str, Any]:
-        """With that share of its rounds, for a fit on fewer rows, where each round takes a step."""
-        if not self.strides(hyperparameters):
+        """With that share of its rounds, whose steps stay: for a fit on fewer rows."""
+        if not self.boosts(hyperparameters):
             return dict(hyperparameters)
         (rounds,) = hyperparameters.keys() & set(self.rounds)
         count = hyperparameters[rounds]

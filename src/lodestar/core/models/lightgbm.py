@@ -54,9 +54,9 @@ class LightGBMFamily(Family):
         own = {name for base in self.cls.__mro__ for name in named_parameters(base) or ()}
         return frozenset(known | own)
 
-    def strides(self, hyperparameters: Iterable[str]) -> bool:
+    def boosts(self, hyperparameters: Iterable[str]) -> bool:
         """Not where a way of boosting is named: the trees of a random forest are no rounds."""
-        return not _BOOSTING & set(hyperparameters) and super().strides(hyperparameters)
+        return not _BOOSTING & set(hyperparameters) and super().boosts(hyperparameters)
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """LightGBM's own error is no ValueError."""

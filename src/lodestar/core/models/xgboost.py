@@ -63,12 +63,12 @@ class XGBoostFamily(Family):
             return dict(hyperparameters)
         return super().drafted(hyperparameters)
 
-    def strides(self, hyperparameters: Iterable[str]) -> bool:
+    def boosts(self, hyperparameters: Iterable[str]) -> bool:
         """Not forests, whose trees are no rounds, nor where a booster is named: it may be linear."""
         from xgboost import XGBRFClassifier, XGBRFRegressor
 
         forest = issubclass(self.cls, (XGBRFClassifier, XGBRFRegressor))
-        return not forest and "booster" not in hyperparameters and super().strides(hyperparameters)
+        return not forest and "booster" not in hyperparameters and super().boosts(hyperparameters)
 
     def fit(self, estimator: Estimator, features: FeatureMatrix, truth: Truth) -> None:
         """Fit on the array."""

@@ -77,12 +77,12 @@ class TimeBudget:
     @property
     def strided(self) -> bool:
         """Whether trials take larger steps: where nothing but ranking hangs on their values."""
-        return self.unlooked and self.limits.strides
+        return self.unlooked and self.limits.boosts
 
     @property
     def shortened(self) -> bool:
         """Whether drafts and looks have fewer rounds, as they have fewer rows."""
-        return self.draft is not None and not self.unlooked and self.limits.strides
+        return self.draft is not None and not self.unlooked and self.limits.boosts
 
     @property
     def rounds(self) -> float | None:

@@ -25,9 +25,9 @@ class SearchLimits:
     looks at no trial before `startup_trials` are complete, and at none before `warmup_percent` of
     its own rounds. With `patience` a trial ends after so many rounds without a better metric.
     `draft` is the share of their rows that trials are fitted on where whole ones would not fit into
-    the time; None: they are whole in any case. `strides`: the estimator is nearly the same with fewer
-    rounds of larger steps. `corrected`: a trial's values are corrected for how hard its validation rows
-    are. `gains`: what all rows bring to the score is found out.
+    the time; None: they are whole in any case. `boosts`: each round of the estimator takes a step, so
+    that drafts may have fewer rounds. `corrected`: a trial's values are corrected for how hard its
+    validation rows are. `gains`: what all rows bring to the score is found out.
     """
 
     n_trials: int
@@ -46,7 +46,7 @@ class SearchLimits:
     patience: int | None = None
     corrected: bool = False
     draft: float | None = None
-    strides: bool = False
+    boosts: bool = False
     gains: bool = False
 
     @property
