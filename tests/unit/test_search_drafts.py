@@ -1,6 +1,7 @@
 """Drafts: trials on a share of their rows, where whole ones would not fit into the time."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -253,17 +254,6 @@ def test_fewer_rounds_keep_their_steps(
     assert regressor(path).shortened(given, share) == {**given, "n_estimators": rounds}
 
 
-def test_a_shortened_trial_is_the_fit_of_fewer_rounds() -> None:
-    problem = problem_of(CLASSIFIER, rows=2_000)
-
-    def value(task: TrialTask) -> float | None:
-        return problem.run(task, lambda step, value: None, lambda: False).value
-
-    whole = TrialTask(0, {"n_estimators": 20, "learning_rate": 0.1}, 3, watched=False)
-    fewer = replace(whole, hyperparameters={"n_estimators": 10, "learning_rate": 0.1})
-    assert value(replace(whole, rounds=0.5)) == value(fewer) != value(whole)
-
-
 @pytest.mark.parametrize(
     ("draft", "boosts"), [(0.125, True), (0.125, False), (0.25, True), (None, True)]
 )
@@ -284,15 +274,24 @@ def test_drafts_and_looks_have_fewer_rounds_where_they_have_fewer_rows(
     assert any("in 44% of their rounds" in note for note in result.notes) == taken
 
 
-def test_a_strided_trial_is_the_fit_of_fewer_rounds_with_larger_steps() -> None:
+@pytest.mark.parametrize(
+    ("asked", "same_as"),
+    [
+        ({"strided": True}, {"n_estimators": 10, "learning_rate": 0.2}),
+        ({"rounds": 0.5}, {"n_estimators": 10, "learning_rate": 0.1}),
+    ],
+)
+def test_a_trial_of_fewer_rounds_is_the_fit_of_fewer_with_larger_steps_or_the_same(
+    asked: dict[str, Any], same_as: dict[str, float]
+) -> None:
     problem = problem_of(CLASSIFIER, rows=2_000)
 
     def value(task: TrialTask) -> float | None:
         return problem.run(task, lambda step, value: None, lambda: False).value
 
-    slow = TrialTask(0, {"n_estimators": 20, "learning_rate": 0.1}, 3, watched=False)
-    quick = replace(slow, hyperparameters={"n_estimators": 10, "learning_rate": 0.2})
-    assert value(replace(slow, strided=True)) == value(quick) != value(slow)
+    whole = TrialTask(0, {"n_estimators": 20, "learning_rate": 0.1}, 3, watched=False)
+    fewer = replace(whole, hyperparameters=same_as)
+    assert value(replace(whole, **asked)) == value(fewer) != value(whole)
 
 
 @pytest.mark.parametrize(("draft", "boosts"), [(0.25, True), (0.25, False), (0.125, True)])

@@ -82,12 +82,14 @@ class TimeBudget:
     @property
     def shortened(self) -> bool:
         """Whether drafts and looks have fewer rounds, as they have fewer rows."""
-        return self.draft is not None and not self.unlooked and self.limits.boosts
+        return self.rounds is not None
 
     @property
     def rounds(self) -> float | None:
         """The share of its rounds that a trial has, with its steps as they are; None: all of them."""
-        return rounds_of(self.draft) if self.draft is not None and self.shortened else None
+        if self.draft is None or self.unlooked or not self.limits.boosts:
+            return None
+        return rounds_of(self.draft)
 
     @property
     def split_as_trials(self) -> bool:
